@@ -1,0 +1,73 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+]
+
+/// A library of ours: imports point down only (`Tests/ArchitectureTests` reads them).
+func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+    .testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: strict)
+}
+
+let package = Package(
+    name: "hull",
+    platforms: [.macOS(.v26)],
+    products: [
+        .executable(name: "hull", targets: ["hull"]),
+        .executable(name: "hull-unpack", targets: ["hull-unpack"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    ],
+    targets: [
+        .target(name: "CLinux", cSettings: [.define("_GNU_SOURCE")]),
+        .systemLibrary(name: "CArchive", pkgConfig: "libarchive", providers: [.apt(["libarchive-dev"])]),
+        .systemLibrary(name: "CSeccomp", pkgConfig: "libseccomp", providers: [.apt(["libseccomp-dev"])]),
+
+        library("LinuxSystem", ["CLinux"]),
+        library("Netlink", ["LinuxSystem", "CLinux"]),
+        library("OCISpec"),
+        library("AgentProtocol"),
+        library("AgentClient", ["AgentProtocol", "LinuxSystem"]),
+        library("Machines", ["LinuxSystem"]),
+        library("QEMUDriver", ["Machines", "LinuxSystem"]),
+        library("Kernels", ["LinuxSystem"]),
+        library("Images", ["OCISpec", "LinuxSystem"]),
+        library("Storage", ["LinuxSystem"]),
+        library("HostNetwork", ["Netlink", "LinuxSystem"]),
+        library("Sandboxes", [
+            "AgentClient", "AgentProtocol", "HostNetwork", "Images", "Kernels", "LinuxSystem", "Machines", "OCISpec", "Storage",
+            "CSeccomp",
+        ]),
+
+        .executableTarget(
+            name: "hull",
+            dependencies: [
+                "Sandboxes", "QEMUDriver", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        // Reads layers somebody else made: a program of its own, so that it can be confined and so that libarchive's
+        // libraries stay out of every other start.
+        .executableTarget(name: "hull-unpack", dependencies: ["CArchive", "CLinux"], swiftSettings: strict),
+
+        tests("LinuxSystemTests", ["LinuxSystem"]),
+        tests("NetlinkTests", ["Netlink", "LinuxSystem"]),
+        tests("OCISpecTests", ["OCISpec"]),
+        tests("AgentProtocolTests", ["AgentProtocol", "AgentClient", "LinuxSystem"]),
+        tests("QEMUDriverTests", ["QEMUDriver", "Machines", "LinuxSystem"]),
+        tests("KernelsTests", ["Kernels", "LinuxSystem"]),
+        tests("ImagesTests", ["Images", "OCISpec", "LinuxSystem"]),
+        tests("HostNetworkTests", ["HostNetwork", "Netlink", "LinuxSystem"]),
+        tests("SandboxesTests", ["Sandboxes", "LinuxSystem"]),
+        tests("ArchitectureTests", []),
+    ],
+    swiftLanguageModes: [.v6]
+)

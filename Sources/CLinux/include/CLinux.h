@@ -1,0 +1,3 @@
+#ifndef HULL_CLINUX_H
+#define HULL_CLINUX_H
+#endif
