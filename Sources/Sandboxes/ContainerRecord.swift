@@ -109,7 +109,7 @@ public struct ContainerRecord: Codable, Sendable {
             case none, bridge
         }
         public var mode = Mode.bridge
-        public var ports: [PortMapping] = []
+        public var ports: [PortRequest] = []
         /// Nameservers instead of the host's.
         public var dns: [String] = []
         public var dnsSearch: [String] = []

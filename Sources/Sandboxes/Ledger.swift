@@ -1,15 +1,15 @@
 import FoundationEssentials
 import Glibc
-public import HostNetwork
+import HostNetwork
 public import LinuxSystem
 
 /// Something on the host that a sandbox holds and that the kernel would not take back by itself.
 public enum HostResource: Codable, Hashable, Sendable {
-    /// A range of user ids: the file that reserves it.
-    case identifiers(file: String)
+    /// A range of user ids: the file that reserves it, with its owner's name in it.
+    case identifiers(file: String, owner: String)
     case cgroup(path: String)
-    /// Bridge port, rules, published ports: what `HostNetwork` made for the sandbox.
-    case network(NetworkAttachment)
+    /// Tap, bridge port, rules, published ports: what `HostNetwork` made under this key.
+    case network(key: String)
     /// A file or a folder.
     case file(String)
 }
@@ -26,13 +26,15 @@ public final class Ledger {
     }
 
     private let path: String
+    private let network: HostNetwork
     private let file: SharedDescriptor
     private var entries: [(key: Int, resource: HostResource)] = []
     private var next = 0
 
-    /// Opens the ledger at `path`, making it where there is none, and reads what it holds.
-    public init(_ path: String) throws {
-        self.path = path
+    /// Opens the ledger of a container, making it where there is none, and reads what it holds.
+    public init(_ paths: ContainerPaths) throws {
+        path = paths.ledger
+        network = paths.roots.network
         file = SharedDescriptor(try openFile(path, O_RDWR | O_CREAT | O_APPEND))
         for line in try readFile(file.raw, path).split(separator: UInt8(ascii: "\n")) {
             // A line that was cut short by a full disk names nothing that was made: its writer failed before making it.
@@ -69,15 +71,6 @@ public final class Ledger {
         }
     }
 
-    /// Notes what was only known after it was made.
-    public func replace(_ old: HostResource, with new: HostResource) throws {
-        guard let index = entries.lastIndex(where: { $0.resource == old }) else { return }
-        let key = entries[index].key
-        _ = try note(new)
-        try append(.gone(key))
-        entries.removeAll { $0.key == key }
-    }
-
     /// Takes everything back, newest first. What fails stays in the ledger, for the next verb; the first failure is thrown.
     public func undoAll() async throws {
         var first: (any Error)?
@@ -102,7 +95,7 @@ public final class Ledger {
     }
 
     private func undo(_ key: Int, _ resource: HostResource) async throws {
-        try await resource.undo()
+        try await resource.undo(network)
         entries.removeAll { $0.key == key }
         // The ledger itself may lie in what was just removed.
         if exists(path) { try append(.gone(key)) }
@@ -126,11 +119,13 @@ extension HostResource {
 
     /// Takes it back. It may be gone already, or never have been made.
     @Loop
-    func undo() async throws {
+    func undo(_ network: HostNetwork) async throws {
         switch self {
-        case .identifiers(let file): unlink(file)
-        case .cgroup(let path): try Cgroup(path).remove()
-        case .network(let attachment): try await attachment.remove()
+        case .identifiers(let file, let owner):
+            // The intent may have been written and the range then taken by somebody else.
+            if let text = try? readText(file), text == owner { unlink(file) }  // missing: gone already
+        case .cgroup(let path): try Cgroup(path).remove(withParent: true)
+        case .network(let key): try await network.detach(key)
         case .file(let path): try removeTree(path)
         }
     }

@@ -1,3 +1,4 @@
+public import HostNetwork
 import LinuxSystem
 
 /// Where Hull keeps things: `data` outlives a reboot (images, containers, volumes, logs), `runtime` does not (sockets,
@@ -15,6 +16,10 @@ public struct Roots: Codable, Hashable, Sendable {
 
     /// Where records of containers are.
     public var containers: String { "\(data)/containers" }
+    /// The image store.
+    public var images: String { "\(data)/images" }
+    /// Named and anonymous volumes.
+    public var volumes: String { "\(data)/volumes" }
     /// Kernels, initramfs and templates of disks: what can be made again.
     public var cache: String { "\(data)/cache" }
     /// Everything that a container keeps between its runs.
@@ -23,8 +28,10 @@ public struct Roots: Codable, Hashable, Sendable {
     public var identifiers: String { "\(runtime)/ids" }
     /// Held while a name is taken or a container is made or removed.
     public var storeLock: String { "\(data)/lock" }
-    /// Held while the host's network is changed.
-    public var networkState: String { "\(runtime)/network" }
+    /// The host's side of the default network.
+    public var network: HostNetwork {
+        HostNetwork(HostNetwork.Configuration(stateDirectory: "\(runtime)/network", choiceFile: "\(data)/network.json"))
+    }
 
     /// Makes the folders.
     public func prepare() throws {

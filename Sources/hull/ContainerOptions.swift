@@ -99,7 +99,7 @@ struct ContainerOptions: ParsableArguments {
             throw SandboxError("--network host would put the machine's network beside the host's, which no machine can be: publish ports with -p")
         default: throw SandboxError("unknown network \"\(network)\": none and bridge are known")
         }
-        for text in publish { request.network.ports += try PortMapping.parse(text) }
+        for text in publish { request.network.ports += try PortRequest.parse(text) }
         request.publishAll = publishAll
         request.network.dns = dns
         request.network.dnsSearch = dnsSearch

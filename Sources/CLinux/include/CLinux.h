@@ -106,6 +106,10 @@ int hull_bind(int socket, const void *address, unsigned length);
 int hull_connect(int socket, const void *address, unsigned length);
 int hull_accept(int socket);
 
+/// Open file description locks (F_OFD_SETLK, F_OFD_SETLKW, F_OFD_GETLK) on a whole file.
+int hull_lock(int descriptor, int shared, int wait);
+int hull_lock_is_held(int descriptor);
+
 /// ioctls whose numbers are macros that Swift cannot import.
 int hull_ioctl_window_size(int terminal, unsigned short *rows, unsigned short *columns);
 int hull_ioctl_set_window_size(int terminal, unsigned short rows, unsigned short columns);

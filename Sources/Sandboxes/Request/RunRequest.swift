@@ -145,7 +145,7 @@ public struct RunRequest: Sendable {
     private func network(exposed: [String]) throws -> ContainerRecord.NetworkSettings {
         var settings = network
         if publishAll {
-            for text in exposed.sorted() { settings.ports += try PortMapping.parse(text.contains("/") ? ":\(text)" : ":\(text)/tcp") }
+            for text in exposed.sorted() { settings.ports += try PortRequest.parse(text.contains("/") ? ":\(text)" : ":\(text)/tcp") }
         }
         if settings.mode == .none, !settings.ports.isEmpty {
             throw SandboxError("ports cannot be published with --network none: drop -p, or use the bridge")
