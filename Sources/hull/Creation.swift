@@ -59,6 +59,7 @@ struct Creation: Sendable {
     /// Takes back a container that could not start, if it was to go with its end.
     @Loop func discard(_ container: Container, in store: ContainerStore) async throws {
         guard container.record.autoRemove else { return }
-        try Removal(store).remove(container)
+        guard let now = try store.load(container.id), !now.state.isLive else { return }
+        try await Removal(store).remove(now)
     }
 }

@@ -18,7 +18,7 @@ struct Stop: Verb {
                 guard let number = Signals.number(name) else { throw SandboxError("unknown signal \"\(name)\": signal(7) lists them", exitCode: 1) }
                 let client = try MonitorClient(to: container)
                 try await client.ask(.stop(signal: number, seconds: time ?? container.record.stopTimeout))
-                try await client.expectDone()
+                _ = try await client.expectExit()
             }
             print(reference)
             return 0
