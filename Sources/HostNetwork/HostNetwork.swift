@@ -1,4 +1,3 @@
-public import LinuxSystem
 public import Netlink
 
 /// The host's side of the default network: a bridge, taps, NAT, published ports and a way to the host's resolvers.
@@ -39,19 +38,16 @@ public struct HostNetwork: Sendable {
     self.namespace = namespace
   }
 
-  /// Makes an endpoint, and the network around it if it is the first. The record is written before anything is made, so
-  /// that `detach(key)` can undo it wherever this ends. A key that has an endpoint already is detached first. Throws `HostNetworkError`, `SystemError`.
-  @Loop
-  public func attach(_ request: EndpointRequest) async throws -> Attachment { fatalError() }
+  /// The endpoints that were made and not yet detached: whose sandbox is gone must be `detach`ed.
+  public func endpoints() throws -> [Endpoint] { try records.endpoints() }
 
-  /// Takes away all that the key's endpoint made; unknown keys are fine. With the last endpoint everything goes.
-  @Loop
-  public func detach(_ key: String) async throws { fatalError() }
+  var records: NetworkRecords {
+    NetworkRecords(directory: configuration.stateDirectory, choiceFile: configuration.choiceFile)
+  }
 
-  /// The endpoints that were made and not yet detached: who is not in use any more is `detach`ed by its owner.
-  public func endpoints() throws -> [Endpoint] { [] }
-
-  /// What stands in the way on this host, each with its remedy; empty when all is there. For `hull doctor`.
-  @Loop
-  public func findings() async -> [String] { [] }
+  /// Runs `body` with the thread in the network's namespace.
+  func inside<R>(_ body: () throws -> R) throws -> R {
+    guard let namespace else { return try body() }
+    return try namespace.inside(body)
+  }
 }

@@ -1,4 +1,3 @@
-public import LinuxSystem
 public import Netlink
 
 /// What carries a published port. The raw value is nftables' and Docker's name.
@@ -6,21 +5,21 @@ public enum TransportProtocol: String, Codable, Hashable, Sendable {
   case tcp, udp
 }
 
-/// What `-p [ip:][hostPort]:containerPort[/proto]` asks for, one port each (a range becomes several).
+/// What `-p [ip:][hostPort]:containerPort[/proto]` asks for, one container port each (a range becomes several).
 public struct PortRequest: Codable, Hashable, Sendable {
-  /// The host's address to publish on; nil is every address, IPv4 and IPv6.
+  /// The host's address to publish on; nil is every address, IPv4 and IPv6; an unspecified one every address of its family.
   public var hostAddress: IPAddress?
-  /// Nil asks for a free one.
-  public var hostPort: UInt16?
+  /// The first of these that is free; nil is any.
+  public var hostPorts: ClosedRange<UInt16>?
   public var containerPort: UInt16
   public var transport: TransportProtocol
 
   public init(
-    hostAddress: IPAddress? = nil, hostPort: UInt16? = nil, containerPort: UInt16,
+    hostAddress: IPAddress? = nil, hostPorts: ClosedRange<UInt16>? = nil, containerPort: UInt16,
     transport: TransportProtocol = .tcp
   ) {
     self.hostAddress = hostAddress
-    self.hostPort = hostPort
+    self.hostPorts = hostPorts
     self.containerPort = containerPort
     self.transport = transport
   }
@@ -28,7 +27,7 @@ public struct PortRequest: Codable, Hashable, Sendable {
 
 /// A port that is published.
 public struct PublishedPort: Codable, Hashable, Sendable {
-  /// The host's address; nil is every address, IPv4 and IPv6.
+  /// As in the request.
   public var hostAddress: IPAddress?
   public var hostPort: UInt16
   public var containerPort: UInt16
