@@ -135,36 +135,35 @@ public func exists(_ path: String) -> Bool {
   return lstat(path, &status) == 0
 }
 
-/// A lock on a file (flock(2)), which the kernel gives back when its last holder dies.
+/// A lock on a file (an open file description lock, fcntl_locking(2)), which the kernel gives back when its last holder dies.
+/// Whether it is held can be asked without taking it.
 public final class FileLock: Sendable {
-  private let descriptor: SharedDescriptor
-  private init(_ descriptor: SharedDescriptor) { self.descriptor = descriptor }
+    private let descriptor: SharedDescriptor
+    private init(_ descriptor: SharedDescriptor) { self.descriptor = descriptor }
 
-  /// The number, for a child that is to hold the lock on.
-  public var raw: Int32 { descriptor.raw }
+    /// The number, for a child that is to hold the lock on.
+    public var raw: Int32 { descriptor.raw }
 
-  /// Takes the lock if nobody else holds it, else nil. The file is made when it is missing.
-  public static func attempt(_ path: String, shared: Bool = false) throws(SystemError) -> FileLock?
-  {
-    let descriptor = SharedDescriptor(try openFile(path, O_RDWR | O_CREAT))
-    while flock(descriptor.raw, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0 {
-      if errno == EWOULDBLOCK { return nil }
-      if errno != EINTR { throw SystemError("lock", path) }
+    /// Takes the lock if nobody else holds it, else nil. The file is made when it is missing.
+    public static func attempt(_ path: String, shared: Bool = false) throws(SystemError) -> FileLock? {
+        let descriptor = SharedDescriptor(try openFile(path, O_RDWR | O_CREAT))
+        while hull_lock(descriptor.raw, shared ? 1 : 0, 0) != 0 {
+            if errno == EAGAIN || errno == EACCES { return nil }
+            if errno != EINTR { throw SystemError("lock", path) }
+        }
+        return FileLock(descriptor)
     }
-    return FileLock(descriptor)
-  }
 
-  /// Takes the lock, blocking the thread until it is free: only for locks that are held for milliseconds.
-  public static func acquire(_ path: String, shared: Bool = false) throws(SystemError) -> FileLock {
-    let descriptor = SharedDescriptor(try openFile(path, O_RDWR | O_CREAT))
-    try checked("lock", path) { flock(descriptor.raw, shared ? LOCK_SH : LOCK_EX) }
-    return FileLock(descriptor)
-  }
+    /// Takes the lock, blocking the thread until it is free: only for locks that are held for milliseconds.
+    public static func acquire(_ path: String, shared: Bool = false) throws(SystemError) -> FileLock {
+        let descriptor = SharedDescriptor(try openFile(path, O_RDWR | O_CREAT))
+        try checked("lock", path) { hull_lock(descriptor.raw, shared ? 1 : 0, 1) }
+        return FileLock(descriptor)
+    }
 
-  /// Whether somebody holds the lock; a missing file is held by nobody.
-  public static func isHeld(_ path: String) -> Bool {
-    guard let file = try? openFile(path, O_RDWR) else { return false }  // no file, no holder
-    if flock(file.raw, LOCK_EX | LOCK_NB) == 0 { return false }
-    return errno == EWOULDBLOCK
-  }
+    /// Whether somebody holds the lock; a missing file is held by nobody.
+    public static func isHeld(_ path: String) -> Bool {
+        guard let file = try? openFile(path, O_RDWR) else { return false }  // no file, no holder
+        return hull_lock_is_held(file.raw) == 1
+    }
 }

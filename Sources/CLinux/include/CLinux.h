@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/epoll.h>
+#include <sys/inotify.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -105,6 +106,10 @@ ssize_t hull_receive_descriptors(int socket, void *bytes, size_t capacity, int *
 int hull_bind(int socket, const void *address, unsigned length);
 int hull_connect(int socket, const void *address, unsigned length);
 int hull_accept(int socket);
+
+/// Open file description locks (F_OFD_SETLK, F_OFD_SETLKW, F_OFD_GETLK) on a whole file.
+int hull_lock(int descriptor, int shared, int wait);
+int hull_lock_is_held(int descriptor);
 
 /// ioctls whose numbers are macros that Swift cannot import.
 int hull_ioctl_window_size(int terminal, unsigned short *rows, unsigned short *columns);
