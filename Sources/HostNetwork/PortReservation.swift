@@ -99,17 +99,23 @@ enum PortReservation {
 /// sockaddr_in and sockaddr_in6 (ip(7), ipv6(7)).
 enum SocketAddress {
   static func bind(_ socket: Int32, _ address: IPAddress, _ port: UInt16) -> Int32 {
+    withSockaddr(address, port) { hull_bind(socket, $0, $1) }
+  }
+
+  static func withSockaddr<R>(
+    _ address: IPAddress, _ port: UInt16, _ body: (UnsafeRawPointer, UInt32) -> R
+  ) -> R {
     if address.isIPv6 {
       var value = sockaddr_in6()
       value.sin6_family = sa_family_t(AF_INET6)
       value.sin6_port = port.bigEndian
       withUnsafeMutableBytes(of: &value.sin6_addr) { $0.copyBytes(from: address.bytes) }
-      return hull_bind(socket, &value, UInt32(MemoryLayout<sockaddr_in6>.size))
+      return withUnsafeBytes(of: value) { body($0.baseAddress!, UInt32($0.count)) }
     }
     var value = sockaddr_in()
     value.sin_family = sa_family_t(AF_INET)
     value.sin_port = port.bigEndian
     withUnsafeMutableBytes(of: &value.sin_addr) { $0.copyBytes(from: address.bytes) }
-    return hull_bind(socket, &value, UInt32(MemoryLayout<sockaddr_in>.size))
+    return withUnsafeBytes(of: value) { body($0.baseAddress!, UInt32($0.count)) }
   }
 }

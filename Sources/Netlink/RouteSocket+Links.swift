@@ -41,11 +41,6 @@ extension RouteSocket {
     }
   }
 
-  /// Makes an interface that leads nowhere: for tests and for holding addresses.
-  public func createDummy(_ name: String) throws {
-    try create("make the interface \(name)", name, kind: "dummy") { _ in }
-  }
-
   /// Makes a pair of interfaces; the second one in `peerNamespace`, if given. Throws EEXIST.
   public func createVeth(
     _ name: String, peer: String, peerNamespace: NetworkNamespace? = nil,
