@@ -8,4 +8,5 @@ struct Booting {
     @Loop func complete(_ host: Planner.Host, _ planner: Planner, _ mounts: [ResolvedMount])
         async throws -> MachineSpec
     { fatalError() }
+  static func describeKernel(cache: String) async throws -> String { fatalError() }
 }
