@@ -283,7 +283,7 @@ public final class AgentConnection {
         guard writer == nil else { return }
         let raw = stream.raw
         while !outgoing.isEmpty {
-            let wrote = outgoing.drain { send(raw, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL.rawValue)) }
+            let wrote = outgoing.drain { send(raw, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
             if wrote > 0 { continue }
             switch errno {
             case EINTR: continue

@@ -1,4 +1,4 @@
-public import AgentProtocol
+import AgentProtocol
 public import LinuxSystem
 
 /// A process in the guest. Its streams and its end arrive here; output that nobody reads stops the process by want of
