@@ -48,6 +48,9 @@ extension PortRequest {
       }
     }
 
+    if let address, address.isIPv6, address.isLoopback {
+      throw bad("IPv6's loopback address cannot lead to a container, 127.0.0.1 can")
+    }
     guard let container = range(parts[1]), container.lowerBound > 0 else {
       throw bad("\"\(parts[1])\" is no container port")
     }

@@ -70,6 +70,9 @@ struct Ruleset: Sendable {
       "iifname \"\(bridge)\" ip saddr 127.0.0.0/8 drop",
     ])
     lines += chain("inet", "publish", nil, [
+      // The kernel finds no route for an answer to ::1 that came by a bridge, and IPv6 has no route_localnet: refused at once
+      // (the port is held, nobody listens), a client tries 127.0.0.1.
+      "ip6 daddr ::1 return",
       "dnat ip to ip daddr . meta l4proto . th dport map @one4",
       "dnat ip6 to ip6 daddr . meta l4proto . th dport map @one6",
       "fib daddr type local dnat ip to meta l4proto . th dport map @any4",
@@ -95,7 +98,6 @@ struct Ruleset: Sendable {
     if let prefix = pool.prefix6 {
       leaving += [
         "ip6 saddr \(prefix) oifname != \"\(bridge)\" masquerade",
-        "oifname \"\(bridge)\" ip6 saddr ::1 masquerade",
         "ip6 saddr \(prefix) ip6 daddr \(prefix) ct status dnat masquerade",
       ]
     }

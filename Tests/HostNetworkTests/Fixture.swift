@@ -127,3 +127,6 @@ final class Guest {
     for relay in relays { await relay.value }
   }
 }
+
+/// Testing has an `Attachment` too.
+typealias Attached = Attachment
