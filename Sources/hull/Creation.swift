@@ -16,7 +16,11 @@ struct Creation: Sendable {
         var words = arguments[...]
         if words.first == "--" { words = words.dropFirst() }
         guard let name = words.popFirst() else { throw ValidationError("no image given") }
-        if name.hasPrefix("-") { throw ValidationError("unknown flag \(name): hull run --help lists all; flags of the command come after the image") }
+        if name.hasPrefix("-") {
+            throw ValidationError(
+                "unknown flag \(name): hull run --help lists all; flags of the command come after the image"
+            )
+        }
         let request = try options.request(command: Array(words))
         guard let policy = PullPolicy(rawValue: options.pull) else {
             throw SandboxError("unknown --pull \"\(options.pull)\": always, missing and never are known")
@@ -25,7 +29,9 @@ struct Creation: Sendable {
             throw SandboxError("the cidfile \(cidfile) exists already: remove it, or name another")
         }
         if let taken = request.name, try store.list().contains(where: { $0.name == taken }) {
-            throw SandboxError("the name \"\(taken)\" is in use by another container: remove that one, or choose another name")
+            throw SandboxError(
+                "the name \"\(taken)\" is in use by another container: remove that one, or choose another name"
+            )
         }
         try store.roots.prepare()
         let source = try ImageSource(name, relativeTo: Globals.absolute("."))
@@ -37,22 +43,29 @@ struct Creation: Sendable {
             guard stat(directory, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
                 throw SandboxError("the root filesystem \(directory) is no folder: give the path of one")
             }
-            record = try request.record(id: id, root: .folder(directory), image: nil, now: Timestamp.now.nanoseconds)
+            record = try request.record(
+                id: id, root: .folder(directory), image: nil, now: Timestamp.now.nanoseconds)
         } else {
             let images = try ImageStore(root: store.roots.images)
             held = try images.hold()
-            let image = try await images.resolve(source, pull: policy, progress: PullDisplay(quiet: options.quiet).callback)
+            let image = try await images.resolve(
+                source, pull: policy, progress: PullDisplay(quiet: options.quiet).callback)
             record = try request.record(
-                id: id, root: .image(reference: name, id: image.id.description, file: image.rootPath), image: image.config,
+                id: id, root: .image(reference: name, id: image.id.description, file: image.rootPath),
+                image: image.config,
                 now: Timestamp.now.nanoseconds)
         }
         let container = try await store.add(record) { folder in
             if case .image = record.root {
-                try await WritableDisk.make("\(folder)/disk.img", sizeBytes: Planner.diskSize, templates: "\(store.roots.cache)/disks")
+                try await WritableDisk.make(
+                    "\(folder)/disk.img", sizeBytes: Planner.diskSize, templates: "\(store.roots.cache)/disks"
+                )
             }
         }
         _ = held
-        if let cidfile = options.cidfile { try writeFile(cidfile, Array(id.utf8), flags: O_WRONLY | O_CREAT | O_EXCL, mode: 0o644) }
+        if let cidfile = options.cidfile {
+            try writeFile(cidfile, Array(id.utf8), flags: O_WRONLY | O_CREAT | O_EXCL, mode: 0o644)
+        }
         return container
     }
 

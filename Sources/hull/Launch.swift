@@ -23,7 +23,10 @@ enum Launch {
     /// Nothing of the user's environment but what Hull itself reads.
     private static func environment() -> [String] {
         let roots = Globals.roots
-        var all = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HULL_ROOT=\(roots.data)", "HULL_EXEC_ROOT=\(roots.runtime)"]
+        var all = [
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HULL_ROOT=\(roots.data)", "HULL_EXEC_ROOT=\(roots.runtime)",
+        ]
         for name in ["HULL_FAULT", "HULL_LIBEXEC"] {
             if let value = Globals.environment(name) { all.append("\(name)=\(value)") }
         }

@@ -50,17 +50,22 @@ final class Session {
         var streams = Streams()
         streams.rows = window?.rows
         streams.columns = window?.columns
-        let typed = try makePipe(nonBlocking: true), shown = try makePipe(nonBlocking: true)
+        let typed = try makePipe(nonBlocking: true)
+        let shown = try makePipe(nonBlocking: true)
         streams.input = input
         streams.ownsInput = true
         streams.output = true
         let user = input ? Terminal(0) : nil
-        if input, user == nil { throw SandboxError("the input device is not a terminal: drop -t, or run hull from a terminal") }
+        if input, user == nil {
+            throw SandboxError("the input device is not a terminal: drop -t, or run hull from a terminal")
+        }
         try await begin(verb(streams), [input ? typed.read : nil, shown.write])
         return try await relay(signals, user, typed: input ? typed.write : nil, shown: shown.read)
     }
 
-    private func relay(_ signals: Signals, _ user: Terminal?, typed: SharedDescriptor?, shown: SharedDescriptor) async throws -> Int32 {
+    private func relay(
+        _ signals: Signals, _ user: Terminal?, typed: SharedDescriptor?, shown: SharedDescriptor
+    ) async throws -> Int32 {
         try user?.makeRaw()
         defer { user?.restore() }
         let passing = passOn(signals)
@@ -70,7 +75,9 @@ final class Session {
         var keys = detachKeys
         var detached = false
         let typing = Task { @Loop in
-            guard let typed, let source = try StandardStream.handable(0, writing: false) else { return false }
+            guard let typed, let source = try StandardStream.handable(0, writing: false) else {
+                return false
+            }
             while true {
                 let bytes = try await readSome(source.raw, capacity: 4096)
                 if bytes.isEmpty { return false }
@@ -119,7 +126,9 @@ final class Session {
             while true {
                 let signal = try await signals.next()
                 if signal == SIGWINCH {
-                    if let size = Terminal.size(0) ?? Terminal.size(1) { try await client.say(.resize(rows: size.rows, columns: size.columns)) }
+                    if let size = Terminal.size(0) ?? Terminal.size(1) {
+                        try await client.say(.resize(rows: size.rows, columns: size.columns))
+                    }
                 } else {
                     try await client.say(.signal(signal))
                 }
