@@ -53,9 +53,11 @@ extension HostNetwork {
       // What a tap of that name is left of belongs to nobody: its record would be among the others.
       try routes.delete(named: endpoint.tap)
       let tap = try Tap.open(endpoint.tap, in: namespace)
-      try routes.change(
-        routes.index(of: endpoint.tap), up: true, master: bridge, mtu: endpoint.mtu,
-        noLinkLocal: ipv6)
+      let index = try routes.index(of: endpoint.tap)
+      try routes.change(index, master: bridge, mtu: endpoint.mtu, noLinkLocal: ipv6)
+      // A guest's connection to its own published port: where br_netfilter is at work, the translated frame does not leave the bridge.
+      try routes.setHairpin(index, true)
+      try routes.change(index, up: true)
       return Attachment(endpoint: endpoint, tap: tap, reservedPorts: sockets)
     } catch {
       do {

@@ -32,10 +32,9 @@ struct Ruleset: Sendable {
     // An element that is added and deleted in one transaction is gone after it, wherever it was before.
     var lines = published(endpoint, "add", table) + published(endpoint, "delete", table)
     let chain = chain(endpoint)
+    lines.append("add chain bridge \(table) \(chain)")
+    lines += guards(endpoint, "add", table) + guards(endpoint, "delete", table)
     lines += [
-      "add chain bridge \(table) \(chain)",
-      "add element bridge \(table) guests { \"\(endpoint.tap)\" : jump \(chain) }",
-      "delete element bridge \(table) guests { \"\(endpoint.tap)\" : jump \(chain) }",
       "flush chain bridge \(table) \(chain)",
       "delete chain bridge \(table) \(chain)",
     ]
@@ -58,7 +57,11 @@ struct Ruleset: Sendable {
         "add map inet \(table) one\(family) { type \(address) . inet_proto . inet_service : \(address) . inet_service ; }",
       ]
     }
-    lines.append("add map bridge \(table) guests { type ifname : verdict ; }")
+    lines += [
+      "add map bridge \(table) guests { type ifname : verdict ; }",
+      "add set bridge \(table) returning { type ifname . ifname . ether_addr ; }",
+      "add set bridge \(table) reflected { type ifname . ifname ; }",
+    ]
 
     // Numbers, not names: nft 1.0.6 knows `dstnat` for some hooks only.
     lines += chain("inet", "entering", "type filter hook prerouting priority -300", [
@@ -107,6 +110,11 @@ struct Ruleset: Sendable {
     ])
     lines += chain("bridge", "entering", "type filter hook prerouting priority -300", [
       "iifname vmap @guests"
+    ])
+    // Of its own frames a guest gets back those only that lead to its own published port: no broadcast, no neighbour discovery.
+    lines += chain("bridge", "crossing", "type filter hook forward priority -300", [
+      "iifname . oifname . ether daddr @returning accept",
+      "iifname . oifname @reflected drop",
     ])
     return lines
   }
@@ -164,8 +172,15 @@ struct Ruleset: Sendable {
       ]
     }
     rules.append("drop")
-    return self.chain("bridge", chain, nil, rules) + [
-      "add element bridge \(table) guests { \"\(endpoint.tap)\" : jump \(chain) }"
+    return self.chain("bridge", chain, nil, rules) + Self.guards(endpoint, "add", table)
+  }
+
+  private static func guards(_ endpoint: Endpoint, _ verb: String, _ table: String) -> [String] {
+    let tap = "\"\(endpoint.tap)\""
+    return [
+      "\(verb) element bridge \(table) guests { \(tap) : jump \(chain(endpoint)) }",
+      "\(verb) element bridge \(table) returning { \(tap) . \(tap) . \(endpoint.mac) }",
+      "\(verb) element bridge \(table) reflected { \(tap) . \(tap) }",
     ]
   }
 

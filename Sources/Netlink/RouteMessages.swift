@@ -22,8 +22,10 @@ enum RouteMessage {
   }
 
   /// struct ifinfomsg.
-  static func link(index: Int32 = 0, flags: UInt32 = 0, change: UInt32 = 0) -> [UInt8] {
-    var bytes: [UInt8] = [0, 0, 0, 0]
+  static func link(index: Int32 = 0, flags: UInt32 = 0, change: UInt32 = 0, family: UInt8 = 0)
+    -> [UInt8]
+  {
+    var bytes: [UInt8] = [family, 0, 0, 0]
     bytes.appendNative(index)
     bytes.appendNative(flags)
     bytes.appendNative(change)

@@ -97,6 +97,15 @@ extension RouteSocket {
         index: index, flags: up == true ? 1 : 0, change: up == nil ? 0 : 1), attributes)
   }
 
+  /// Lets a bridge's port send a frame back to where it came from (IFLA_BRPORT_MODE; bridge(8), "hairpin").
+  public func setHairpin(_ index: Int32, _ on: Bool) throws {
+    var attributes = NetlinkAttributes()
+    attributes.nest(12 | 0x8000 /* IFLA_PROTINFO, NLA_F_NESTED */) { $0.put(4, UInt8(on ? 1 : 0)) }
+    try request(
+      "change the bridge's port \(index)", RouteMessage.Kind.setLink,
+      RouteMessage.link(index: index, family: 7 /* AF_BRIDGE */), attributes)
+  }
+
   /// Removes an interface. Throws ENODEV when there is none.
   public func delete(_ index: Int32) throws {
     try request(
