@@ -44,11 +44,11 @@ final class ConfinedRoot {
     bound.append(point)
   }
 
-  /// The process's own entries of /proc and nothing else of it, of the caller's pid namespace.
+  /// A /proc of the caller's pid namespace, read-only, in which the process finds no process but itself.
   func mountOwnProcesses() throws {
     let point = try makePoint("/proc", folder: true, keep: false)
     try mountFilesystem(
-      "proc", point, type: "proc", flags: UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC), data: "hidepid=invisible,subset=pid")
+      "proc", point, type: "proc", flags: UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY), data: "hidepid=invisible")
     bound.append(point)
   }
 

@@ -98,7 +98,6 @@ struct QEMUArguments: Sendable {
     var words = ["console=ttyS0", "quiet", "panic=-1", "reboot=t"]
     // The self-tests of the kernel's ciphers take 0.19 s under TCG.
     words += ["cryptomgr.notests=1", "random.trust_cpu=on", "no_timer_check"]
-    if board == .microvm { words.append("pci=off") }
     if accelerator == .tcg, let tscKilohertz { words += ["tsc_early_khz=\(tscKilohertz)", "tsc=reliable"] }
     return words + spec.kernelArguments
   }

@@ -57,8 +57,8 @@ final class ShareServer {
   private let root: ConfinedRoot
 
   // CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SETGID, SETUID, MKNOD, SETFCAP: in its own user namespace, where they reach only
-  // files whose owners its mounts map. The legacy server also enters its root by itself: SYS_CHROOT.
-  private static let capabilities: UInt64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 27 | 1 << 31
+  // files whose owners its mounts map. SETPCAP it needs to give itself fewer, and gives up. The legacy server also enters its root by itself: SYS_CHROOT.
+  private static let capabilities: UInt64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 27 | 1 << 31
 
   init(_ share: Share, _ program: ShareServerProgram, confinement: Confinement, in directory: MachineDirectory) throws {
     root = try ConfinedRoot(at: "\(directory.path)/share-root")
