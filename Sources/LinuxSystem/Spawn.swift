@@ -143,6 +143,16 @@ public final class ChildProcess: Sendable {
     self.descriptor = descriptor
   }
 
+  /// The process as this host's `/proc` names it, which may belong to another pid namespace than ours; nil when it was reaped.
+  public var identity: ProcessIdentity? {
+    // pidfd's fdinfo gives the number in the namespace of the /proc that is read (proc(5)).
+    guard let text = try? readText("/proc/self/fdinfo/\(descriptor.raw)"),  // no /proc, no identity
+      let line = text.split(separator: "\n").first(where: { $0.hasPrefix("Pid:") }),
+      let pid = Int32(line.dropFirst(4).drop(while: \.isWhitespace)), pid > 0
+    else { return nil }
+    return ProcessIdentity(pid: pid)
+  }
+
   /// Waits for the end and reaps. At most one task may wait.
   public func wait() async throws -> ExitStatus {
     while true {
