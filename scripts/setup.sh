@@ -117,7 +117,8 @@ install_share_server() {
         -o "Dir::Cache::pkgcache=" -o "Dir::Cache::srcpkgcache=" -o APT::Sandbox::User=root)
     if [[ $newer == no || -z $uri ]] || ! apt "${options[@]}" update \
         || ! (cd "$work" && apt "${options[@]}" download "${share_server[@]}"); then
-        step "virtiofsd: Debian 13's is out of reach, so the old one of QEMU 7.2 serves the shares"
+        step "virtiofsd: Debian 13's is not used or out of reach, so QEMU 7.2's own serves the shares"
+        newer=no # QEMU 10 has none of its own
         return
     fi
     local package
@@ -152,6 +153,6 @@ trap clean_up EXIT
 export DEBIAN_FRONTEND=noninteractive
 no_services
 install_packages
-install_qemu
 install_share_server
+install_qemu
 step "done"
