@@ -1,1 +1,115 @@
 #include "CLinux.h"
+#include <string.h>
+#include <unistd.h>
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+int hull_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
+int hull_pidfd_send_signal(int pidfd, int signal) { return (int)syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0); }
+int hull_pidfd_wait(int pidfd, int *status) {
+    siginfo_t info;
+    memset(&info, 0, sizeof info);
+    if (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG) < 0) return -errno;
+    if (info.si_pid == 0) return 0;
+    *status = info.si_code == CLD_EXITED ? (info.si_status & 0xff) << 8 : (info.si_status & 0x7f) | (info.si_code == CLD_DUMPED ? 0x80 : 0);
+    return 1;
+}
+
+struct hull_mount_attr { uint64_t set, clear, propagation, user_namespace; };
+int hull_open_tree(int d, const char *p, unsigned f) { return (int)syscall(428, d, p, f); }
+int hull_move_mount(int from, int to_directory, const char *to, unsigned flags) {
+    return (int)syscall(429, from, "", to_directory, to, flags | 0x4 /* MOVE_MOUNT_F_EMPTY_PATH */);
+}
+int hull_mount_setattr(int d, const char *p, unsigned flags, uint64_t set, uint64_t clear, uint64_t propagation, int user_namespace) {
+    struct hull_mount_attr a = { set, clear, propagation, user_namespace < 0 ? 0 : (uint64_t)user_namespace };
+    return (int)syscall(442, d, p, flags, &a, sizeof a);
+}
+int hull_openat2(int d, const char *p, uint64_t flags, uint64_t mode, uint64_t resolve) {
+    struct open_how how = { .flags = flags, .mode = mode, .resolve = resolve };
+    return (int)syscall(SYS_openat2, d, p, &how, sizeof how);
+}
+int hull_pivot_root(const char *n, const char *o) { return (int)syscall(SYS_pivot_root, n, o); }
+int hull_memfd_create(const char *n, unsigned f) { return (int)syscall(SYS_memfd_create, n, f); }
+int hull_close_range(unsigned a, unsigned b, unsigned f) { return (int)syscall(SYS_close_range, a, b, f); }
+int hull_renameat2(int fd, const char *f, int td, const char *t, unsigned fl) { return (int)syscall(SYS_renameat2, fd, f, td, t, fl); }
+int hull_setns(int fd, int kind) { return setns(fd, kind); }
+int hull_unshare(int flags) { return unshare(flags); }
+
+enum { MOST_DESCRIPTORS = 64 };
+ssize_t hull_send_descriptors(int socket, const void *bytes, size_t count, const int *fds, size_t n, int flags) {
+    union { char bytes[CMSG_SPACE(sizeof(int) * MOST_DESCRIPTORS)]; struct cmsghdr align; } control;
+    struct iovec v = { (void *)bytes, count };
+    struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1 };
+    if (n > MOST_DESCRIPTORS) return -EINVAL;
+    if (n) {
+        memset(&control, 0, sizeof control);
+        m.msg_control = control.bytes;
+        m.msg_controllen = CMSG_SPACE(sizeof(int) * n);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+        c->cmsg_level = SOL_SOCKET; c->cmsg_type = SCM_RIGHTS; c->cmsg_len = CMSG_LEN(sizeof(int) * n);
+        memcpy(CMSG_DATA(c), fds, sizeof(int) * n);
+    }
+    ssize_t r = sendmsg(socket, &m, flags | MSG_NOSIGNAL);
+    return r < 0 ? -errno : r;
+}
+ssize_t hull_receive_descriptors(int socket, void *bytes, size_t capacity, int *fds, size_t *n, int flags) {
+    union { char bytes[CMSG_SPACE(sizeof(int) * MOST_DESCRIPTORS)]; struct cmsghdr align; } control;
+    struct iovec v = { bytes, capacity };
+    struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
+    size_t room = *n;
+    *n = 0;
+    ssize_t r = recvmsg(socket, &m, flags | MSG_CMSG_CLOEXEC);
+    if (r < 0) return -errno;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+        size_t got = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < got; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof fd);
+            if (*n < room) fds[(*n)++] = fd; else close(fd);
+        }
+    }
+    return r;
+}
+
+int hull_bind(int s, const void *a, unsigned n) { return bind(s, (const struct sockaddr *)a, n); }
+int hull_connect(int s, const void *a, unsigned n) { return connect(s, (const struct sockaddr *)a, n); }
+int hull_accept(int s) { return accept4(s, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK); }
+
+int hull_lock(int fd, int shared, int wait) {
+    struct flock l = { .l_type = shared ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
+    return fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &l);
+}
+int hull_lock_is_held(int fd) {
+    struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    return fcntl(fd, F_OFD_GETLK, &l) < 0 ? -1 : l.l_type != F_UNLCK;
+}
+
+int hull_ioctl_window_size(int t, unsigned short *r, unsigned short *c) {
+    struct winsize w;
+    if (ioctl(t, TIOCGWINSZ, &w) < 0) return -1;
+    *r = w.ws_row; *c = w.ws_col;
+    return 0;
+}
+int hull_ioctl_set_window_size(int t, unsigned short r, unsigned short c) {
+    struct winsize w = { .ws_row = r, .ws_col = c };
+    return ioctl(t, TIOCSWINSZ, &w);
+}
+int hull_ioctl_pty_number(int m, unsigned *n) { return ioctl(m, TIOCGPTN, n); }
+int hull_ioctl_pty_unlock(int m) { int off = 0; return ioctl(m, TIOCSPTLCK, &off); }
+int hull_ioctl_pty_peer(int m, int flags) { return ioctl(m, TIOCGPTPEER, flags); }
+int hull_ioctl_set_controlling_terminal(int t) { return ioctl(t, TIOCSCTTY, 0); }
+int hull_ioctl_tun_set(int fd, const char *name, short flags) {
+    struct ifreq r;
+    memset(&r, 0, sizeof r);
+    strncpy(r.ifr_name, name, IFNAMSIZ - 1);
+    r.ifr_flags = flags;
+    return ioctl(fd, TUNSETIFF, &r);
+}
+int hull_ioctl_tun_persist(int fd, int p) { return ioctl(fd, TUNSETPERSIST, p); }
+int hull_ioctl_tun_owner(int fd, uid_t o) { return ioctl(fd, TUNSETOWNER, o); }
+int hull_ioctl_tun_vnet_header_size(int fd, int size) { return ioctl(fd, TUNSETVNETHDRSZ, &size); }
+int hull_ioctl_clone_file(int to, int from) { return ioctl(to, FICLONE, from); }
+int hull_ioctl_open_namespace_user(int ns) { return ioctl(ns, 0xb701 /* NS_GET_USERNS */); }

@@ -1,3 +1,132 @@
+// The kernel's interfaces that Glibc's module does not show to Swift, and the one audited place where a child
+// process is made. Everything between clone3 and exec is C: no Swift runs there.
 #ifndef HULL_CLINUX_H
 #define HULL_CLINUX_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/epoll.h>
+#include <sys/inotify.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/mman.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <sys/resource.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <arpa/inet.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/if_link.h>
+#include <linux/if_tun.h>
+#include <linux/veth.h>
+#include <linux/pkt_sched.h>
+#include <linux/pkt_cls.h>
+#include <linux/vm_sockets.h>
+#include <linux/openat2.h>
+#include <linux/fs.h>
+#include <sched.h>
+#include <signal.h>
+#include <termios.h>
+#include <time.h>
+#include <fcntl.h>
+#include <dirent.h>
+#include <errno.h>
+
+struct hull_descriptor { int from, to; };
+struct hull_limit { int resource; uint64_t soft, hard; };
+
+/// How a child is made. Zeroed fields mean "leave as it is", but for the descriptors: -1 means none.
+struct hull_spawn {
+    const char *file;                 ///< what to exec, seen from inside `root`; used when exec_descriptor is -1
+    int exec_descriptor;              ///< an open executable, or -1
+    char *const *argv, *const *envp;
+    const struct hull_descriptor *descriptors; size_t descriptor_count; ///< all others are closed
+    uint64_t namespaces;              ///< CLONE_NEW*
+    int join_user, join_net, join_mount; ///< namespaces to join, or -1
+    const int *cgroups; size_t cgroup_count; ///< open cgroup.procs files (v1 and v2): the child writes itself there
+    const char *root;                 ///< a mount point that becomes `/`; the old root is detached
+    const char *directory;            ///< the working directory, seen from inside `root`
+    int set_ids; uid_t uid; gid_t gid; const gid_t *groups; size_t group_count;
+    int drop_capabilities;            ///< 1: every set emptied, the bounding set too
+    uint64_t keep_capabilities;       ///< with drop_capabilities: those that stay (bounding, permitted, effective)
+    int no_new_privileges;
+    int new_session;                  ///< setsid
+    int controlling_terminal;         ///< with new_session: the child's descriptor to make the controlling terminal, or -1
+    int death_signal;                 ///< PR_SET_PDEATHSIG: give it only from a thread that lives as long as the process
+    int set_oom_score; int oom_score;
+    const struct hull_limit *limits; size_t limit_count;
+};
+
+/// Makes a child. Returns 0, or an errno with `*step` naming what failed. `*pidfd` is close-on-exec.
+int hull_spawn_process(const struct hull_spawn *how, pid_t *pid, int *pidfd, const char **step);
+
+/// A new user namespace that maps 0…count-1 to base…base+count-1, as a descriptor; or -errno.
+int hull_user_namespace(uint32_t base, uint32_t count);
+
+/// Detaches `paths` inside the mount namespace `mount_namespace`, from a child made for that. 0 or an errno.
+int hull_unmount_inside(int mount_namespace, const char *const *paths, size_t count);
+
+int hull_pidfd_open(pid_t pid);
+int hull_pidfd_send_signal(int pidfd, int signal);
+/// waitid(P_PIDFD, WEXITED|WNOHANG): 1 ended (status as wait's), 0 still there, -errno.
+int hull_pidfd_wait(int pidfd, int *status);
+
+int hull_open_tree(int directory, const char *path, unsigned flags);
+int hull_move_mount(int from, int to_directory, const char *to, unsigned flags);
+int hull_mount_setattr(int directory, const char *path, unsigned flags, uint64_t set, uint64_t clear, uint64_t propagation, int user_namespace);
+int hull_openat2(int directory, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
+int hull_pivot_root(const char *new_root, const char *put_old);
+int hull_memfd_create(const char *name, unsigned flags);
+int hull_close_range(unsigned first, unsigned last, unsigned flags);
+int hull_renameat2(int from_directory, const char *from, int to_directory, const char *to, unsigned flags);
+int hull_setns(int descriptor, int kind);
+int hull_unshare(int flags);
+
+/// sendmsg/recvmsg with descriptors (SCM_RIGHTS). Received ones are close-on-exec. Bytes moved, or -errno.
+ssize_t hull_send_descriptors(int socket, const void *bytes, size_t count, const int *descriptors, size_t descriptor_count, int flags);
+ssize_t hull_receive_descriptors(int socket, void *bytes, size_t capacity, int *descriptors, size_t *descriptor_count, int flags);
+
+/// connect, bind and accept4(SOCK_CLOEXEC|SOCK_NONBLOCK), whose sockaddr argument is a transparent union under _GNU_SOURCE.
+int hull_bind(int socket, const void *address, unsigned length);
+int hull_connect(int socket, const void *address, unsigned length);
+int hull_accept(int socket);
+
+/// Open file description locks (F_OFD_SETLK, F_OFD_SETLKW, F_OFD_GETLK) on a whole file.
+int hull_lock(int descriptor, int shared, int wait);
+int hull_lock_is_held(int descriptor);
+
+/// ioctls whose numbers are macros that Swift cannot import.
+int hull_ioctl_window_size(int terminal, unsigned short *rows, unsigned short *columns);
+int hull_ioctl_set_window_size(int terminal, unsigned short rows, unsigned short columns);
+int hull_ioctl_pty_number(int master, unsigned *number);
+int hull_ioctl_pty_unlock(int master);
+int hull_ioctl_pty_peer(int master, int flags);
+int hull_ioctl_set_controlling_terminal(int terminal);
+int hull_ioctl_tun_set(int descriptor, const char *name, short flags);
+int hull_ioctl_tun_persist(int descriptor, int persist);
+int hull_ioctl_tun_owner(int descriptor, uid_t owner);
+int hull_ioctl_tun_vnet_header_size(int descriptor, int size);
+int hull_ioctl_clone_file(int to, int from);
+int hull_ioctl_open_namespace_user(int ns);
+
+static inline int hull_wifexited(int s) { return WIFEXITED(s); }
+static inline int hull_wexitstatus(int s) { return WEXITSTATUS(s); }
+static inline int hull_wtermsig(int s) { return WTERMSIG(s); }
+
 #endif
