@@ -36,12 +36,6 @@ apt() {
     return 1
 }
 
-# The address of the archive this machine already uses for its own release, and the key it trusts it with.
-archive() {
-    apt-get indextargets --format '$(CODENAME) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' \
-        | awk -v release="$1" '$1 == release && $2 == "main" { print $3; exit }'
-}
-
 no_services() {
     # Packages of servers (a registry, for the tests) must not start them.
     [[ -e /usr/sbin/policy-rc.d ]] && return
@@ -85,7 +79,7 @@ install_qemu() {
         return
     fi
     if [[ $newer == yes && $codename == bookworm ]]; then
-        uri=$(archive "$codename")
+        uri=$(./debian-archive.sh)
         if [[ -n $uri ]] && ! grep -rqs bookworm-backports /etc/apt/sources.list /etc/apt/sources.list.d; then
             echo "deb [signed-by=$keyring] $uri bookworm-backports main" >"$source"
         fi
@@ -109,7 +103,7 @@ install_share_server() {
         return
     fi
     local uri options
-    uri=$(archive "$codename")
+    uri=$(./debian-archive.sh)
     mkdir -p "$work/lists/partial" "$work/unpacked"
     echo "deb [signed-by=$keyring] $uri trixie main" >"$work/sources.list"
     options=(-o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=/dev/null
@@ -142,7 +136,7 @@ install_share_server() {
 }
 
 ((EUID == 0)) || fail "run it as root: it installs packages"
-codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
 [[ -e /etc/debian_version ]] || fail "this script knows Debian only: install ${packages[*]} ${qemu[*]} by hand"
 ./check-swift.sh
 made_policy=
