@@ -125,6 +125,15 @@ int hull_ioctl_tun_vnet_header_size(int descriptor, int size);
 int hull_ioctl_clone_file(int to, int from);
 int hull_ioctl_open_namespace_user(int ns);
 
+/// The CPU's time stamp counter; 0 where there is none that a program may read.
+static inline uint64_t hull_timestamp_counter(void) {
+#if defined(__x86_64__)
+    return __builtin_ia32_rdtsc();
+#else
+    return 0;
+#endif
+}
+
 static inline int hull_wifexited(int s) { return WIFEXITED(s); }
 static inline int hull_wexitstatus(int s) { return WEXITSTATUS(s); }
 static inline int hull_wtermsig(int s) { return WTERMSIG(s); }
