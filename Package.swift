@@ -51,7 +51,7 @@ let package = Package(
         .executableTarget(
             name: "hull",
             dependencies: [
-                "Sandboxes", "QEMUDriver", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Sandboxes", "QEMUDriver", "HostNetwork", "Images", "LinuxSystem", "Machines", "OCISpec", "Storage", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         // Reads layers somebody else made: a program of its own, so that it can be confined and so that libarchive's
