@@ -78,6 +78,15 @@ int hull_bind(int s, const void *a, unsigned n) { return bind(s, (const struct s
 int hull_connect(int s, const void *a, unsigned n) { return connect(s, (const struct sockaddr *)a, n); }
 int hull_accept(int s) { return accept4(s, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK); }
 
+int hull_lock(int fd, int shared, int wait) {
+    struct flock l = { .l_type = shared ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
+    return fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &l);
+}
+int hull_lock_is_held(int fd) {
+    struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    return fcntl(fd, F_OFD_GETLK, &l) < 0 ? -1 : l.l_type != F_UNLCK;
+}
+
 int hull_ioctl_window_size(int t, unsigned short *r, unsigned short *c) {
     struct winsize w;
     if (ioctl(t, TIOCGWINSZ, &w) < 0) return -1;

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/epoll.h>
+#include <sys/inotify.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -109,6 +110,10 @@ int hull_bind(int socket, const void *address, unsigned length);
 int hull_connect(int socket, const void *address, unsigned length);
 int hull_accept(int socket);
 
+/// Open file description locks (F_OFD_SETLK, F_OFD_SETLKW, F_OFD_GETLK) on a whole file.
+int hull_lock(int descriptor, int shared, int wait);
+int hull_lock_is_held(int descriptor);
+
 /// ioctls whose numbers are macros that Swift cannot import.
 int hull_ioctl_window_size(int terminal, unsigned short *rows, unsigned short *columns);
 int hull_ioctl_set_window_size(int terminal, unsigned short rows, unsigned short columns);
@@ -122,6 +127,15 @@ int hull_ioctl_tun_owner(int descriptor, uid_t owner);
 int hull_ioctl_tun_vnet_header_size(int descriptor, int size);
 int hull_ioctl_clone_file(int to, int from);
 int hull_ioctl_open_namespace_user(int ns);
+
+/// The CPU's time stamp counter; 0 where there is none that a program may read.
+static inline uint64_t hull_timestamp_counter(void) {
+#if defined(__x86_64__)
+    return __builtin_ia32_rdtsc();
+#else
+    return 0;
+#endif
+}
 
 static inline int hull_wifexited(int s) { return WIFEXITED(s); }
 static inline int hull_wexitstatus(int s) { return WEXITSTATUS(s); }

@@ -1,0 +1,136 @@
+import FoundationEssentials
+import Glibc
+public import LinuxSystem
+
+/// A container as the store knows it.
+public struct Container: Sendable {
+    public var record: ContainerRecord
+    public var state: ContainerState
+    public var paths: ContainerPaths
+    public var id: String { record.id }
+    public var name: String { record.name }
+}
+
+/// All containers below one root: a folder each, made and removed by a rename, so that there is never half of one.
+public struct ContainerStore: Sendable {
+    public let roots: Roots
+
+    public init(_ roots: Roots) { self.roots = roots }
+
+    /// Every container, newest first. A folder that is being made or removed is none.
+    public func list() throws -> [Container] {
+        guard exists(roots.containers) else { return [] }
+        var all: [Container] = []
+        for id in try listDirectory(roots.containers) where !id.hasPrefix(".") {
+            if let container = try load(id) { all.append(container) }
+        }
+        return all.sorted { $0.record.created > $1.record.created }
+    }
+
+    /// The container with exactly this id; nil when it is gone.
+    public func load(_ id: String) throws -> Container? {
+        let paths = roots.container(id)
+        do {
+            let record = try JSONDecoder().decode(
+                ContainerRecord.self, from: Data(try readFile(paths.record)))
+            let state = try JSONDecoder().decode(
+                ContainerState.self, from: Data(try readFile(paths.state)))
+            guard record.version <= ContainerRecord.version, state.version <= ContainerState.version
+            else {
+                throw SandboxError(
+                    "container \(id.prefix(12)) was written by a newer Hull: use that one, or remove \(paths.folder)"
+                )
+            }
+            return Container(record: record, state: state, paths: paths)
+        } catch let error as SystemError where error.code == ENOENT {
+            return nil
+        } catch let error as DecodingError {
+            throw SandboxError(
+                "the record of container \(id.prefix(12)) cannot be read: remove \(paths.folder)",
+                cause: error)
+        }
+    }
+
+    /// The container that `reference` names: its name, its id, or the beginning of its id (when only one begins so).
+    public func find(_ reference: String) throws -> Container {
+        let all = try list()
+        if let exact = all.first(where: { $0.name == reference || $0.id == reference }) { return exact }
+        let matches = reference.isEmpty ? [] : all.filter { $0.id.hasPrefix(reference) }
+        switch matches.count {
+        case 1: return matches[0]
+        case 0: throw SandboxError("No such container: \(reference)", exitCode: 1)
+        default:
+            throw SandboxError(
+                "the id \(reference) is ambiguous: \(matches.count) containers begin so; give more of it",
+                exitCode: 1)
+        }
+    }
+
+    /// Adds a container in state `created`, after `prepare` filled its folder. Throws when its name is taken.
+    public func add(_ record: ContainerRecord, prepare: (_ folder: String) async throws -> Void)
+        async throws -> Container
+    {
+        try roots.prepare()
+        let aside = "\(roots.containers)/.making-\(record.id)"
+        do {
+            try makeDirectories(aside)
+            // Held until the rename: whoever collects left-overs leaves alone what is being made.
+            let making = try FileLock.acquire("\(aside)/lock")
+            let state = ContainerState(.created)
+            try replaceFile("\(aside)/container.json", Array(try JSONEncoder().encode(record)))
+            try replaceFile("\(aside)/state.json", Array(try JSONEncoder().encode(state)))
+            try await prepare(aside)
+            let lock = try FileLock.acquire(roots.storeLock)
+            if let other = try list().first(where: { $0.name == record.name }) {
+                throw SandboxError(
+                    "the name \"\(record.name)\" is in use by container \(other.id.prefix(12)): remove or rename that one, or choose another name"
+                )
+            }
+            Fault.point("create:rename")
+            let paths = roots.container(record.id)
+            try checked("make the container", record.id) { rename(aside, paths.folder) }
+            unlink("\(paths.folder)/lock")
+            _ = (lock, making)
+            return Container(record: record, state: state, paths: paths)
+        } catch {
+            try removeTree(aside)
+            throw error
+        }
+    }
+
+    /// Writes a container's state.
+    public func save(_ state: ContainerState, of id: String) throws {
+        try replaceFile(roots.container(id).state, Array(try JSONEncoder().encode(state)))
+    }
+
+    /// Removes a container that does not run: first out of sight, then file by file.
+    public func remove(_ id: String) throws {
+        let aside = "\(roots.containers)/.removing-\(id)"
+        do {
+            let lock = try FileLock.acquire(roots.storeLock)
+            if rename(roots.container(id).folder, aside) != 0 && errno != ENOENT {
+                throw SystemError("remove the container", id)
+            }
+            _ = lock
+        }
+        Fault.point("remove:renamed")
+        try removeTree(aside)
+    }
+
+    /// Removes what makers and removers that were killed have left.
+    public func collectLeftovers() throws {
+        guard exists(roots.containers) else { return }
+        for name in try listDirectory(roots.containers) where name.hasPrefix(".") {
+            let path = "\(roots.containers)/\(name)"
+            if name.hasPrefix(".making-"), FileLock.isHeld("\(path)/lock") { continue }
+            try removeTree(path)
+        }
+    }
+
+    /// 64 random hexadecimal digits.
+    public static func newIdentifier() -> String {
+        let digits = Array("0123456789abcdef")
+        var random = SystemRandomNumberGenerator()
+        return String((0..<64).map { _ in digits[Int.random(in: 0..<16, using: &random)] })
+    }
+}

@@ -1,0 +1,67 @@
+public import LinuxSystem
+
+/// What a verb asks a monitor. One request opens a connection; `attach`, `exec` and `start` then go on with `Later` messages.
+public struct Request: Codable, Sendable {
+    /// The version of this protocol. A monitor answers older ones; what it does not know it refuses by name.
+    public static let version = 1
+    public var version = Request.version
+    public var verb: Verb
+
+    public enum Verb: Codable, Sendable {
+        /// Starts the container; the first request a monitor gets, from the verb that made it.
+        case start(Streams)
+        /// Joins the running container's streams.
+        case attach(Streams)
+        /// Runs another process; its streams come with the message.
+        case exec(ContainerRecord.ProcessSettings, Streams, detached: Bool)
+        /// Sends a signal to the container's first process.
+        case kill(Int32)
+        /// Asks it to end, and kills it after so many seconds.
+        case stop(signal: Int32, seconds: Int)
+        /// Answers when the container has ended.
+        case wait
+        /// The processes in the container.
+        case top
+    }
+
+    public init(_ verb: Verb) { self.verb = verb }
+}
+
+/// Which of the three standard streams come as descriptors with a message, in this order.
+public struct Streams: Codable, Hashable, Sendable {
+    public var input = false
+    public var output = false
+    public var error = false
+    /// The user's window, where there is a terminal.
+    public var rows: UInt16?
+    public var columns: UInt16?
+    /// Whether the end of this connection ends the container's standard input too.
+    public var ownsInput = false
+    public init() {}
+}
+
+/// What follows an `attach`, `exec` or `start`.
+public enum Later: Codable, Sendable {
+    case resize(rows: UInt16, columns: UInt16)
+    case signal(Int32)
+}
+
+/// What a monitor answers.
+public enum Reply: Codable, Sendable {
+    /// It runs (or: it was done).
+    case done
+    /// It ended so; all its output was written before.
+    case exited(code: Int32, oomKilled: Bool)
+    /// It could not be done: the sentence, and the exit code the verb is to end with.
+    case failed(sentence: String, code: Int32)
+    /// `top`: titles, and a row for each process.
+    case processes(titles: [String], rows: [[String]])
+}
+
+extension Reply {
+    /// The reply for an error.
+    init(_ error: any Error) {
+        let code = (error as? any HullError)?.exitCode ?? 125
+        self = .failed(sentence: "\(error)", code: code)
+    }
+}

@@ -1,0 +1,132 @@
+import FoundationEssentials
+import Glibc
+import HostNetwork
+public import LinuxSystem
+
+/// Something on the host that a sandbox holds and that the kernel would not take back by itself.
+public enum HostResource: Codable, Hashable, Sendable {
+    /// A range of user ids: the file that reserves it, with its owner's name in it.
+    case identifiers(file: String, owner: String)
+    case cgroup(path: String)
+    /// Tap, bridge port, rules, published ports: what `HostNetwork` made under this key.
+    case network(key: String)
+    /// A file or a folder.
+    case file(String)
+}
+
+/// The list of what a sandbox holds, on disk: the intent is written before a thing is made, and the entry goes when the thing
+/// is gone. Whoever finds it without a monitor walks it backwards (`undoAll`); every undo may run twice.
+///
+/// The file has one JSON line for each event, appended with one write(2): a SIGKILL leaves whole lines.
+@Loop
+public final class Ledger {
+    private enum Event: Codable {
+        case intend(Int, HostResource)
+        case gone(Int)
+    }
+
+    private let path: String
+    private let network: HostNetwork
+    private let file: SharedDescriptor
+    private var entries: [(key: Int, resource: HostResource)] = []
+    private var next = 0
+
+    /// Opens the ledger of a container, making it where there is none, and reads what it holds.
+    public init(_ paths: ContainerPaths) throws {
+        path = paths.ledger
+        network = paths.roots.network
+        file = SharedDescriptor(try openFile(path, O_RDWR | O_CREAT | O_APPEND))
+        for line in try readFile(file.raw, path).split(separator: UInt8(ascii: "\n")) {
+            // A line that was cut short by a full disk names nothing that was made: its writer failed before making it.
+            guard let event = try? JSONDecoder().decode(Event.self, from: Data(line)) else { continue }
+            switch event {
+            case .intend(let key, let resource):
+                entries.append((key, resource))
+                next = max(next, key + 1)
+            case .gone(let key):
+                entries.removeAll { $0.key == key }
+            }
+        }
+    }
+
+    /// What is held now, oldest first.
+    public var held: [HostResource] { entries.map(\.resource) }
+
+    /// Notes the intent and makes the thing; when making it fails, undoes it and throws what failed.
+    public func hold<R>(_ resource: HostResource, _ make: () async throws -> R) async throws -> R {
+        let key = try note(resource)
+        Fault.point("intend:\(resource.kind)")
+        do {
+            let made = try await make()
+            Fault.point("made:\(resource.kind)")
+            return made
+        } catch {
+            let cause = error
+            do {
+                try await undo(key, resource)
+            } catch {
+                throw SandboxError("\(cause) (and taking it back failed: \(error))", cause: nil)
+            }
+            throw cause
+        }
+    }
+
+    /// Takes everything back, newest first. What fails stays in the ledger, for the next verb; the first failure is thrown.
+    public func undoAll() async throws {
+        var first: (any Error)?
+        for (key, resource) in entries.reversed() {
+            do {
+                Fault.point("undo:\(resource.kind)")
+                try await undo(key, resource)
+                Fault.point("undone:\(resource.kind)")
+            } catch {
+                first = first ?? error
+            }
+        }
+        if let first { throw first }
+    }
+
+    private func note(_ resource: HostResource) throws -> Int {
+        let key = next
+        next += 1
+        try append(.intend(key, resource))
+        entries.append((key, resource))
+        return key
+    }
+
+    private func undo(_ key: Int, _ resource: HostResource) async throws {
+        try await resource.undo(network)
+        entries.removeAll { $0.key == key }
+        // The ledger itself may lie in what was just removed.
+        if exists(path) { try append(.gone(key)) }
+    }
+
+    private func append(_ event: Event) throws {
+        try writeFile(file.raw, path, Array(try JSONEncoder().encode(event)) + [UInt8(ascii: "\n")])
+    }
+}
+
+extension HostResource {
+    /// A word for tests that kill at a step.
+    var kind: String {
+        switch self {
+        case .identifiers: "identifiers"
+        case .cgroup: "cgroup"
+        case .network: "network"
+        case .file: "file"
+        }
+    }
+
+    /// Takes it back. It may be gone already, or never have been made.
+    @Loop
+    func undo(_ network: HostNetwork) async throws {
+        switch self {
+        case .identifiers(let file, let owner):
+            // The intent may have been written and the range then taken by somebody else.
+            if let text = try? readText(file), text == owner { unlink(file) }  // missing: gone already
+        case .cgroup(let path): try Cgroup(path).remove(withParent: true)
+        case .network(let key): try await network.detach(key)
+        case .file(let path): try removeTree(path)
+        }
+    }
+}

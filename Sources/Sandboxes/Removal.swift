@@ -1,0 +1,79 @@
+import Glibc
+import LinuxSystem
+import Storage
+
+/// Removes containers: stops them where it must, and takes what goes with them.
+public struct Removal: Sendable {
+    private let store: ContainerStore
+
+    public init(_ store: ContainerStore) { self.store = store }
+
+    /// Removes a container. One that runs is only removed by force: it is killed, with its monitor if that does not answer.
+    @Loop
+    public func remove(_ container: Container, force: Bool = false, volumes: Bool = false)
+        async throws
+    {
+        if container.state.isLive {
+            guard force else {
+                throw SandboxError(
+                    "container \(container.name) is running: stop it first, or use hull rm --force",
+                    exitCode: 1)
+            }
+            try await end(container)
+        }
+        // Its monitor may have removed it, as --rm asked.
+        guard let now = try store.load(container.id) else { return }
+        try removeStopped(now, volumes: volumes || container.record.autoRemove)
+    }
+
+    /// Removes a container that does not run.
+    func removeStopped(_ container: Container, volumes: Bool) throws {
+        try store.remove(container.id)
+        guard volumes else { return }
+        let all = try Volumes(root: store.roots.volumes)
+        for mount in container.record.mounts {
+            if case .volume(let name, anonymous: true) = mount.source {
+                try all.remove(name, users: store.users(ofVolume:))
+            }
+        }
+    }
+
+    @Loop
+    private func end(_ container: Container) async throws {
+        do {
+            let client = try MonitorClient(to: container)
+            try await withDeadline(.seconds(15), awaiting: "the end of container \(container.name)") {
+                try await client.ask(.stop(signal: SIGKILL, seconds: 0))
+                _ = try await client.expectExit()
+            }
+        } catch {
+            // A monitor that does not listen (yet, or any more) is ended itself; the kernel ends what it owns.
+            if case .running(let running) = container.state.status { running.monitor.signal(SIGKILL) }
+            if case .starting(let running) = container.state.status { running.monitor.signal(SIGKILL) }
+        }
+        try await withDeadline(.seconds(10), awaiting: "the end of the monitor of \(container.name)") {
+            while FileLock.isHeld(container.paths.lock) { try await sleep(for: .milliseconds(5)) }
+        }
+        var problems: [String] = []
+        await Reaper(store).reapDead { problems.append($0) }
+        if let problem = problems.first { throw SandboxError(problem) }
+    }
+}
+
+extension ContainerStore {
+    /// The names of the containers that use a volume.
+    public func users(ofVolume volume: String) throws -> [String] {
+        try list().filter { container in
+            container.record.mounts.contains {
+                if case .volume(volume, _) = $0.source { true } else { false }
+            }
+        }.map(\.name)
+    }
+
+    /// The names of the containers that use an image.
+    public func users(ofImage id: String) throws -> [String] {
+        try list().filter { container in
+            if case .image(_, id, _) = container.record.root { true } else { false }
+        }.map(\.name)
+    }
+}

@@ -1,0 +1,72 @@
+public import HostNetwork
+import LinuxSystem
+
+/// Where Hull keeps things: `data` outlives a reboot (images, containers, volumes, logs), `runtime` does not (sockets,
+/// locks, ledgers). Both belong to root and are closed to everybody else.
+public struct Roots: Codable, Hashable, Sendable {
+    /// Default `/var/lib/hull`; `--root` or `HULL_ROOT`.
+    public var data: String
+    /// Default `/run/hull`; `--exec-root` or `HULL_EXEC_ROOT`.
+    public var runtime: String
+
+    public init(data: String = "/var/lib/hull", runtime: String = "/run/hull") {
+        self.data = data
+        self.runtime = runtime
+    }
+
+    /// Where records of containers are.
+    public var containers: String { "\(data)/containers" }
+    /// The image store.
+    public var images: String { "\(data)/images" }
+    /// Named and anonymous volumes.
+    public var volumes: String { "\(data)/volumes" }
+    /// Kernels, initramfs and templates of disks: what can be made again.
+    public var cache: String { "\(data)/cache" }
+    /// Everything that a container keeps between its runs.
+    public func container(_ id: String) -> ContainerPaths { ContainerPaths(roots: self, id: id) }
+    /// Where id ranges are taken: one file each.
+    public var identifiers: String { "\(runtime)/ids" }
+    /// Held while a name is taken or a container is made or removed.
+    public var storeLock: String { "\(data)/lock" }
+    /// The host's side of the default network.
+    public var network: HostNetwork {
+        HostNetwork(
+            HostNetwork.Configuration(
+                stateDirectory: "\(runtime)/network", choiceFile: "\(data)/network.json"))
+    }
+
+    /// Makes the folders.
+    public func prepare() throws {
+        for folder in [data, containers, cache, runtime] { try makeDirectories(folder) }
+    }
+}
+
+/// The files of one container.
+public struct ContainerPaths: Hashable, Sendable {
+    let roots: Roots
+    public let id: String
+
+    /// The folder that outlives a run.
+    public var folder: String { "\(roots.containers)/\(id)" }
+    /// What the user asked for, resolved: `ContainerRecord`.
+    public var record: String { "\(folder)/container.json" }
+    /// What became of it: `ContainerState`.
+    public var state: String { "\(folder)/state.json" }
+    /// The writable disk.
+    public var disk: String { "\(folder)/disk.img" }
+    /// The container's output (Kubernetes' CRI format).
+    public var log: String { "\(folder)/container.log" }
+    /// What the guest's kernel said.
+    public var console: String { "\(folder)/console.log" }
+    /// What the monitor and the VMM said.
+    public var monitorLog: String { "\(folder)/monitor.log" }
+
+    /// The folder of the running sandbox.
+    public var runtime: String { "\(roots.runtime)/\(id)" }
+    /// Held by the monitor as long as it lives.
+    public var lock: String { "\(runtime)/lock" }
+    /// Where verbs reach the monitor.
+    public var socket: String { "\(runtime)/monitor.sock" }
+    /// What the sandbox holds on the host.
+    public var ledger: String { "\(runtime)/ledger" }
+}

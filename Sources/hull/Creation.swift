@@ -1,0 +1,78 @@
+import ArgumentParser
+import Glibc
+import HostNetwork
+import Images
+import LinuxSystem
+import Sandboxes
+import Storage
+
+/// What `run` and `create` do before anything starts: image, record, disk.
+struct Creation: Sendable {
+    var options: ContainerOptions
+    var arguments: [String]
+
+    /// Makes the container's record and its disk; pulls the image where it must.
+    @Loop func make(in store: ContainerStore) async throws -> Container {
+        var words = arguments[...]
+        if words.first == "--" { words = words.dropFirst() }
+        guard let name = words.popFirst() else { throw ValidationError("no image given") }
+        if name.hasPrefix("-") {
+            throw ValidationError(
+                "unknown flag \(name): hull run --help lists all; flags of the command come after the image"
+            )
+        }
+        let request = try options.request(command: Array(words))
+        guard let policy = PullPolicy(rawValue: options.pull) else {
+            throw SandboxError("unknown --pull \"\(options.pull)\": always, missing and never are known")
+        }
+        if let cidfile = options.cidfile, exists(cidfile) {
+            throw SandboxError("the cidfile \(cidfile) exists already: remove it, or name another")
+        }
+        if let taken = request.name, try store.list().contains(where: { $0.name == taken }) {
+            throw SandboxError(
+                "the name \"\(taken)\" is in use by another container: remove that one, or choose another name"
+            )
+        }
+        try store.roots.prepare()
+        let source = try ImageSource(name, relativeTo: Globals.absolute("."))
+        let id = ContainerStore.newIdentifier()
+        let record: ContainerRecord
+        var held: FileLock?
+        if case .rootfs(let directory) = source {
+            var status = stat()
+            guard stat(directory, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
+                throw SandboxError("the root filesystem \(directory) is no folder: give the path of one")
+            }
+            record = try request.record(
+                id: id, root: .folder(directory), image: nil, now: Timestamp.now.nanoseconds)
+        } else {
+            let images = try ImageStore(root: store.roots.images)
+            held = try images.hold()
+            let image = try await images.resolve(
+                source, pull: policy, progress: PullDisplay(quiet: options.quiet).callback)
+            record = try request.record(
+                id: id, root: .image(reference: name, id: image.id.description, file: image.rootPath),
+                image: image.config,
+                now: Timestamp.now.nanoseconds)
+        }
+        let container = try await store.add(record) { folder in
+            if case .image = record.root {
+                try await WritableDisk.make(
+                    "\(folder)/disk.img", sizeBytes: Planner.diskSize, templates: "\(store.roots.cache)/disks"
+                )
+            }
+        }
+        _ = held
+        if let cidfile = options.cidfile {
+            try writeFile(cidfile, Array(id.utf8), flags: O_WRONLY | O_CREAT | O_EXCL, mode: 0o644)
+        }
+        return container
+    }
+
+    /// Takes back a container that could not start, if it was to go with its end.
+    @Loop func discard(_ container: Container, in store: ContainerStore) async throws {
+        guard container.record.autoRemove else { return }
+        guard let now = try store.load(container.id), !now.state.isLive else { return }
+        try await Removal(store).remove(now)
+    }
+}

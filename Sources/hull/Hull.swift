@@ -1,0 +1,95 @@
+import ArgumentParser
+import Glibc
+import LinuxSystem
+import Sandboxes
+
+/// `hull`: the program for people. A verb is a file in `Verbs`; what they share is beside this one.
+@main
+struct Hull: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "hull",
+        abstract: "Runs every container in a virtual machine of its own.",
+        discussion: """
+            Global flags, before the verb:
+              --root DIR        images, containers and volumes (default /var/lib/hull; HULL_ROOT)
+              --exec-root DIR   sockets and locks of what runs (default /run/hull; HULL_EXEC_ROOT)
+
+            Exit codes: the container's command's own; 128+n when signal n ended it; 125 when Hull itself failed; 126 when the \
+            command cannot be executed; 127 when it cannot be found.
+            """,
+        version: Version.text,
+        groupedSubcommands: [
+            CommandGroup(
+                name: "Containers:",
+                subcommands: [
+                    Run.self, Create.self, Start.self, Ps.self, Exec.self, Logs.self, Attach.self, Stop.self,
+                    Kill.self, Wait.self, Rm.self,
+                    Inspect.self, Top.self,
+                ]),
+            CommandGroup(
+                name: "Images and volumes:",
+                subcommands: [Pull.self, ImagesVerb.self, Rmi.self, Volume.self]),
+            CommandGroup(name: "The host:", subcommands: [Doctor.self, Gc.self, VersionVerb.self]),
+            CommandGroup(name: "Internal:", subcommands: [Monitor.self]),
+        ])
+
+    static func main() {
+        // A reader that goes away is an error of write(2), not the end of us.
+        signal(SIGPIPE, SIG_IGN)
+        do {
+            var verb = try parseAsRoot(Globals.take(Array(CommandLine.arguments.dropFirst())))
+            try verb.run()
+        } catch {
+            Complaint.exit(with: error)
+        }
+    }
+}
+
+/// The flags that stand before the verb, and what the environment says in their place.
+enum Globals {
+    nonisolated(unsafe) private static var data: String?
+    nonisolated(unsafe) private static var runtime: String?
+
+    /// Takes the global flags off the front of the arguments.
+    static func take(_ arguments: [String]) -> [String] {
+        var rest = arguments[...]
+        while let first = rest.first {
+            if first == "--root" || first == "--exec-root", rest.count > 1 {
+                set(first, rest[rest.startIndex + 1])
+                rest = rest.dropFirst(2)
+            } else if first.hasPrefix("--root=") || first.hasPrefix("--exec-root=") {
+                let pair = first.split(separator: "=", maxSplits: 1)
+                set(String(pair[0]), pair.count == 2 ? String(pair[1]) : "")
+                rest = rest.dropFirst()
+            } else {
+                break
+            }
+        }
+        return Array(rest)
+    }
+
+    private static func set(_ flag: String, _ value: String) {
+        if flag == "--root" { data = value } else { runtime = value }
+    }
+
+    static var roots: Roots {
+        var roots = Roots()
+        if let path = data ?? environment("HULL_ROOT") { roots.data = absolute(path) }
+        if let path = runtime ?? environment("HULL_EXEC_ROOT") { roots.runtime = absolute(path) }
+        return roots
+    }
+
+    static func environment(_ name: String) -> String? {
+        getenv(name).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
+    }
+
+    /// `path`, from the working directory if it is relative.
+    static func absolute(_ path: String) -> String {
+        if path.hasPrefix("/") { return path }
+        var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))
+        guard getcwd(&buffer, buffer.count) != nil else { return path }
+        let here = String(
+            decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return here == "/" ? "/\(path)" : "\(here)/\(path)"
+    }
+}

@@ -1,0 +1,35 @@
+import Glibc
+import LinuxSystem
+import Sandboxes
+
+/// Starts a container's monitor: PID 1 of a pid and a mount namespace of its own, out of this terminal's reach, so that it
+/// outlives the verb and takes everything with it when it ends.
+enum Launch {
+    /// The first connection to it, over which it waits for `start`.
+    @Loop static func monitor(of container: Container) async throws -> MonitorClient {
+        let (ours, theirs) = try makeSocketPair(nonBlocking: true)
+        let log = try openFile(container.paths.monitorLog, O_WRONLY | O_CREAT | O_APPEND)
+        let null = try openFile("/dev/null", O_RDWR)
+        var how = Spawn("/proc/self/exe", ["monitor", container.id], environment: environment())
+        how.arguments[0] = "hull-monitor"
+        how.descriptors = [(null.raw, 0), (null.raw, 1), (log.raw, 2), (theirs.raw, 3)]
+        how.namespaces = CLONE_NEWPID | CLONE_NEWNS
+        how.newSession = true
+        how.directory = "/"
+        _ = try how.spawn()
+        return MonitorClient(ours)
+    }
+
+    /// Nothing of the user's environment but what Hull itself reads.
+    private static func environment() -> [String] {
+        let roots = Globals.roots
+        var all = [
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HULL_ROOT=\(roots.data)", "HULL_EXEC_ROOT=\(roots.runtime)",
+        ]
+        for name in ["HULL_FAULT", "HULL_LIBEXEC"] {
+            if let value = Globals.environment(name) { all.append("\(name)=\(value)") }
+        }
+        return all
+    }
+}

@@ -1,0 +1,30 @@
+import Glibc
+import LinuxSystem
+
+/// One of our own three streams, as something that can be handed to a monitor: an open file of its own, because non-blocking
+/// is a property of the open file, which we share with the shell that started us.
+enum StandardStream {
+    /// What to hand over; nil when the stream is closed, or nobody is at its other end.
+    static func handable(_ number: Int32, writing: Bool) throws -> SharedDescriptor? {
+        var status = stat()
+        guard fstat(number, &status) == 0 else { return nil }
+        switch status.st_mode & S_IFMT {
+        case S_IFREG, S_IFDIR, S_IFBLK:
+            return SharedDescriptor(
+                owning: try checked("duplicate a stream") { fcntl(number, F_DUPFD_CLOEXEC, 3) })
+        case S_IFSOCK:
+            // It cannot be opened anew; who shares it must cope, as with every event loop.
+            let copy = SharedDescriptor(
+                owning: try checked("duplicate a stream") { fcntl(number, F_DUPFD_CLOEXEC, 3) })
+            try setNonBlocking(copy.raw)
+            return copy
+        default:
+            let flags = (writing ? O_WRONLY : O_RDONLY) | O_NONBLOCK | O_NOCTTY
+            do {
+                return SharedDescriptor(try openFile("/proc/self/fd/\(number)", flags))
+            } catch  where error.code == ENXIO {
+                return nil  // a pipe that nobody reads any more
+            }
+        }
+    }
+}

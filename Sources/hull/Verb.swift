@@ -1,0 +1,62 @@
+import ArgumentParser
+import Glibc
+import LinuxSystem
+import Sandboxes
+
+/// A verb: parsed, then performed on the loop. Its result is the exit code.
+protocol Verb: ParsableCommand, Sendable {
+    @Loop func perform() async throws -> Int32
+}
+
+extension Verb {
+    mutating func run() throws {
+        let verb = self
+        let result: Result<Int32, any Error> = Loop.run {
+            do { return .success(try await verb.perform()) } catch { return .failure(error) }
+        }
+        fflush(nil)
+        switch result {
+        case .success(let code): Glibc.exit(code)
+        case .failure(let error): Complaint.exit(with: error)
+        }
+    }
+
+    /// The store of containers, after what killed monitors left was taken back.
+    @Loop func openStore() async throws -> ContainerStore {
+        guard geteuid() == 0 else {
+            throw SandboxError("hull needs root, for taps, mounts and cgroups: run it with sudo")
+        }
+        let store = ContainerStore(Globals.roots)
+        await Reaper(store).reapDead { Complaint.remark($0) }
+        return store
+    }
+}
+
+/// What is said to the user on standard error.
+enum Complaint {
+    /// Ends the program as the error wants it.
+    static func exit(with error: any Error) -> Never {
+        if let error = error as? any HullError {
+            say("hull: \(error)")
+            Glibc.exit(error.exitCode)
+        }
+        if error is CancellationError { Glibc.exit(130) }
+        let parserCode = Hull.exitCode(for: error)
+        let message = Hull.fullMessage(for: error)
+        if parserCode == .success {
+            print(message)
+            fflush(nil)
+            Glibc.exit(0)
+        }
+        if !message.isEmpty { say(message) }
+        Glibc.exit(parserCode == .validationFailure ? 125 : parserCode.rawValue)
+    }
+
+    /// Something worth knowing that stops nothing.
+    static func remark(_ text: String) { say("hull: \(text)") }
+
+    private static func say(_ text: String) {
+        fflush(nil)
+        StandardStreams.complain(text)
+    }
+}

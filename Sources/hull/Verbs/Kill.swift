@@ -1,0 +1,24 @@
+import ArgumentParser
+import LinuxSystem
+import Sandboxes
+
+struct Kill: Verb {
+    static let configuration = CommandConfiguration(abstract: "Send a signal to containers.")
+
+    @Option(name: .shortAndLong, help: "The signal, by name or number.") var signal = "KILL"
+    @Argument(help: "Names or ids.") var containers: [String]
+
+    func perform() async throws -> Int32 {
+        guard let number = Signals.number(signal) else {
+            throw SandboxError("unknown signal \"\(signal)\": signal(7) lists them", exitCode: 1)
+        }
+        let store = try await openStore()
+        return try await ForEach.container(containers) { reference in
+            let client = try MonitorClient(to: try store.find(reference))
+            try await client.ask(.kill(number))
+            try await client.expectDone()
+            print(reference)
+            return 0
+        }
+    }
+}

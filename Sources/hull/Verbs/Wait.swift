@@ -1,0 +1,24 @@
+import ArgumentParser
+import Sandboxes
+
+struct Wait: Verb {
+    static let configuration = CommandConfiguration(
+        abstract: "Wait for containers to end, and print their exit codes.")
+
+    @Argument(help: "Names or ids.") var containers: [String]
+
+    func perform() async throws -> Int32 {
+        let store = try await openStore()
+        return try await ForEach.container(containers) { reference in
+            let container = try store.find(reference)
+            if case .exited(let exit) = container.state.status {
+                print(exit.code)
+                return 0
+            }
+            let client = try MonitorClient(to: container)
+            try await client.ask(.wait)
+            print(try await client.expectExit().code)
+            return 0
+        }
+    }
+}
