@@ -37,7 +37,7 @@ struct RootBuilder {
     let staging = try Staging.make(in: "\(store.root)/ingest")
     do {
       let size = try await unpack(into: "\(staging.path)/tree")
-      try await format("\(staging.path)/tree", into: staging.path, uuid: uuid(fileName))
+      try await format(in: staging.path, uuid: uuid(fileName))
       let made = "\(staging.path)/root.erofs"
       let file = try openFile(made, O_RDONLY)
       try checked("write to the disk", made) { fsync(file.raw) }
@@ -54,9 +54,10 @@ struct RootBuilder {
   // CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, SETFCAP, and SYS_ADMIN, which it gives up as soon as its mounts are made.
   private static let capabilities: UInt64 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 31 | 1 << 21
 
-  private func confined(_ arguments: [String], _ descriptors: [Int32]) -> Spawn {
+  private func confined(_ arguments: [String], in folder: String, _ descriptors: [Int32] = []) -> Spawn {
     var how = Spawn(store.tools.unpack, arguments, environment: [])
     how.namespaces = Self.namespaces
+    how.directory = folder
     how.capabilities = Self.capabilities
     how.descriptors = descriptors.enumerated().map { (from: $1, to: Int32(3 + $0)) }
     let files = UInt64(2048 + layers.count)
@@ -67,11 +68,11 @@ struct RootBuilder {
   private func unpack(into tree: String) async throws -> Int64 {
     try ImageTools.require(store.tools.unpack, package: "hull")
     try makeDirectories(tree, mode: 0o755)
-    let folder = SharedDescriptor(try openFile(tree, O_RDONLY | O_DIRECTORY))
     var files: [SharedDescriptor] = []
     for layer in layers { files.append(SharedDescriptor(try openFile(store.path(ofBlob: layer.digest), O_RDONLY))) }
     let how = confined(
-      ["unpack", "\(store.limits.bytes)", "\(store.limits.entries)"] + diffs.map(\.description), [folder.raw] + files.map(\.raw))
+      ["unpack", "\(store.limits.bytes)", "\(store.limits.entries)"] + diffs.map(\.description), in: tree,
+      files.map(\.raw))
     let tally = Tally()
     let (layers, progress) = (layers, progress)
     let output = try await Tool(how, task: "unpack \(name)", time: store.limits.time).run { line in
@@ -118,12 +119,10 @@ struct RootBuilder {
       .diskFull, "no room on the disk of \(store.root) to unpack \(name): free some, e.g. with hull rmi and hull gc")
   }
 
-  private func format(_ tree: String, into folder: String, uuid: String) async throws {
+  private func format(in folder: String, uuid: String) async throws {
     try ImageTools.require(store.tools.makeErofs, package: "erofs-utils")
-    let source = SharedDescriptor(try openFile(tree, O_RDONLY | O_DIRECTORY))
-    let output = SharedDescriptor(try openFile(folder, O_RDONLY | O_DIRECTORY))
     progress?(.building)
-    let how = confined(["erofs", store.tools.makeErofs, uuid], [source.raw, output.raw])
+    let how = confined(["erofs", store.tools.makeErofs, uuid], in: folder)
     let done = try await Tool(how, task: "build the root image of \(name)", time: store.limits.time).run()
     guard done.status.isSuccess, exists("\(folder)/root.erofs") else {
       if done.saysDiskFull { throw diskFull }

@@ -13,21 +13,21 @@ enum Confinement {
   private static let fsetid: UInt64 = 1 << 4
   private static let setfcap: UInt64 = 1 << 31
 
-  /// The folder behind `descriptor` becomes `/`, and nothing else is there.
-  static func enter(folder descriptor: Int32) throws(UnpackFailure) {
-    let tree = try attempt("bind the folder") { hull_open_tree(descriptor, "", 1 | UInt32(bitPattern: O_CLOEXEC) | 0x1000) }
+  /// The working directory becomes `/`, and nothing else is there. (A directory, not a descriptor: open_tree(2) clones no mount of
+  /// another mount namespace.)
+  static func enterWorkingDirectory() throws(UnpackFailure) {
+    let tree = try attempt("bind the folder") { hull_open_tree(AT_FDCWD, ".", 1 | UInt32(bitPattern: O_CLOEXEC)) }
     // nosuid, nodev, noexec: this process has no use for any of them.
     try attempt("protect the folder") { hull_mount_setattr(tree, "", 0x1000, 2 | 4 | 8, 0, 0, -1) }
     try attempt("make mounts private") { mount("", "/", nil, UInt(MS_REC) | UInt(MS_PRIVATE), nil) }
     try attempt("mount the folder") { hull_move_mount(tree, AT_FDCWD, "/proc", 0) }
     close(tree)
-    close(descriptor)
     try becomeRoot("/proc")
     try keep(chown | dacOverride | fowner | fsetid | setfcap)
   }
 
-  /// A root with the host's programs read-only, the folder `source` at /source and `output` at /output.
-  static func enterTools(source: Int32, output: Int32) throws(UnpackFailure) {
+  /// A root with the host's programs read-only, the working directory at /output, and its folder `tree` read-only at /source.
+  static func enterTools() throws(UnpackFailure) {
     try attempt("make mounts private") { mount("", "/", nil, UInt(MS_REC) | UInt(MS_PRIVATE), nil) }
     // All clones first: once the tmpfs is there, it hides what it is mounted on.
     var parts: [(tree: Int32, path: String)] = []
@@ -45,8 +45,8 @@ enum Confinement {
       try attempt("protect \(path)") { hull_mount_setattr(tree, "", 0x1000 | 0x8000, 1 | 2 | 4, 0, 0, -1) }
       parts.append((tree, path))
     }
-    for (descriptor, path, attributes) in [(source, "/source", UInt64(1 | 2 | 4 | 8)), (output, "/output", UInt64(2 | 4 | 8))] {
-      let tree = try attempt("bind \(path)") { hull_open_tree(descriptor, "", 1 | UInt32(bitPattern: O_CLOEXEC) | 0x1000) }
+    for (from, path, attributes) in [("tree", "/source", UInt64(1 | 2 | 4 | 8)), (".", "/output", UInt64(2 | 4 | 8))] {
+      let tree = try attempt("bind \(path)") { hull_open_tree(AT_FDCWD, from, 1 | UInt32(bitPattern: O_CLOEXEC)) }
       try attempt("protect \(path)") { hull_mount_setattr(tree, "", 0x1000, attributes, 0, 0, -1) }
       parts.append((tree, path))
     }
@@ -57,8 +57,6 @@ enum Confinement {
       try attempt("mount \(path)") { hull_move_mount(tree, AT_FDCWD, "/proc\(path)", 0) }
       close(tree)
     }
-    close(source)
-    close(output)
     try becomeRoot("/proc")
     // The tree may have folders that only their owners may read.
     try keep(dacOverride | dacReadSearch)
