@@ -11,9 +11,14 @@ public final class MonitorClient {
 
     /// Connects to the monitor of `container`. Throws when the container does not run.
     public convenience init(to container: Container) throws {
+        self.init(try Self.connect(container))
+    }
+
+    private static func connect(_ container: Container) throws -> SharedDescriptor {
         do {
-            self.init(try UnixSocket.connect(container.paths.socket))
-        } catch  where error.code == ENOENT || error.code == ECONNREFUSED {
+            return try UnixSocket.connect(container.paths.socket)
+        } catch {
+            guard error.code == ENOENT || error.code == ECONNREFUSED else { throw error }
             throw SandboxError("container \(container.name) is not running", exitCode: 1)
         }
     }

@@ -32,9 +32,8 @@ final class Sandbox {
 
     /// Boots, runs the container to its end, and ends the machine. What is on the host stays in the ledger, for the caller.
     func run(
-        _ streams: Streams, _ descriptors: [SharedDescriptor], _ channel: Channel, _ signals: Signals,
-        _ announcer: Announcer,
-        onRunning: @escaping @Loop (_ addresses: [String], _ ports: [String]) throws -> Void
+        _ streams: Streams, _ descriptors: [SharedDescriptor], _ channel: Channel, _ signals: Signals, _ announcer: Announcer,
+        _ chronicle: Chronicle
     ) async throws -> ContainerState.Exit {
         let mounts = try resolveMounts()
         let cgroup = Cgroup("hull/\(record.id)")
@@ -61,7 +60,7 @@ final class Sandbox {
             machine in
             Fault.point("machine:started")
             return try await self.serve(
-                machine, mounts, attachment, streams, descriptors, channel, signals, announcer, onRunning)
+                machine, mounts, attachment, streams, descriptors, channel, signals, announcer, chronicle)
         }
         Fault.point("machine:ended")
         withExtendedLifetime(attachment) {}
@@ -102,11 +101,8 @@ final class Sandbox {
 
     /// From the first byte of the agent to the last of the container.
     private func serve(
-        _ machine: any VirtualMachine, _ mounts: [ResolvedMount], _ attachment: Attachment?,
-        _ streams: Streams,
-        _ descriptors: [SharedDescriptor], _ channel: Channel, _ signals: Signals,
-        _ announcer: Announcer,
-        _ onRunning: @Loop (_ addresses: [String], _ ports: [String]) throws -> Void
+        _ machine: any VirtualMachine, _ mounts: [ResolvedMount], _ attachment: Attachment?, _ streams: Streams,
+        _ descriptors: [SharedDescriptor], _ channel: Channel, _ signals: Signals, _ announcer: Announcer, _ chronicle: Chronicle
     ) async throws -> ContainerState.Exit {
         do {
             let agent = AgentConnection(stream: try await machine.connect())
@@ -127,9 +123,9 @@ final class Sandbox {
             let container = RunningContainer(
                 record: record, planner: planner, agent: agent, process: process, streams: output,
                 machine: machine, announcer: announcer)
-            try onRunning(
-                endpoint.map { ["\($0.ipv4.address)"] + ($0.ipv6.map { ["\($0.address)"] } ?? []) } ?? [],
-                endpoint?.ports.map { $0.displayText } ?? [])
+            try chronicle.running(
+                addresses: endpoint.map { ["\($0.ipv4.address)"] + ($0.ipv6.map { ["\($0.address)"] } ?? []) } ?? [],
+                ports: endpoint?.ports.map { $0.displayText } ?? [])
             let server = try MonitorServer(container, at: paths.socket)
             await server.adopt(channel, streams, descriptors)
             let exit = try await container.finish(

@@ -2,6 +2,7 @@ import ArgumentParser
 import Glibc
 import HostNetwork
 import Images
+import OCISpec
 import LinuxSystem
 import Sandboxes
 import Storage

@@ -1,5 +1,6 @@
 import Glibc
 import Images
+import OCISpec
 import LinuxSystem
 import Sandboxes
 

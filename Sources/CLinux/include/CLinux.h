@@ -76,6 +76,9 @@ struct hull_spawn {
 /// Makes a child. Returns 0, or an errno with `*step` naming what failed. `*pidfd` is close-on-exec.
 int hull_spawn_process(const struct hull_spawn *how, pid_t *pid, int *pidfd, const char **step);
 
+/// Gives up all capabilities of this process but `keep`, a mask. 0 or -errno.
+int hull_keep_capabilities(uint64_t keep);
+
 /// A new user namespace that maps 0…count-1 to base…base+count-1, as a descriptor; or -errno.
 int hull_user_namespace(uint32_t base, uint32_t count);
 
@@ -124,6 +127,15 @@ int hull_ioctl_tun_owner(int descriptor, uid_t owner);
 int hull_ioctl_tun_vnet_header_size(int descriptor, int size);
 int hull_ioctl_clone_file(int to, int from);
 int hull_ioctl_open_namespace_user(int ns);
+
+/// The CPU's time stamp counter; 0 where there is none that a program may read.
+static inline uint64_t hull_timestamp_counter(void) {
+#if defined(__x86_64__)
+    return __builtin_ia32_rdtsc();
+#else
+    return 0;
+#endif
+}
 
 static inline int hull_wifexited(int s) { return WIFEXITED(s); }
 static inline int hull_wexitstatus(int s) { return WEXITSTATUS(s); }

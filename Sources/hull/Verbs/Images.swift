@@ -1,5 +1,6 @@
 import ArgumentParser
 import Images
+import OCISpec
 import Sandboxes
 
 struct Pull: Verb {

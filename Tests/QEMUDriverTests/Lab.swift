@@ -1,0 +1,8 @@
+import CLinux
+import Glibc
+import LinuxSystem
+import Machines
+import Testing
+
+@testable import QEMUDriver
+
