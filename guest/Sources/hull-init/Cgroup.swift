@@ -25,9 +25,9 @@ struct Cgroup {
         for controller in ["+memory", "+pids", "+cpu", "+cpuset", "+io"] {
             _ = try? TextFile.write(parent + "/cgroup.subtree_control", controller)  // as above
         }
-        // What containers use together leaves the agent room to work: a sixteenth of memory, 4 to 32 MiB.
+        // What containers use together leaves the agent room to work: an eighth of memory, 12 to 64 MiB.
         let memory = UInt64(guest_sysinfo_memory())
-        let reserve = min(max(memory / 16, 4 << 20), 32 << 20)
+        let reserve = min(max(memory / 8, 12 << 20), 64 << 20)
         if memory > reserve { _ = try? TextFile.write(parent + "/memory.max", "\(memory - reserve)") }  // as above
         _ = try? TextFile.write(parent + "/pids.max", "\(mostProcesses())")  // as above
     }
