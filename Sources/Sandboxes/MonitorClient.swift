@@ -17,7 +17,8 @@ public final class MonitorClient {
     private static func connect(_ container: Container) throws -> SharedDescriptor {
         do {
             return try UnixSocket.connect(container.paths.socket)
-        } catch where error.code == ENOENT || error.code == ECONNREFUSED {
+        } catch {
+            guard error.code == ENOENT || error.code == ECONNREFUSED else { throw error }
             throw SandboxError("container \(container.name) is not running", exitCode: 1)
         }
     }

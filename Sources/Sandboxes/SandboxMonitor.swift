@@ -46,7 +46,7 @@ public final class SandboxMonitor {
         _ channel: Channel, _ streams: Streams, _ descriptors: [SharedDescriptor], _ signals: Signals,
         _ announcer: Announcer
     ) async throws -> Int32 {
-        guard let lock = try await takeLock(), let container = try store.load(paths.id),
+        guard let lock = try takeLock(), let container = try store.load(paths.id),
             !container.state.isLive
         else {
             throw SandboxError("container \(paths.id.prefix(12)) is running already, or is gone")
@@ -64,13 +64,12 @@ public final class SandboxMonitor {
         let chronicle = Chronicle(store, paths.id, monitor: identity)
         try chronicle.starting()
         let sandbox = Sandbox(container.record, paths: paths, roots: roots, hypervisor: make(), ledger: ledger)
-        let outcome: Result<ContainerState.Exit, any Error>
         do {
-            outcome = .success(try await sandbox.run(streams, descriptors, channel, signals, announcer, chronicle))
+            let exit = try await sandbox.run(streams, descriptors, channel, signals, announcer, chronicle)
+            return await conclude(container, .success(exit), chronicle, ledger, announcer)
         } catch {
-            outcome = .failure(error)
+            return await conclude(container, .failure(error), chronicle, ledger, announcer)
         }
-        return await conclude(container, outcome, chronicle, ledger, announcer)
     }
 
     /// Writes down how it ended, takes everything back, and then tells those who wait.
@@ -101,15 +100,12 @@ public final class SandboxMonitor {
     }
 
     /// The lock that says this container lives. A verb that collects left-overs may take the folder away meanwhile: again then.
-    private func takeLock() async throws -> FileLock? {
+    private func takeLock() throws -> FileLock? {
         for _ in 0..<100 {
             try makeDirectories(paths.runtime)
-            do {
-                guard let lock = try FileLock.attempt(paths.lock) else { return nil }
-                if exists(paths.lock) { return lock }
-            } catch let error as SystemError where error.code == ENOENT {
-                continue
-            }
+            // A folder that went away between these two lines is made again.
+            guard exists(paths.runtime), let lock = try FileLock.attempt(paths.lock) else { return nil }
+            if exists(paths.lock) { return lock }
         }
         return nil
     }

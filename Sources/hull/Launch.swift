@@ -13,7 +13,7 @@ enum Launch {
         var how = Spawn("/proc/self/exe", ["monitor", container.id], environment: environment())
         how.arguments[0] = "hull-monitor"
         how.descriptors = [(null.raw, 0), (null.raw, 1), (log.raw, 2), (theirs.raw, 3)]
-        how.namespaces = CLONE_NEWPID | CLONE_NEWNS
+        how.namespaces = 0x2000_0000 | 0x0002_0000  // CLONE_NEWPID, CLONE_NEWNS
         how.newSession = true
         how.directory = "/"
         _ = try how.spawn()

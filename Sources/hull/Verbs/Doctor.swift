@@ -11,7 +11,8 @@ struct Doctor: Verb {
     func perform() async throws -> Int32 {
         let findings = await Examination(roots: Globals.roots, drivers: Drivers.all).findings()
         if format == "json" {
-            try Table(columns: [], rows: findings.map { ["Level": $0.level.rawValue, "Subject": $0.subject, "Text": $0.text] }).print(format: "json")
+            try Table(columns: [], rows: findings.map { ["Level": $0.level.rawValue, "Subject": $0.subject, "Text": $0.text] })
+                .print(format: "json")
         } else {
             for finding in findings { print("\(finding.level.mark) \(finding.subject): \(finding.text)") }
         }

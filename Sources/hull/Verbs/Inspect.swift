@@ -1,5 +1,6 @@
 import ArgumentParser
 import FoundationEssentials
+import LinuxSystem
 import Sandboxes
 
 struct Inspect: Verb {
