@@ -51,7 +51,7 @@ let package = Package(
         .executableTarget(
             name: "hull",
             dependencies: [
-                "Sandboxes", "QEMUDriver", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Sandboxes", "QEMUDriver", "HostNetwork", "Images", "LinuxSystem", "Machines", "OCISpec", "Storage", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         // Reads layers somebody else made: a program of its own, so that it can be confined and so that libarchive's
@@ -64,7 +64,7 @@ let package = Package(
         tests("AgentProtocolTests", ["AgentProtocol", "AgentClient", "LinuxSystem"]),
         tests("QEMUDriverTests", ["QEMUDriver", "Machines", "LinuxSystem"]),
         tests("KernelsTests", ["Kernels", "LinuxSystem"]),
-        tests("ImagesTests", ["Images", "OCISpec", "LinuxSystem"]),
+        tests("ImagesTests", ["Images", "OCISpec", "LinuxSystem", "hull-unpack"]),
         tests("HostNetworkTests", ["HostNetwork", "Netlink", "LinuxSystem"]),
         tests("SandboxesTests", ["Sandboxes", "LinuxSystem"]),
         tests("ArchitectureTests", []),

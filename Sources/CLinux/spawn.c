@@ -45,6 +45,8 @@ static int drop_capabilities(uint64_t keep) {
     return (int)syscall(SYS_capset, &head, data);
 }
 
+int hull_keep_capabilities(uint64_t keep) { return drop_capabilities(keep) < 0 ? -errno : 0; }
+
 // Moves the wanted descriptors to their places; whatever stands in the way is lifted above all of them first.
 static int arrange(const struct hull_spawn *how, int *report, int *executable) {
     int top = 2;

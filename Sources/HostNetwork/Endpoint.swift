@@ -3,53 +3,53 @@ public import Netlink
 
 /// What a sandbox asks of the host's network.
 public struct EndpointRequest: Codable, Hashable, Sendable {
-  /// The sandbox's id: whoever asks again, or undoes, names it so.
-  public var key: String
-  /// The name a person knows it by, for error sentences.
-  public var name: String
-  public var ports: [PortRequest]
-  /// Addresses to have again, where they are still free (a container that starts again, a clone).
-  public var ipv4: IPAddress?
-  public var mac: MACAddress?
+    /// The sandbox's id: whoever asks again, or undoes, names it so.
+    public var key: String
+    /// The name a person knows it by, for error sentences.
+    public var name: String
+    public var ports: [PortRequest]
+    /// Addresses to have again, where they are still free (a container that starts again, a clone).
+    public var ipv4: IPAddress?
+    public var mac: MACAddress?
 
-  public init(
-    key: String, name: String, ports: [PortRequest] = [], ipv4: IPAddress? = nil,
-    mac: MACAddress? = nil
-  ) {
-    self.key = key
-    self.name = name
-    self.ports = ports
-    self.ipv4 = ipv4
-    self.mac = mac
-  }
+    public init(
+        key: String, name: String, ports: [PortRequest] = [], ipv4: IPAddress? = nil,
+        mac: MACAddress? = nil
+    ) {
+        self.key = key
+        self.name = name
+        self.ports = ports
+        self.ipv4 = ipv4
+        self.mac = mac
+    }
 }
 
 /// All that was made for a sandbox on the host's network; its record.
 public struct Endpoint: Codable, Hashable, Sendable {
-  public var key: String
-  public var name: String
-  /// The host's end.
-  public var tap: String
-  public var bridge: String
-  public var mac: MACAddress
-  /// The guest's addresses with the prefix lengths of their networks; no IPv6 where the host has none.
-  public var ipv4: IPNetwork
-  public var ipv6: IPNetwork?
-  /// The host's addresses on the bridge: the guest's default routes.
-  public var gateway4: IPAddress
-  public var gateway6: IPAddress?
-  /// Bytes.
-  public var mtu: UInt32
-  public var ports: [PublishedPort]
-  /// What the guest's resolv.conf says, unless the user says otherwise: see `GuestResolver.overridden`.
-  public var resolver: GuestResolver
+    public var key: String
+    public var name: String
+    /// The host's end.
+    public var tap: String
+    public var bridge: String
+    public var mac: MACAddress
+    /// The guest's addresses with the prefix lengths of their networks; no IPv6 where the host has none.
+    public var ipv4: IPNetwork
+    public var ipv6: IPNetwork?
+    /// The host's addresses on the bridge: the guest's default routes.
+    public var gateway4: IPAddress
+    public var gateway6: IPAddress?
+    /// Bytes.
+    public var mtu: UInt32
+    public var ports: [PublishedPort]
+    /// What the guest's resolv.conf says, unless the user says otherwise: see `GuestResolver.overridden`.
+    public var resolver: GuestResolver
 }
 
 /// An endpoint that is there, and the descriptors that must stay open as long as it is used.
 public struct Attachment: Sendable {
-  public var endpoint: Endpoint
-  /// The open tap (IFF_VNET_HDR), for the VMM. The kernel removes the tap when the last copy is closed.
-  public var tap: SharedDescriptor
-  /// Bound sockets that keep other programs off the published ports. Hold them until the sandbox ends.
-  public var reservedPorts: [SharedDescriptor]
+    public var endpoint: Endpoint
+    /// The open tap (IFF_VNET_HDR), for the VMM. The kernel removes the tap when the last copy is closed.
+    public var tap: SharedDescriptor
+    /// Bound sockets that keep other programs off the published ports. Hold them until the sandbox ends.
+    public var reservedPorts: [SharedDescriptor]
 }

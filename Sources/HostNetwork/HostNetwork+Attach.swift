@@ -3,162 +3,165 @@ import LinuxSystem
 import Netlink
 
 extension HostNetwork {
-  /// Makes an endpoint, and the network around it if it is the first. The record is written before anything is made, so
-  /// that `detach(key)` can undo it wherever this ends. A key that has an endpoint already is detached first. Throws
-  /// `HostNetworkError`, `NetlinkError`, `SystemError`.
-  @Loop
-  public func attach(_ request: EndpointRequest) async throws -> Attachment {
-    try records.prepare()
-    let lock = try await records.lock()
-    defer { withExtendedLifetime(lock) {} }
-    var others = try records.endpoints()
-    if let old = others.first(where: { $0.key == request.key }) {
-      others.removeAll { $0.key == request.key }
-      try await undo(old, others: others)
-    }
-    let routes = try RouteSocket(in: namespace)
-    let ipv6 = try inside { configuration.ipv6 && Sysctl.hasIPv6 }
-    var choice = try choose(routes, others)
-    let pool = AddressPool(subnet: choice.subnet, prefix6: ipv6 ? choice.prefix6 : nil)
-    guard
-      let address = pool.allocate(
-        used: Set(others.map(\.ipv4.address)), preferred: request.ipv4, last: choice.last)
-    else {
-      throw HostNetworkError(
-        .noAddress, "give \(request.name) an address: all of \(pool.subnet) are in use; remove a container")
-    }
-    let (ports, sockets) = try reserve(request, others, ipv6: ipv6)
-    let resolver = hostResolver().forGuests(gateway: pool.gateway4)
-    let endpoint = Endpoint(
-      key: request.key, name: request.name,
-      tap: "\(configuration.bridge)t\(String(pool.number(address), radix: 36))",
-      bridge: configuration.bridge, mac: request.mac ?? MACAddress(for: address),
-      ipv4: IPNetwork(address, prefixLength: pool.subnet.prefixLength)!,
-      ipv6: pool.ipv6(for: address).map { IPNetwork($0, prefixLength: 64)! },
-      gateway4: pool.gateway4, gateway6: pool.gateway6, mtu: try mtu(routes), ports: ports,
-      resolver: resolver.resolver)
-
-    choice.last = address
-    try records.write(choice)
-    try records.write(endpoint)
-    do {
-      let bridge = try makeBridge(routes, pool, mtu: endpoint.mtu)
-      // The guards stand before the tap does.
-      try await applyRules(
-        Ruleset(
-          table: configuration.table, bridge: configuration.bridge, pool: pool,
-          resolver: resolver.forward),
-        others + [endpoint])
-      try await ForeignFirewall(bridge: configuration.bridge, namespace: namespace).open()
-      // What a tap of that name is left of belongs to nobody: its record would be among the others.
-      try routes.delete(named: endpoint.tap)
-      let tap = try Tap.open(endpoint.tap, in: namespace)
-      try routes.change(
-        routes.index(of: endpoint.tap), up: true, master: bridge, mtu: endpoint.mtu,
-        noLinkLocal: ipv6)
-      return Attachment(endpoint: endpoint, tap: tap, reservedPorts: sockets)
-    } catch {
-      do {
-        try await undo(endpoint, others: others)
-      } catch let second {
-        throw HostNetworkError(
-          .state, "attach \(request.name) to the network (and then, to undo it: \(second))",
-          cause: error)
-      }
-      throw error
-    }
-  }
-
-  /// The subnet of those who are there, else the one chosen before if it still collides with nothing, else a new one.
-  private func choose(_ routes: RouteSocket, _ others: [Endpoint]) throws -> NetworkRecords.Choice {
-    let before = try records.choice()
-    if let before, !others.isEmpty { return before }
-    let own = try routes.link(named: configuration.bridge)?.index
-    let taken = try routes.routes()
-      .filter { $0.link != own && !$0.isIPv6 }.compactMap(\.destination)
-      + hostResolver().nameservers.filter { !$0.isIPv6 }.map { IPNetwork($0, prefixLength: 32)! }
-    if let before, AddressPool.chooseSubnet([before.subnet], taken: taken) != nil { return before }
-    guard let subnet = AddressPool.chooseSubnet(configuration.subnets, taken: taken) else {
-      throw HostNetworkError(
-        .noAddress,
-        "choose a subnet: each of \(configuration.subnets.map(\.description).joined(separator: ", ")) collides with a route of this host"
-      )
-    }
-    return NetworkRecords.Choice(
-      subnet: subnet, prefix6: before?.prefix6 ?? AddressPool.randomPrefix6())
-  }
-
-  private func reserve(_ request: EndpointRequest, _ others: [Endpoint], ipv6: Bool) throws -> (
-    [PublishedPort], [SharedDescriptor]
-  ) {
-    try inside {
-      var ports: [PublishedPort] = []
-      var sockets: [SharedDescriptor] = []
-      // Wishes first: a free one must not take what another asks for by number.
-      let ordered = request.ports.filter { $0.hostPorts != nil } + request.ports.filter { $0.hostPorts == nil }
-      for wish in ordered {
-        let result = try PortReservation.reserve(wish, ipv6: ipv6) { port in
-          others.first { other in
-            other.ports.contains { $0.hostPort == port && $0.transport == wish.transport }
-          }?.name
+    /// Makes an endpoint, and the network around it if it is the first. The record is written before anything is made, so
+    /// that `detach(key)` can undo it wherever this ends. A key that has an endpoint already is detached first. Throws
+    /// `HostNetworkError`, `NetlinkError`, `SystemError`.
+    @Loop
+    public func attach(_ request: EndpointRequest) async throws -> Attachment {
+        try records.prepare()
+        let lock = try await records.lock()
+        defer { withExtendedLifetime(lock) {} }
+        var others = try records.endpoints()
+        if let old = others.first(where: { $0.key == request.key }) {
+            others.removeAll { $0.key == request.key }
+            try await undo(old, others: others)
         }
-        ports.append(result.port)
-        sockets += result.sockets
-      }
-      return (ports, sockets)
-    }
-  }
+        let routes = try RouteSocket(in: namespace)
+        let ipv6 = try inside { configuration.ipv6 && Sysctl.hasIPv6 }
+        var choice = try choose(routes, others)
+        let pool = AddressPool(subnet: choice.subnet, prefix6: ipv6 ? choice.prefix6 : nil)
+        guard
+            let address = pool.allocate(
+                used: Set(others.map(\.ipv4.address)), preferred: request.ipv4, last: choice.last)
+        else {
+            throw HostNetworkError(
+                .noAddress, "give \(request.name) an address: all of \(pool.subnet) are in use; remove a container")
+        }
+        let (ports, sockets) = try reserve(request, others, ipv6: ipv6)
+        let resolver = hostResolver().forGuests(gateway: pool.gateway4)
+        let endpoint = Endpoint(
+            key: request.key, name: request.name,
+            tap: "\(configuration.bridge)t\(String(pool.number(address), radix: 36))",
+            bridge: configuration.bridge, mac: request.mac ?? MACAddress(for: address),
+            ipv4: IPNetwork(address, prefixLength: pool.subnet.prefixLength)!,
+            ipv6: pool.ipv6(for: address).map { IPNetwork($0, prefixLength: 64)! },
+            gateway4: pool.gateway4, gateway6: pool.gateway6, mtu: try mtu(routes), ports: ports,
+            resolver: resolver.resolver)
 
-  private func makeBridge(_ routes: RouteSocket, _ pool: AddressPool, mtu: UInt32) throws -> Int32 {
-    let name = configuration.bridge
-    if try routes.link(named: name) == nil {
-      // An address of its own: a bridge without one takes its ports', and changes it as they come and go.
-      try routes.createBridge(name, mac: MACAddress(for: pool.gateway4), mtu: mtu)
+        choice.last = address
+        try records.write(choice)
+        try records.write(endpoint)
+        do {
+            let bridge = try makeBridge(routes, pool, mtu: endpoint.mtu)
+            // The guards stand before the tap does.
+            try await applyRules(
+                Ruleset(
+                    table: configuration.table, bridge: configuration.bridge, pool: pool,
+                    resolver: resolver.forward),
+                others + [endpoint])
+            try await ForeignFirewall(bridge: configuration.bridge, namespace: namespace).open()
+            // What a tap of that name is left of belongs to nobody: its record would be among the others.
+            try routes.delete(named: endpoint.tap)
+            let tap = try Tap.open(endpoint.tap, in: namespace)
+            let index = try routes.index(of: endpoint.tap)
+            try routes.change(index, master: bridge, mtu: endpoint.mtu, noLinkLocal: ipv6)
+            // A guest's connection to its own published port: where br_netfilter is at work, the translated frame does not leave the bridge.
+            try routes.setHairpin(index, true)
+            try routes.change(index, up: true)
+            return Attachment(endpoint: endpoint, tap: tap, reservedPorts: sockets)
+        } catch {
+            do {
+                try await undo(endpoint, others: others)
+            } catch let second {
+                throw HostNetworkError(
+                    .state, "attach \(request.name) to the network (and then, to undo it: \(second))",
+                    cause: error)
+            }
+            throw error
+        }
     }
-    guard let link = try routes.link(named: name), link.kind == "bridge" else {
-      throw HostNetworkError(
-        .state, "make the bridge \(name): another kind of network interface has that name; rename it")
-    }
-    try inside {
-      try Sysctl.prepare(bridge: name, ipv6: pool.prefix6 != nil)
-      try Sysctl.forward(ipv6: pool.prefix6 != nil)
-    }
-    let present = Set(try routes.addresses(of: link.index).map(\.address))
-    let wanted = [
-      IPNetwork(pool.gateway4, prefixLength: pool.subnet.prefixLength),
-      pool.gateway6.flatMap { IPNetwork($0, prefixLength: 64) },
-    ].compactMap(\.self)
-    for address in wanted where !present.contains(address) {
-      try routes.addAddress(address, to: link.index)
-    }
-    if !link.isUp { try routes.change(link.index, up: true) }
-    return link.index
-  }
 
-  @Loop
-  private func applyRules(_ rules: Ruleset, _ endpoints: [Endpoint]) async throws {
-    let firewall = Firewall(namespace: namespace)
-    do {
-      try await firewall.apply(rules.ensuring(endpoints))
-    } catch is HostNetworkError {
-      // What is there contradicts the records, e.g. an element that a killed process left: the records are right.
-      try await firewall.apply(rules.replacing(endpoints))
+    /// The subnet of those who are there, else the one chosen before if it still collides with nothing, else a new one.
+    private func choose(_ routes: RouteSocket, _ others: [Endpoint]) throws -> NetworkRecords.Choice {
+        let before = try records.choice()
+        if let before, !others.isEmpty { return before }
+        let own = try routes.link(named: configuration.bridge)?.index
+        let taken =
+            try routes.routes()
+            .filter { $0.link != own && !$0.isIPv6 }.compactMap(\.destination)
+            + hostResolver().nameservers.filter { !$0.isIPv6 }.map { IPNetwork($0, prefixLength: 32)! }
+        if let before, AddressPool.chooseSubnet([before.subnet], taken: taken) != nil { return before }
+        guard let subnet = AddressPool.chooseSubnet(configuration.subnets, taken: taken) else {
+            throw HostNetworkError(
+                .noAddress,
+                "choose a subnet: each of \(configuration.subnets.map(\.description).joined(separator: ", ")) collides with a route of this host"
+            )
+        }
+        return NetworkRecords.Choice(
+            subnet: subnet, prefix6: before?.prefix6 ?? AddressPool.randomPrefix6())
     }
-  }
 
-  /// That of the interface to the world, so that no packet is too big for it; at most Ethernet's 1500.
-  private func mtu(_ routes: RouteSocket) throws -> UInt32 {
-    let uplinks = Set(try routes.routes().filter { $0.destination == nil }.compactMap(\.link))
-    let least = try routes.links().filter { uplinks.contains($0.index) && $0.mtu >= 1280 }.map(\.mtu).min()
-    return min(1500, least ?? 1500)
-  }
-
-  private func hostResolver() -> HostResolver {
-    // A host without the file has a resolver all the same: resolv.conf(5).
-    let resolver = HostResolver((try? readText(configuration.resolvConf)) ?? "")
-    guard resolver.isStub, let upstream = try? readText(configuration.upstreamResolvConf) else {
-      return resolver  // no stub, or none that says what is behind it
+    private func reserve(_ request: EndpointRequest, _ others: [Endpoint], ipv6: Bool) throws -> (
+        [PublishedPort], [SharedDescriptor]
+    ) {
+        try inside {
+            var ports: [PublishedPort] = []
+            var sockets: [SharedDescriptor] = []
+            // Wishes first: a free one must not take what another asks for by number.
+            let ordered = request.ports.filter { $0.hostPorts != nil } + request.ports.filter { $0.hostPorts == nil }
+            for wish in ordered {
+                let result = try PortReservation.reserve(wish, ipv6: ipv6) { port in
+                    others.first { other in
+                        other.ports.contains { $0.hostPort == port && $0.transport == wish.transport }
+                    }?.name
+                }
+                ports.append(result.port)
+                sockets += result.sockets
+            }
+            return (ports, sockets)
+        }
     }
-    return HostResolver(upstream)
-  }
+
+    private func makeBridge(_ routes: RouteSocket, _ pool: AddressPool, mtu: UInt32) throws -> Int32 {
+        let name = configuration.bridge
+        if try routes.link(named: name) == nil {
+            // An address of its own: a bridge without one takes its ports', and changes it as they come and go.
+            try routes.createBridge(name, mac: MACAddress(for: pool.gateway4), mtu: mtu)
+        }
+        guard let link = try routes.link(named: name), link.kind == "bridge" else {
+            throw HostNetworkError(
+                .state, "make the bridge \(name): another kind of network interface has that name; rename it")
+        }
+        try inside {
+            try Sysctl.prepare(bridge: name, ipv6: pool.prefix6 != nil)
+            try Sysctl.forward(ipv6: pool.prefix6 != nil)
+        }
+        let present = Set(try routes.addresses(of: link.index).map(\.address))
+        let wanted = [
+            IPNetwork(pool.gateway4, prefixLength: pool.subnet.prefixLength),
+            pool.gateway6.flatMap { IPNetwork($0, prefixLength: 64) },
+        ].compactMap(\.self)
+        for address in wanted where !present.contains(address) {
+            try routes.addAddress(address, to: link.index)
+        }
+        if !link.isUp { try routes.change(link.index, up: true) }
+        return link.index
+    }
+
+    @Loop
+    private func applyRules(_ rules: Ruleset, _ endpoints: [Endpoint]) async throws {
+        let firewall = Firewall(namespace: namespace)
+        do {
+            try await firewall.apply(rules.ensuring(endpoints))
+        } catch is HostNetworkError {
+            // What is there contradicts the records, e.g. an element that a killed process left: the records are right.
+            try await firewall.apply(rules.replacing(endpoints))
+        }
+    }
+
+    /// That of the interface to the world, so that no packet is too big for it; at most Ethernet's 1500.
+    private func mtu(_ routes: RouteSocket) throws -> UInt32 {
+        let uplinks = Set(try routes.routes().filter { $0.destination == nil }.compactMap(\.link))
+        let least = try routes.links().filter { uplinks.contains($0.index) && $0.mtu >= 1280 }.map(\.mtu).min()
+        return min(1500, least ?? 1500)
+    }
+
+    private func hostResolver() -> HostResolver {
+        // A host without the file has a resolver all the same: resolv.conf(5).
+        let resolver = HostResolver((try? readText(configuration.resolvConf)) ?? "")
+        guard resolver.isStub, let upstream = try? readText(configuration.upstreamResolvConf) else {
+            return resolver  // no stub, or none that says what is behind it
+        }
+        return HostResolver(upstream)
+    }
 }

@@ -8,8 +8,8 @@ public enum PullEvent: Sendable, Equatable {
   case layer(Digest, Phase, bytes: Int64, total: Int64)
   /// Bytes of all missing layers together, while the fetch goes on.
   case fetched(bytes: Int64, total: Int64)
-  /// The root image is being built: entries and bytes so far.
-  case building(bytes: Int64, total: Int64)
+  /// The root image is being built from the unpacked layers.
+  case building
   /// Something was left out, e.g. a device node: one sentence.
   case note(String)
   /// Done: the image's id; `fresh` when anything was fetched or built.

@@ -4,91 +4,103 @@ import Glibc
 /// A cgroup of ours on the host, in whichever hierarchies are there: v2, or v1's controllers side by side.
 /// (cgroups(7); Documentation/admin-guide/cgroup-v2.rst)
 public struct Cgroup: Sendable {
-  /// The path below each hierarchy's root, e.g. `hull/1234`.
-  public let path: String
-  private let folders: [String: String]  // controller → folder
+    /// The path below each hierarchy's root, e.g. `hull/1234`.
+    public let path: String
+    private let folders: [String: String]  // controller → folder
 
-  private static let base = "/sys/fs/cgroup"
+    private static let base = "/sys/fs/cgroup"
 
-  /// Names the cgroup at `path`; nothing is made yet.
-  public init(_ path: String) {
-    self.path = path
-    var folders: [String: String] = [:]
-    if exists("\(Self.base)/cgroup.controllers") {
-      folders[""] = "\(Self.base)/\(path)"
-    } else {
-      for controller in ["memory", "cpu", "pids"]
-      where exists("\(Self.base)/\(controller)/cgroup.procs") {
-        folders[controller] = "\(Self.base)/\(controller)/\(path)"
-      }
+    /// Names the cgroup at `path`; nothing is made yet.
+    public init(_ path: String) {
+        self.path = path
+        var folders: [String: String] = [:]
+        if exists("\(Self.base)/cgroup.controllers") {
+            folders[""] = "\(Self.base)/\(path)"
+        } else {
+            for controller in ["memory", "cpu", "pids"]
+            where exists("\(Self.base)/\(controller)/cgroup.procs") {
+                folders[controller] = "\(Self.base)/\(controller)/\(path)"
+            }
+        }
+        self.folders = folders
     }
-    self.folders = folders
-  }
 
-  /// Whether there is any hierarchy to make it in.
-  public var isSupported: Bool { !folders.isEmpty }
-  private var isUnified: Bool { folders[""] != nil }
+    /// Whether there is any hierarchy to make it in.
+    public var isSupported: Bool { !folders.isEmpty }
+    private var isUnified: Bool { folders[""] != nil }
 
-  /// Makes it. Being there already is no error.
-  public func make() throws(SystemError) {
-    for folder in folders.values { try makeDirectories(folder, mode: 0o755) }
-    guard isUnified else { return }
-    // Each level must pass its controllers on; one that is not there is no loss.
-    var parent = Self.base
-    for part in path.split(separator: "/") {
-      for controller in ["+memory", "+cpu", "+pids"] {
-        try? writeFile("\(parent)/cgroup.subtree_control", Array(controller.utf8))  // not there is no loss
-      }
-      parent += "/\(part)"
+    /// Makes it. Being there already is no error.
+    public func make() throws(SystemError) {
+        for folder in folders.values {
+            do {
+                try makeDirectories(folder, mode: 0o755)
+            } catch where error.code == ENOENT {
+                // A neighbour's end took the empty parent away between two of our steps.
+                try makeDirectories(folder, mode: 0o755)
+            }
+        }
+        guard isUnified else { return }
+        // Each level must pass its controllers on; one that is not there is no loss.
+        var parent = Self.base
+        for part in path.split(separator: "/") {
+            for controller in ["+memory", "+cpu", "+pids"] {
+                try? writeFile("\(parent)/cgroup.subtree_control", Array(controller.utf8))  // not there is no loss
+            }
+            parent += "/\(part)"
+        }
     }
-  }
 
-  /// Bounds it: bytes of memory, CPUs, processes; nil leaves one free.
-  public func limit(memory: UInt64? = nil, cpus: Double? = nil, processes: Int? = nil)
-    throws(SystemError)
-  {
-    if let memory, let folder = folders[""] ?? folders["memory"] {
-      try writeFile(
-        "\(folder)/\(isUnified ? "memory.max" : "memory.limit_in_bytes")", Array("\(memory)".utf8))
+    /// Bounds it: bytes of memory, CPUs, processes; nil leaves one free.
+    public func limit(memory: UInt64? = nil, cpus: Double? = nil, processes: Int? = nil)
+        throws(SystemError)
+    {
+        if let memory, let folder = folders[""] ?? folders["memory"] {
+            try writeFile(
+                "\(folder)/\(isUnified ? "memory.max" : "memory.limit_in_bytes")", Array("\(memory)".utf8))
+        }
+        if let cpus, let folder = folders[""] ?? folders["cpu"] {
+            let quota = max(1000, Int(cpus * 100_000))
+            if isUnified {
+                try writeFile("\(folder)/cpu.max", Array("\(quota) 100000".utf8))
+            } else {
+                try writeFile("\(folder)/cpu.cfs_quota_us", Array("\(quota)".utf8))
+            }
+        }
+        if let processes, let folder = folders[""] ?? folders["pids"] {
+            try writeFile("\(folder)/pids.max", Array("\(processes)".utf8))
+        }
     }
-    if let cpus, let folder = folders[""] ?? folders["cpu"] {
-      let quota = max(1000, Int(cpus * 100_000))
-      if isUnified {
-        try writeFile("\(folder)/cpu.max", Array("\(quota) 100000".utf8))
-      } else {
-        try writeFile("\(folder)/cpu.cfs_quota_us", Array("\(quota)".utf8))
-      }
-    }
-    if let processes, let folder = folders[""] ?? folders["pids"] {
-      try writeFile("\(folder)/pids.max", Array("\(processes)".utf8))
-    }
-  }
 
-  /// Open descriptors for `Spawn.cgroups`.
-  public func entrances() throws(SystemError) -> [SharedDescriptor] {
-    var all: [SharedDescriptor] = []
-    for folder in folders.values.sorted() {
-      all.append(SharedDescriptor(try openFile("\(folder)/cgroup.procs", O_WRONLY)))
+    /// Open descriptors for `Spawn.cgroups`.
+    public func entrances() throws(SystemError) -> [SharedDescriptor] {
+        var all: [SharedDescriptor] = []
+        for folder in folders.values.sorted() {
+            all.append(SharedDescriptor(try openFile("\(folder)/cgroup.procs", O_WRONLY)))
+        }
+        return all
     }
-    return all
-  }
 
-  /// Whether it exists in some hierarchy.
-  public var isThere: Bool { folders.values.contains { exists($0) } }
+    /// Whether it exists in some hierarchy.
+    public var isThere: Bool { folders.values.contains { exists($0) } }
 
-  /// Kills what is in it and removes it. Not being there is no error.
-  public func remove() throws(SystemError) {
-    for folder in folders.values where exists(folder) {
-      // Only left-overs are in it: it is removed after its processes were waited for.
-      for line in ((try? readText("\(folder)/cgroup.procs")) ?? "").split(separator: "\n") {  // gone is fine
-        if let pid = Int32(line) { ProcessIdentity(pid: pid)?.signal(SIGKILL) }
-      }
-      for attempt in 0... {
-        if rmdir(folder) == 0 || errno == ENOENT { break }
-        // A killed process leaves its cgroup only when it is reaped: some milliseconds.
-        if errno != EBUSY || attempt == 200 { throw SystemError("remove the cgroup", folder) }
-        usleep(5000)
-      }
+    /// Kills what is in it and removes it, and its parent if that is empty then. Not being there is no error.
+    public func remove(withParent: Bool = false) throws(SystemError) {
+        defer {
+            if withParent, let slash = path.lastIndex(of: "/") {
+                for folder in folders.values { rmdir(String(folder.dropLast(path[slash...].count))) }
+            }
+        }
+        for folder in folders.values where exists(folder) {
+            // Only left-overs are in it: it is removed after its processes were waited for.
+            for line in ((try? readText("\(folder)/cgroup.procs")) ?? "").split(separator: "\n") {  // gone is fine
+                if let pid = Int32(line) { ProcessIdentity(pid: pid)?.signal(SIGKILL) }
+            }
+            for attempt in 0... {
+                if rmdir(folder) == 0 || errno == ENOENT { break }
+                // A killed process leaves its cgroup only when it is reaped: some milliseconds.
+                if errno != EBUSY || attempt == 200 { throw SystemError("remove the cgroup", folder) }
+                usleep(5000)
+            }
+        }
     }
-  }
 }

@@ -84,6 +84,8 @@ final class EventLoop: SerialExecutor {
   private let identifiers = Atomic<UInt64>(1)
 
   init() {
+    // A reader that went away is an error of write(2), not this process's end. Children get the default back.
+    signal(SIGPIPE, SIG_IGN)
     var event = epoll_event(events: EPOLLIN.rawValue, data: epoll_data_t(fd: wake))
     epoll_ctl(epoll, EPOLL_CTL_ADD, wake, &event)
   }

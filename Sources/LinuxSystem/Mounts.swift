@@ -3,71 +3,71 @@ import Glibc
 
 /// mount(2).
 public func mountFilesystem(
-  _ source: String, _ target: String, type: String? = nil, flags: UInt = 0, data: String? = nil
+    _ source: String, _ target: String, type: String? = nil, flags: UInt = 0, data: String? = nil
 ) throws(SystemError) {
-  try checked("mount \(source) on", target) { mount(source, target, type, flags, data) }
+    try checked("mount \(source) on", target) { mount(source, target, type, flags, data) }
 }
 
 /// umount2(2). What is not mounted is no error.
 public func unmountFilesystem(_ target: String, flags: Int32 = 2 /* MNT_DETACH */)
-  throws(SystemError)
+    throws(SystemError)
 {
-  if umount2(target, flags) != 0 && errno != EINVAL && errno != ENOENT {
-    throw SystemError("unmount", target)
-  }
+    if umount2(target, flags) != 0 && errno != EINVAL && errno != ENOENT {
+        throw SystemError("unmount", target)
+    }
 }
 
 /// A copy of the mount at a path, not yet attached anywhere: open_tree(2), mount_setattr(2), move_mount(2).
 public struct DetachedMount: ~Copyable {
-  private let tree: OwnedDescriptor
+    private let tree: OwnedDescriptor
 
-  /// Copies the mount at `path`, with all below it when `recursive`.
-  public init(of path: String, recursive: Bool) throws(SystemError) {
-    let flags: UInt32 =
-      1 /* OPEN_TREE_CLONE */ | UInt32(bitPattern: O_CLOEXEC)
-      | (recursive ? 0x8000 /* AT_RECURSIVE */ : 0)
-    tree = OwnedDescriptor(
-      owning: try checked("bind", path) { hull_open_tree(AT_FDCWD, path, flags) })
-  }
-
-  /// Sets attributes on the whole copy: MOUNT_ATTR_* to set, and a user namespace to map owners by.
-  public borrowing func set(
-    readOnly: Bool = false, noSuid: Bool = false, noDevices: Bool = false, noExec: Bool = false,
-    owners: SharedDescriptor? = nil
-  ) throws(SystemError) {
-    var attributes: UInt64 = 0
-    if readOnly { attributes |= 1 }
-    if noSuid { attributes |= 2 }
-    if noDevices { attributes |= 4 }
-    if noExec { attributes |= 8 }
-    if owners != nil { attributes |= 0x0010_0000 }
-    try checked("set the attributes of a mount") {
-      hull_mount_setattr(
-        tree.raw, "", 0x1000 /* AT_EMPTY_PATH */ | 0x8000 /* AT_RECURSIVE */, attributes, 0, 0,
-        owners?.raw ?? -1)
+    /// Copies the mount at `path`, with all below it when `recursive`.
+    public init(of path: String, recursive: Bool) throws(SystemError) {
+        let flags: UInt32 =
+            1 /* OPEN_TREE_CLONE */ | UInt32(bitPattern: O_CLOEXEC)
+            | (recursive ? 0x8000 /* AT_RECURSIVE */ : 0)
+        tree = OwnedDescriptor(
+            owning: try checked("bind", path) { hull_open_tree(AT_FDCWD, path, flags) })
     }
-  }
 
-  /// Attaches the copy at `path`, a folder for a folder, a file for a file.
-  public consuming func attach(at path: String) throws(SystemError) {
-    try checked("mount on", path) { hull_move_mount(tree.raw, AT_FDCWD, path, 0) }
-  }
+    /// Sets attributes on the whole copy: MOUNT_ATTR_* to set, and a user namespace to map owners by.
+    public borrowing func set(
+        readOnly: Bool = false, noSuid: Bool = false, noDevices: Bool = false, noExec: Bool = false,
+        owners: SharedDescriptor? = nil
+    ) throws(SystemError) {
+        var attributes: UInt64 = 0
+        if readOnly { attributes |= 1 }
+        if noSuid { attributes |= 2 }
+        if noDevices { attributes |= 4 }
+        if noExec { attributes |= 8 }
+        if owners != nil { attributes |= 0x0010_0000 }
+        try checked("set the attributes of a mount") {
+            hull_mount_setattr(
+                tree.raw, "", 0x1000 /* AT_EMPTY_PATH */ | 0x8000 /* AT_RECURSIVE */, attributes, 0, 0,
+                owners?.raw ?? -1)
+        }
+    }
+
+    /// Attaches the copy at `path`, a folder for a folder, a file for a file.
+    public consuming func attach(at path: String) throws(SystemError) {
+        try checked("mount on", path) { hull_move_mount(tree.raw, AT_FDCWD, path, 0) }
+    }
 }
 
 /// A new user namespace that maps `count` ids from 0 on to `base` on. For ID-mapped mounts and confined servers.
 public func makeUserNamespace(base: UInt32, count: UInt32) throws(SystemError) -> SharedDescriptor {
-  let descriptor = hull_user_namespace(base, count)
-  if descriptor < 0 { throw SystemError("make a user namespace", code: -descriptor) }
-  return SharedDescriptor(owning: descriptor)
+    let descriptor = hull_user_namespace(base, count)
+    if descriptor < 0 { throw SystemError("make a user namespace", code: -descriptor) }
+    return SharedDescriptor(owning: descriptor)
 }
 
 /// Detaches mounts inside another process's mount namespace.
 public func unmountInside(_ process: ChildProcess, _ paths: [String]) throws(SystemError) {
-  let namespace = try openFile("/proc/\(process.pid)/ns/mnt", O_RDONLY)
-  let strings = paths.map { strdup($0) }
-  defer { for string in strings { free(string) } }
-  let failure = strings.map { UnsafePointer($0) }.withUnsafeBufferPointer {
-    hull_unmount_inside(namespace.raw, $0.baseAddress, $0.count)
-  }
-  if failure != 0 { throw SystemError("empty the root of process \(process.pid)", code: failure) }
+    let namespace = try openFile("/proc/\(process.pid)/ns/mnt", O_RDONLY)
+    let strings = paths.map { strdup($0) }
+    defer { for string in strings { free(string) } }
+    let failure = strings.map { UnsafePointer($0) }.withUnsafeBufferPointer {
+        hull_unmount_inside(namespace.raw, $0.baseAddress, $0.count)
+    }
+    if failure != 0 { throw SystemError("empty the root of process \(process.pid)", code: failure) }
 }

@@ -3,82 +3,82 @@ import Glibc
 
 /// A file descriptor that has exactly one owner and is closed with it. Close-on-exec from birth.
 public struct OwnedDescriptor: ~Copyable, Sendable {
-  /// The number. Valid as long as this value lives: pass it to a system call, never keep it.
-  public let raw: Int32
+    /// The number. Valid as long as this value lives: pass it to a system call, never keep it.
+    public let raw: Int32
 
-  /// Takes ownership of `raw`, which nobody else may close.
-  public init(owning raw: Int32) { self.raw = raw }
+    /// Takes ownership of `raw`, which nobody else may close.
+    public init(owning raw: Int32) { self.raw = raw }
 
-  deinit { _ = Glibc.close(raw) }
+    deinit { _ = Glibc.close(raw) }
 
-  /// Gives the number up without closing it; the caller owns it now.
-  public consuming func release() -> Int32 {
-    let raw = raw
-    discard self
-    return raw
-  }
+    /// Gives the number up without closing it; the caller owns it now.
+    public consuming func release() -> Int32 {
+        let raw = raw
+        discard self
+        return raw
+    }
 
-  /// A second descriptor of the same open file.
-  public borrowing func duplicate() throws(SystemError) -> OwnedDescriptor {
-    OwnedDescriptor(
-      owning: try checked("duplicate a descriptor") { fcntl(raw, F_DUPFD_CLOEXEC, 0) })
-  }
+    /// A second descriptor of the same open file.
+    public borrowing func duplicate() throws(SystemError) -> OwnedDescriptor {
+        OwnedDescriptor(
+            owning: try checked("duplicate a descriptor") { fcntl(raw, F_DUPFD_CLOEXEC, 0) })
+    }
 }
 
 /// A descriptor with several owners, e.g. the reader and the writer of one stream; closed with the last.
 public final class SharedDescriptor: Sendable {
-  private let owned: OwnedDescriptor
+    private let owned: OwnedDescriptor
 
-  /// The number; the same rules as `OwnedDescriptor.raw`.
-  public var raw: Int32 { owned.raw }
+    /// The number; the same rules as `OwnedDescriptor.raw`.
+    public var raw: Int32 { owned.raw }
 
-  /// Shares what was owned.
-  public init(_ owned: consuming OwnedDescriptor) { self.owned = owned }
+    /// Shares what was owned.
+    public init(_ owned: consuming OwnedDescriptor) { self.owned = owned }
 
-  /// Shares `raw`, taking ownership of it.
-  public convenience init(owning raw: Int32) { self.init(OwnedDescriptor(owning: raw)) }
+    /// Shares `raw`, taking ownership of it.
+    public convenience init(owning raw: Int32) { self.init(OwnedDescriptor(owning: raw)) }
 
-  /// A second descriptor of the same open file.
-  public func duplicate() throws(SystemError) -> OwnedDescriptor { try owned.duplicate() }
+    /// A second descriptor of the same open file.
+    public func duplicate() throws(SystemError) -> OwnedDescriptor { try owned.duplicate() }
 }
 
 /// Opens `path`. Close-on-exec is always set.
 public func openFile(_ path: String, _ flags: Int32, mode: UInt32 = 0o600) throws(SystemError)
-  -> OwnedDescriptor
+    -> OwnedDescriptor
 {
-  OwnedDescriptor(owning: try checked("open", path) { Glibc.open(path, flags | O_CLOEXEC, mode) })
+    OwnedDescriptor(owning: try checked("open", path) { Glibc.open(path, flags | O_CLOEXEC, mode) })
 }
 
 /// Opens `path` below `directory` (or AT_FDCWD) with `openat2`; `resolve` takes RESOLVE_* flags.
 public func openBelow(
-  _ directory: Int32, _ path: String, _ flags: Int32, mode: UInt32 = 0, resolve: UInt64
+    _ directory: Int32, _ path: String, _ flags: Int32, mode: UInt32 = 0, resolve: UInt64
 ) throws(SystemError) -> OwnedDescriptor {
-  OwnedDescriptor(
-    owning: try checked("open", path) {
-      hull_openat2(
-        directory, path, UInt64(UInt32(bitPattern: flags | O_CLOEXEC)), UInt64(mode), resolve)
-    })
+    OwnedDescriptor(
+        owning: try checked("open", path) {
+            hull_openat2(
+                directory, path, UInt64(UInt32(bitPattern: flags | O_CLOEXEC)), UInt64(mode), resolve)
+        })
 }
 
 /// A pipe, both ends close-on-exec.
 public func makePipe(nonBlocking: Bool = false) throws(SystemError) -> (
-  read: SharedDescriptor, write: SharedDescriptor
+    read: SharedDescriptor, write: SharedDescriptor
 ) {
-  var ends: [Int32] = [-1, -1]
-  try checked("make a pipe") { pipe2(&ends, O_CLOEXEC | (nonBlocking ? O_NONBLOCK : 0)) }
-  return (SharedDescriptor(owning: ends[0]), SharedDescriptor(owning: ends[1]))
+    var ends: [Int32] = [-1, -1]
+    try checked("make a pipe") { pipe2(&ends, O_CLOEXEC | (nonBlocking ? O_NONBLOCK : 0)) }
+    return (SharedDescriptor(owning: ends[0]), SharedDescriptor(owning: ends[1]))
 }
 
 /// Sets or clears O_NONBLOCK on the open file behind `raw`: everybody who shares that open file sees it.
 public func setNonBlocking(_ raw: Int32, _ on: Bool = true) throws(SystemError) {
-  let flags = try checked("read the flags of a descriptor") { fcntl(raw, F_GETFL) }
-  let wanted = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK
-  if wanted != flags {
-    try checked("set the flags of a descriptor") { fcntl(raw, F_SETFL, wanted) }
-  }
+    let flags = try checked("read the flags of a descriptor") { fcntl(raw, F_GETFL) }
+    let wanted = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK
+    if wanted != flags {
+        try checked("set the flags of a descriptor") { fcntl(raw, F_SETFL, wanted) }
+    }
 }
 
 /// Sets or clears FD_CLOEXEC.
 public func setCloseOnExec(_ raw: Int32, _ on: Bool) throws(SystemError) {
-  try checked("set close-on-exec") { fcntl(raw, F_SETFD, on ? FD_CLOEXEC : 0) }
+    try checked("set close-on-exec") { fcntl(raw, F_SETFD, on ? FD_CLOEXEC : 0) }
 }

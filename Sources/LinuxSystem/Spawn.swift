@@ -192,65 +192,74 @@ public struct Output: Sendable {
 
 extension Spawn {
   /// Runs the program to its end with `input` on its standard input; both outputs are collected, up to `limit` bytes each
-  /// (what is more is dropped). Cancelling the task kills it.
+  /// (what is more is dropped). Cancelling the task kills it; it is reaped in any case.
   @Loop
   public func run(input: [UInt8] = [], limit: Int = 16 << 20) async throws -> Output {
-    var how = self
+    let pipes = try ChildPipes()
+    let child = try pipes.spawn(self)
+    do {
+      return try await withTaskCancellationHandler {
+        async let feeding: Void = pipes.feed(input)
+        async let out = pipes.drainOutput(limit)
+        async let err = pipes.drainError(limit)
+        let (collected, complaints) = try await (out, err)
+        let status = try await child.wait()
+        await feeding
+        return Output(status: status, standardOutput: collected, standardError: complaints)
+      } onCancel: {
+        child.signal(SIGKILL)
+      }
+    } catch {
+      child.signal(SIGKILL)
+      // In a task of its own: this one may be cancelled, and nobody else will reap.
+      _ = await Task { @Loop in try await child.wait() }.result
+      throw error
+    }
+  }
+}
+
+/// The pipes of a child. The ends are held here and nowhere else: as long as a copy of an end is open, whoever reads the other
+/// waits for more.
+@Loop
+private final class ChildPipes {
+  private var childs: [SharedDescriptor]
+  private var input: SharedDescriptor?
+  private let output: SharedDescriptor
+  private let error: SharedDescriptor
+
+  init() throws {
     let stdin = try makePipe()
     let stdout = try makePipe()
     let stderr = try makePipe()
-    how.descriptors += [(stdin.read.raw, 0), (stdout.write.raw, 1), (stderr.write.raw, 2)]
-    let child = try how.spawn()
-    return try await Self.collect(child, input, limit, OwnedEnds(stdin, stdout, stderr))
+    childs = [stdin.read, stdout.write, stderr.write]
+    input = stdin.write
+    output = stdout.read
+    error = stderr.read
+    for end in [stdin.write, stdout.read, stderr.read] { try setNonBlocking(end.raw) }
   }
 
-  @Loop
-  private static func collect(
-    _ child: ChildProcess, _ input: [UInt8], _ limit: Int, _ ends: OwnedEnds
-  ) async throws -> Output {
-    let (stdinEnd, stdout, stderr) = try ends.keepOurs()
-    return try await withTaskCancellationHandler {
-      async let feeding: Void = feed(stdinEnd, input)
-      async let out = drain(stdout, limit)
-      async let err = drain(stderr, limit)
-      let (collected, complaints) = try await (out, err)
-      let status = try await child.wait()
-      await feeding
-      return Output(status: status, standardOutput: collected, standardError: complaints)
-    } onCancel: {
-      child.signal(SIGKILL)
-    }
+  func spawn(_ how: Spawn) throws -> ChildProcess {
+    var how = how
+    for (number, end) in childs.enumerated() { how.descriptors.append((end.raw, Int32(number))) }
+    defer { childs = [] }
+    return try how.spawn()
   }
 
-  @Loop
-  private static func feed(_ end: SharedDescriptor, _ input: [UInt8]) async {
+  func feed(_ bytes: [UInt8]) async {
     // A program that does not read its input to the end is free to do so.
-    try? await writeAll(end.raw, input)
+    if let raw = input?.raw { try? await writeAll(raw, bytes) }
+    input = nil
   }
 
-  @Loop
-  private static func drain(_ end: SharedDescriptor, _ limit: Int) async throws -> [UInt8] {
+  func drainOutput(_ limit: Int) async throws -> [UInt8] { try await drain(output, limit) }
+  func drainError(_ limit: Int) async throws -> [UInt8] { try await drain(error, limit) }
+
+  private func drain(_ end: SharedDescriptor, _ limit: Int) async throws -> [UInt8] {
     var all: [UInt8] = []
     while true {
       let chunk = try await readSome(end.raw)
       if chunk.isEmpty { return all }
       if all.count < limit { all += chunk.prefix(limit - all.count) }
     }
-  }
-}
-
-/// The pipes of a child: the ends it got are closed here when ours are taken out.
-@Loop
-private final class OwnedEnds {
-  typealias Pipe = (read: SharedDescriptor, write: SharedDescriptor)
-  private var pipes: (Pipe, Pipe, Pipe)?
-
-  init(_ stdin: Pipe, _ stdout: Pipe, _ stderr: Pipe) { pipes = (stdin, stdout, stderr) }
-
-  func keepOurs() throws -> (SharedDescriptor, SharedDescriptor, SharedDescriptor) {
-    let kept = (pipes!.0.write, pipes!.1.read, pipes!.2.read)
-    pipes = nil
-    for end in [kept.0, kept.1, kept.2] { try setNonBlocking(end.raw) }
-    return kept
   }
 }

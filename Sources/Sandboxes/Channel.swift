@@ -21,16 +21,23 @@ public final class Channel: Sendable {
     }
 
     /// Waits for the next message; nil at the end of the connection.
-    public func receive<M: Decodable & Sendable>(_ type: M.Type) async throws -> (message: M, descriptors: [SharedDescriptor])? {
+    public func receive<M: Decodable & Sendable>(_ type: M.Type) async throws -> (
+        message: M, descriptors: [SharedDescriptor]
+    )? {
         var descriptors: [SharedDescriptor] = []
         guard let head = try await exactly(4, &descriptors) else { return nil }
         let count = head.enumerated().reduce(0) { $0 | Int($1.element) << (8 * $1.offset) }
-        guard count <= Self.limit else { throw SandboxError("a message of \(count) bytes came over the monitor's socket; 8 MiB is the limit") }
+        guard count <= Self.limit else {
+            throw SandboxError(
+                "a message of \(count) bytes came over the monitor's socket; 8 MiB is the limit")
+        }
         guard let body = try await exactly(count, &descriptors) else { return nil }
         return (try JSONDecoder().decode(type, from: Data(body)), descriptors)
     }
 
-    private func exactly(_ count: Int, _ descriptors: inout [SharedDescriptor]) async throws -> [UInt8]? {
+    private func exactly(_ count: Int, _ descriptors: inout [SharedDescriptor]) async throws
+        -> [UInt8]?
+    {
         var bytes: [UInt8] = []
         while bytes.count < count {
             let (more, with) = try await socket.receive(capacity: min(count - bytes.count, 1 << 18))

@@ -28,13 +28,17 @@ public struct ContainerLog: ~Copyable {
         let stamp = Array("\(Timestamp(nanoseconds: time).rfc3339) \(stream.rawValue) ".utf8)
         var text: [UInt8] = []
         text.reserveCapacity(bytes.count + 64)
-        for line in bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).dropLast() {
+        for line in bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+            .dropLast()
+        {
             text += stamp
             text += [UInt8(ascii: "F"), UInt8(ascii: " ")]
             text += line
             text.append(UInt8(ascii: "\n"))
         }
-        if let last = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).last, !last.isEmpty {
+        if let last = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).last,
+            !last.isEmpty
+        {
             text += stamp
             text += [UInt8(ascii: "P"), UInt8(ascii: " ")]
             text += last
@@ -62,8 +66,11 @@ public struct LogEntry: Sendable, Equatable {
 
     /// Reads one line of a log; nil for what is none.
     public init?(_ line: some Collection<UInt8>) {
-        let parts = line.split(separator: UInt8(ascii: " "), maxSplits: 3, omittingEmptySubsequences: false)
-        guard parts.count == 4, let stream = OutputStream(rawValue: String(decoding: parts[1], as: UTF8.self)) else { return nil }
+        let parts = line.split(
+            separator: UInt8(ascii: " "), maxSplits: 3, omittingEmptySubsequences: false)
+        guard parts.count == 4,
+            let stream = OutputStream(rawValue: String(decoding: parts[1], as: UTF8.self))
+        else { return nil }
         self.time = String(decoding: parts[0], as: UTF8.self)
         self.stream = stream
         self.text = Array(parts[3])

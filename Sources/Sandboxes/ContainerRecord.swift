@@ -1,5 +1,4 @@
 public import HostNetwork
-public import OCISpec
 
 /// What a container is: everything the user asked for and the image says, resolved once, at create. It never changes
 /// afterwards; what happens to the container is in `ContainerState`.

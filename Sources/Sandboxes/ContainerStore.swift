@@ -31,16 +31,23 @@ public struct ContainerStore: Sendable {
     public func load(_ id: String) throws -> Container? {
         let paths = roots.container(id)
         do {
-            let record = try JSONDecoder().decode(ContainerRecord.self, from: Data(try readFile(paths.record)))
-            let state = try JSONDecoder().decode(ContainerState.self, from: Data(try readFile(paths.state)))
-            guard record.version <= ContainerRecord.version, state.version <= ContainerState.version else {
-                throw SandboxError("container \(id.prefix(12)) was written by a newer Hull: use that one, or remove \(paths.folder)")
+            let record = try JSONDecoder().decode(
+                ContainerRecord.self, from: Data(try readFile(paths.record)))
+            let state = try JSONDecoder().decode(
+                ContainerState.self, from: Data(try readFile(paths.state)))
+            guard record.version <= ContainerRecord.version, state.version <= ContainerState.version
+            else {
+                throw SandboxError(
+                    "container \(id.prefix(12)) was written by a newer Hull: use that one, or remove \(paths.folder)"
+                )
             }
             return Container(record: record, state: state, paths: paths)
         } catch let error as SystemError where error.code == ENOENT {
             return nil
         } catch let error as DecodingError {
-            throw SandboxError("the record of container \(id.prefix(12)) cannot be read: remove \(paths.folder)", cause: error)
+            throw SandboxError(
+                "the record of container \(id.prefix(12)) cannot be read: remove \(paths.folder)",
+                cause: error)
         }
     }
 
@@ -52,12 +59,17 @@ public struct ContainerStore: Sendable {
         switch matches.count {
         case 1: return matches[0]
         case 0: throw SandboxError("No such container: \(reference)", exitCode: 1)
-        default: throw SandboxError("the id \(reference) is ambiguous: \(matches.count) containers begin so; give more of it", exitCode: 1)
+        default:
+            throw SandboxError(
+                "the id \(reference) is ambiguous: \(matches.count) containers begin so; give more of it",
+                exitCode: 1)
         }
     }
 
     /// Adds a container in state `created`, after `prepare` filled its folder. Throws when its name is taken.
-    public func add(_ record: ContainerRecord, prepare: (_ folder: String) async throws -> Void) async throws -> Container {
+    public func add(_ record: ContainerRecord, prepare: (_ folder: String) async throws -> Void)
+        async throws -> Container
+    {
         try roots.prepare()
         let aside = "\(roots.containers)/.making-\(record.id)"
         do {
@@ -71,7 +83,8 @@ public struct ContainerStore: Sendable {
             let lock = try FileLock.acquire(roots.storeLock)
             if let other = try list().first(where: { $0.name == record.name }) {
                 throw SandboxError(
-                    "the name \"\(record.name)\" is in use by container \(other.id.prefix(12)): remove or rename that one, or choose another name")
+                    "the name \"\(record.name)\" is in use by container \(other.id.prefix(12)): remove or rename that one, or choose another name"
+                )
             }
             Fault.point("create:rename")
             let paths = roots.container(record.id)
@@ -95,7 +108,9 @@ public struct ContainerStore: Sendable {
         let aside = "\(roots.containers)/.removing-\(id)"
         do {
             let lock = try FileLock.acquire(roots.storeLock)
-            if rename(roots.container(id).folder, aside) != 0 && errno != ENOENT { throw SystemError("remove the container", id) }
+            if rename(roots.container(id).folder, aside) != 0 && errno != ENOENT {
+                throw SystemError("remove the container", id)
+            }
             _ = lock
         }
         Fault.point("remove:renamed")

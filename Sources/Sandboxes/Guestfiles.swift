@@ -13,13 +13,16 @@ struct Guestfiles {
             FileConfiguration(path: "/etc/hosts", content: Array(hosts.utf8)),
         ]
         // Without a network there is nobody to ask, and the image's own file does no harm.
-        if endpoint != nil { files.append(FileConfiguration(path: "/etc/resolv.conf", content: Array(resolver.utf8))) }
+        if endpoint != nil {
+            files.append(FileConfiguration(path: "/etc/resolv.conf", content: Array(resolver.utf8)))
+        }
         return files
     }
 
     private var hosts: String {
         var lines = [
-            "127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback", "fe00::\tip6-localnet", "ff00::\tip6-mcastprefix",
+            "127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback", "fe00::\tip6-localnet",
+            "ff00::\tip6-mcastprefix",
             "ff02::1\tip6-allnodes", "ff02::2\tip6-allrouters",
         ]
         for entry in record.network.extraHosts {
@@ -35,7 +38,8 @@ struct Guestfiles {
     private var resolver: String {
         guard let endpoint else { return "" }
         return endpoint.resolver.overridden(
-            nameservers: record.network.dns.compactMap { IPAddress($0) }, search: record.network.dnsSearch, options: record.network.dnsOptions
+            nameservers: record.network.dns.compactMap { IPAddress($0) },
+            search: record.network.dnsSearch, options: record.network.dnsOptions
         ).text
     }
 }

@@ -16,9 +16,12 @@ enum Identifiers {
         for number in 0..<most {
             let file = "\(roots.identifiers)/\(number)"
             if exists(file) { continue }
-            try await ledger.hold(.identifiers(file: file, owner: owner)) { try replaceFile(file, Array(owner.utf8)) }
+            try await ledger.hold(.identifiers(file: file, owner: owner)) {
+                try replaceFile(file, Array(owner.utf8))
+            }
             return first + number * stride
         }
-        throw SandboxError("all \(most) ranges of user ids are taken: hull gc frees those of machines that are gone")
+        throw SandboxError(
+            "all \(most) ranges of user ids are taken: hull gc frees those of machines that are gone")
     }
 }

@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 public import LinuxSystem
 
@@ -8,10 +7,12 @@ public struct LogReader {
     private let tail: Int?
     private let since: Int64?
     private let until: Int64?
-    private let show: (LogEntry) -> Void
+    private let show: ([LogEntry]) -> Void
 
-    /// `tail` lines at most (nil: all) between two times (nanoseconds since 1970); each goes to `show`.
-    public init(path: String, tail: Int?, since: Int64?, until: Int64?, show: @escaping (LogEntry) -> Void) {
+    /// `tail` lines at most (nil: all) between two times (nanoseconds since 1970); they go to `show`, some at a time.
+    public init(
+        path: String, tail: Int?, since: Int64?, until: Int64?, show: @escaping ([LogEntry]) -> Void
+    ) {
         self.path = path
         self.tail = tail
         self.since = since
@@ -23,18 +24,17 @@ public struct LogReader {
     @Loop
     public func read(following container: Container?) async throws {
         // Watched before it is read, so that nothing falls between.
-        let watch = try container.map { try LogWatch(folder: $0.paths.folder) }
+        let watch = try container.map { try FolderWatch($0.paths.folder) }
         var entries: [LogEntry] = []
         for file in ["\(path).1", path] where exists(file) { entries += lines(of: try readFile(file)) }
         if let tail { entries = Self.last(tail, of: entries) }
-        for entry in entries { show(entry) }
+        show(entries)
         guard let container, let watch else { return }
-        fflush(stdout)
         try await follow(container, watch)
     }
 
     @Loop
-    private func follow(_ container: Container, _ watch: LogWatch) async throws {
+    private func follow(_ container: Container, _ watch: FolderWatch) async throws {
         var file = exists(path) ? SharedDescriptor(try openFile(path, O_RDONLY)) : nil
         if let file { lseek(file.raw, 0, SEEK_END) }
         var rest: [UInt8] = []
@@ -45,11 +45,13 @@ public struct LogReader {
             if let open = file {
                 rest += try readFile(open.raw, path)
                 if let end = rest.lastIndex(of: UInt8(ascii: "\n")) {
-                    for entry in lines(of: Array(rest[...end])) { show(entry) }
+                    show(lines(of: Array(rest[...end])))
                     rest.removeSubrange(...end)
                 }
-                fflush(stdout)
-                if !Self.isStill(open, at: path) { file = nil; continue }
+                if !Self.isStill(open, at: path) {
+                    file = nil
+                    continue
+                }
             }
             guard live else { return }
             try await watch.next(atMost: .seconds(1))
@@ -58,14 +60,16 @@ public struct LogReader {
 
     /// Whether the open file is what the path names: a rotation puts a new one there.
     private static func isStill(_ file: SharedDescriptor, at path: String) -> Bool {
-        var open = stat(), named = stat()
+        var open = stat()
+        var named = stat()
         guard fstat(file.raw, &open) == 0, stat(path, &named) == 0 else { return true }
         return open.st_ino == named.st_ino
     }
 
     private func lines(of bytes: [UInt8]) -> [LogEntry] {
         bytes.split(separator: UInt8(ascii: "\n")).compactMap { LogEntry($0) }.filter { entry in
-            guard since != nil || until != nil, let time = Timestamp(rfc3339: entry.time)?.nanoseconds else { return true }
+            guard since != nil || until != nil, let time = Timestamp(rfc3339: entry.time)?.nanoseconds
+            else { return true }
             return time >= since ?? .min && time <= until ?? .max
         }
     }
@@ -79,24 +83,5 @@ public struct LogReader {
             if lines > count { return Array(entries[(index + 1)...]) }
         }
         return entries
-    }
-}
-
-/// Tells when something in a folder changed (inotify(7)).
-private struct LogWatch {
-    private let descriptor: SharedDescriptor
-
-    init(folder: String) throws {
-        descriptor = SharedDescriptor(owning: try checked("watch the log") { inotify_init1(O_CLOEXEC | O_NONBLOCK) })
-        try checked("watch", folder) { inotify_add_watch(descriptor.raw, folder, UInt32(IN_MODIFY | IN_MOVED_TO | IN_CREATE | IN_DELETE_SELF | IN_MOVE_SELF)) }
-    }
-
-    /// Waits for a change, or for the time to be over: a monitor's end shows by its lock only.
-    @Loop
-    func next(atMost duration: Duration) async throws {
-        let raw = descriptor.raw
-        do {
-            try await withDeadline(duration, awaiting: "a change") { _ = try await readSome(raw, capacity: 4096) }
-        } catch is DeadlineError {}
     }
 }

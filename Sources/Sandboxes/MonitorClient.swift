@@ -11,9 +11,14 @@ public final class MonitorClient {
 
     /// Connects to the monitor of `container`. Throws when the container does not run.
     public convenience init(to container: Container) throws {
+        self.init(try Self.connect(container))
+    }
+
+    private static func connect(_ container: Container) throws -> SharedDescriptor {
         do {
-            self.init(try UnixSocket.connect(container.paths.socket))
-        } catch where error.code == ENOENT || error.code == ECONNREFUSED {
+            return try UnixSocket.connect(container.paths.socket)
+        } catch {
+            guard error.code == ENOENT || error.code == ECONNREFUSED else { throw error }
             throw SandboxError("container \(container.name) is not running", exitCode: 1)
         }
     }
@@ -29,7 +34,9 @@ public final class MonitorClient {
     /// Waits for the next answer. A monitor that is gone is an error that says so.
     public func answer() async throws -> Reply {
         guard let (reply, _) = try await channel.receive(Reply.self) else {
-            throw SandboxError("the container's monitor ended without an answer: `hull inspect` shows its state, monitor.log in its folder why", exitCode: 137)
+            throw SandboxError(
+                "the container's monitor ended without an answer: `hull inspect` shows its state, monitor.log in its folder why",
+                exitCode: 137)
         }
         return reply
     }
@@ -39,7 +46,8 @@ public final class MonitorClient {
         switch try await answer() {
         case .done: return
         case .failed(let sentence, let code): throw SandboxError(sentence, exitCode: code)
-        case .exited, .processes: throw SandboxError("the monitor gave an answer that does not fit the question")
+        case .exited, .processes:
+            throw SandboxError("the monitor gave an answer that does not fit the question")
         }
     }
 

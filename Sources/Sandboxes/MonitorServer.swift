@@ -43,7 +43,9 @@ final class MonitorServer {
         }
     }
 
-    private func answer(_ verb: Request.Verb, _ descriptors: [SharedDescriptor], _ channel: Channel) async throws {
+    private func answer(_ verb: Request.Verb, _ descriptors: [SharedDescriptor], _ channel: Channel)
+        async throws
+    {
         switch verb {
         case .start:
             throw SandboxError("container \(container.record.name) is running already", exitCode: 1)
@@ -51,7 +53,9 @@ final class MonitorServer {
             let attachment = container.streams.attach(streams, descriptors)
             container.announcer.add(channel)
             try await channel.send(Reply.done)
-            if let rows = streams.rows, let columns = streams.columns { try await container.process.resize(rows: rows, columns: columns) }
+            if let rows = streams.rows, let columns = streams.columns {
+                try await container.process.resize(rows: rows, columns: columns)
+            }
             await listen(channel, to: attachment)
         case .exec(let settings, let streams, let detached):
             try await exec(settings, streams, descriptors, detached: detached, channel)
@@ -69,12 +73,15 @@ final class MonitorServer {
             try await channel.send(
                 Reply.processes(
                     titles: ["PID", "PPID", "UID", "CMD"],
-                    rows: list.processes.map { ["\($0.pid)", "\($0.parent)", "\($0.uid)", $0.arguments.joined(separator: " ")] }))
+                    rows: list.processes.map {
+                        ["\($0.pid)", "\($0.parent)", "\($0.uid)", $0.arguments.joined(separator: " ")]
+                    }))
         }
     }
 
     private func exec(
-        _ settings: ContainerRecord.ProcessSettings, _ streams: Streams, _ descriptors: [SharedDescriptor], detached: Bool, _ channel: Channel
+        _ settings: ContainerRecord.ProcessSettings, _ streams: Streams,
+        _ descriptors: [SharedDescriptor], detached: Bool, _ channel: Channel
     ) async throws {
         let process = try await container.exec(settings, streams)
         let output = ProcessStreams(process, log: nil)
@@ -87,7 +94,9 @@ final class MonitorServer {
         await output.carry()
         do {
             let status = try await process.wait()
-            if !detached { try await channel.send(Reply.exited(code: status.shellCode, oomKilled: process.outOfMemory)) }
+            if !detached {
+                try await channel.send(Reply.exited(code: status.shellCode, oomKilled: process.outOfMemory))
+            }
         } catch {
             // Its machine is gone: its end is the container's, which the announcer does not know of here.
             try? await channel.send(Reply.exited(code: 137, oomKilled: false))
@@ -96,7 +105,7 @@ final class MonitorServer {
     }
 
     /// What an attached verb says later; at its end, its streams are taken out.
-    private func listen(_ channel: Channel, to attachment: Attachment) async {
+    private func listen(_ channel: Channel, to attachment: StreamAttachment) async {
         await Self.follow(channel, container.process)
         container.announcer.remove(channel)
         await container.streams.detach(attachment, terminal: container.record.process.terminal)

@@ -17,16 +17,21 @@ extension Planner {
         return [
             Self.mount("/proc", .proc, flags: closed, source: "proc"),
             Self.mount("/dev", .dev, flags: Flags.noSuid, source: "tmpfs", data: "mode=755,size=65536k"),
-            Self.mount("/dev/pts", .devpts, flags: Flags.noSuid | Flags.noExec, source: "devpts", data: "newinstance,ptmxmode=0666,mode=0620,gid=5"),
+            Self.mount(
+                "/dev/pts", .devpts, flags: Flags.noSuid | Flags.noExec, source: "devpts",
+                data: "newinstance,ptmxmode=0666,mode=0620,gid=5"),
             Self.mount("/sys", .sysfs, flags: sys, source: "sysfs"),
             Self.mount("/sys/fs/cgroup", .cgroup2, flags: sys, source: "cgroup"),
             Self.mount("/dev/mqueue", .mqueue, flags: closed, source: "mqueue"),
-            Self.mount("/dev/shm", .tmpfs, flags: closed, source: "shm", data: "mode=1777,size=\(record.resources.shm)"),
+            Self.mount(
+                "/dev/shm", .tmpfs, flags: closed, source: "shm",
+                data: "mode=1777,size=\(record.resources.shm)"),
         ]
     }
 
     static func mount(
-        _ destination: String, _ kind: MountKind, flags: UInt64, source: String, type: String = "", data: String = ""
+        _ destination: String, _ kind: MountKind, flags: UInt64, source: String, type: String = "",
+        data: String = ""
     ) -> MountConfiguration {
         var mount = MountConfiguration()
         mount.destination = destination
@@ -50,7 +55,8 @@ extension Planner {
             if !mount.options.contains("suid") { flags |= Flags.noSuid }
             if !mount.options.contains("dev") { flags |= Flags.noDevices }
             let data = ["mode=\(String(mode ?? 0o1777, radix: 8))"] + (size.map { ["size=\($0)"] } ?? [])
-            return Self.mount(mount.destination, .tmpfs, flags: flags, source: "tmpfs", data: data.joined(separator: ","))
+            return Self.mount(
+                mount.destination, .tmpfs, flags: flags, source: "tmpfs", data: data.joined(separator: ","))
         case .bind, .volume:
             var configuration = Self.mount(mount.destination, .share, flags: flags, source: "m\(index)")
             configuration.isFile = resolved.isFile
@@ -61,8 +67,12 @@ extension Planner {
 
     /// What could tell or change too much; Docker's list.
     static let maskedPaths = [
-        "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
-        "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+        "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
+        "/proc/latency_stats", "/proc/sched_debug",
+        "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
+        "/sys/firmware",
     ]
-    static let readOnlyPaths = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+    static let readOnlyPaths = [
+        "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
+    ]
 }

@@ -2,6 +2,7 @@ import AgentProtocol
 import HostNetwork
 import LinuxSystem
 public import Machines
+import Netlink
 
 /// From a record to what a driver and an agent are told. Pure: everything it needs to know of the host is given.
 public struct Planner: Sendable {
@@ -27,7 +28,10 @@ public struct Planner: Sendable {
 
     /// The bounds of the machine's cgroup on the host: the container's, and the VMM's own needs on top.
     func hostLimits(_ traits: HypervisorTraits) -> (memory: UInt64?, cpus: Double?, processes: Int) {
-        (record.resources.memory.map { _ in memory + traits.overheadBytes }, record.resources.cpus.map { $0.rounded(.up) + 1 }, 4096)
+        (
+            record.resources.memory.map { _ in memory + traits.overheadBytes },
+            record.resources.cpus.map { $0.rounded(.up) + 1 }, 4096
+        )
     }
 
     /// What `boot` needs to know of the host and of what was made for the sandbox.
@@ -48,7 +52,9 @@ public struct Planner: Sendable {
         }
         for (index, mount) in mounts.enumerated() {
             guard let path = mount.hostPath else { continue }
-            entries.append(ShareEntry(name: "m\(index)", hostPath: path, isFile: mount.isFile, readOnly: mount.mount.readOnly))
+            entries.append(
+                ShareEntry(
+                    name: "m\(index)", hostPath: path, isFile: mount.isFile, readOnly: mount.mount.readOnly))
         }
         return entries
     }
@@ -56,33 +62,48 @@ public struct Planner: Sendable {
     /// The machine, all but its initramfs, whose content follows from the driver's layout.
     func machine(on host: Host, mounts: [ResolvedMount]) throws -> MachineSpec {
         guard let kind = MachineSpec.Kind(rawValue: record.machine.machine ?? "auto") else {
-            throw SandboxError("unknown --machine \"\(record.machine.machine ?? "")\": \(MachineSpec.Kind.allCases.map(\.rawValue).joined(separator: ", ")) are known")
+            throw SandboxError(
+                "unknown --machine \"\(record.machine.machine ?? "")\": \(MachineSpec.Kind.allCases.map(\.rawValue).joined(separator: ", ")) are known"
+            )
         }
-        guard let accelerator = MachineSpec.Accelerator(rawValue: record.machine.accelerator ?? "auto") else {
-            throw SandboxError("unknown --accel \"\(record.machine.accelerator ?? "")\": \(MachineSpec.Accelerator.allCases.map(\.rawValue).joined(separator: ", ")) are known")
+        guard let accelerator = MachineSpec.Accelerator(rawValue: record.machine.accelerator ?? "auto")
+        else {
+            throw SandboxError(
+                "unknown --accel \"\(record.machine.accelerator ?? "")\": \(MachineSpec.Accelerator.allCases.map(\.rawValue).joined(separator: ", ")) are known"
+            )
         }
         var disks: [Disk] = []
         if case .image(_, _, let file) = record.root {
             disks.append(Disk(name: "root", path: file, readOnly: true))
             disks.append(Disk(name: "rw", path: host.disk, readOnly: false))
         }
-        if let modules = host.modulesDisk { disks.append(Disk(name: "modules", path: modules, readOnly: true)) }
+        if let modules = host.modulesDisk {
+            disks.append(Disk(name: "modules", path: modules, readOnly: true))
+        }
         let entries = shareEntries(mounts)
         return MachineSpec(
-            id: record.id, kind: kind, accelerator: accelerator, memoryBytes: memory, vcpus: processors, kernel: host.kernel,
-            initramfs: "", kernelArguments: record.machine.kernelArguments?.split(separator: " ").map(String.init) ?? [], disks: disks,
-            share: entries.isEmpty ? nil : Share(tag: "hull", entries: entries), nics: host.nic.map { [$0] } ?? [],
+            id: record.id, kind: kind, accelerator: accelerator, memoryBytes: memory, vcpus: processors,
+            kernel: host.kernel,
+            initramfs: "",
+            kernelArguments: record.machine.kernelArguments?.split(separator: " ").map(String.init) ?? [],
+            disks: disks,
+            share: entries.isEmpty ? nil : Share(tag: "hull", entries: entries),
+            nics: host.nic.map { [$0] } ?? [],
             consoleLog: host.consoleLog, confinement: host.confinement)
     }
 
     /// What the agent is told once.
-    func sandbox(_ layout: GuestLayout, endpoint: Endpoint?, entropy: [UInt8], now: Int64) -> SandboxConfiguration {
+    func sandbox(_ layout: GuestLayout, endpoint: Endpoint?, entropy: [UInt8], now: Int64)
+        -> SandboxConfiguration
+    {
         var configuration = SandboxConfiguration()
         configuration.identity.hostname = record.hostname
         configuration.identity.machineID = String(record.id.prefix(32))
         configuration.identity.entropy = entropy
         configuration.identity.realtime = UInt64(now)
-        if let modules = layout.disks["modules"] { configuration.modules = DiskConfiguration(device: modules.path, type: "erofs") }
+        if let modules = layout.disks["modules"] {
+            configuration.modules = DiskConfiguration(device: modules.path, type: "erofs")
+        }
         configuration.share = layout.share?.tag ?? ""
         if let endpoint {
             var interface = InterfaceConfiguration()
@@ -102,14 +123,18 @@ public struct Planner: Sendable {
     }
 
     /// The container, as the agent makes it.
-    func container(_ layout: GuestLayout, mounts: [ResolvedMount], endpoint: Endpoint?) throws -> ContainerConfiguration {
+    func container(_ layout: GuestLayout, mounts: [ResolvedMount], endpoint: Endpoint?) throws
+        -> ContainerConfiguration
+    {
         var configuration = ContainerConfiguration()
         configuration.id = record.id
         configuration.hostname = record.hostname
         configuration.root.readOnly = record.readOnlyRoot
         switch record.root {
         case .image:
-            guard let lower = layout.disks["root"], let upper = layout.disks["rw"] else { throw SandboxError("the driver shows the guest no root disk") }
+            guard let lower = layout.disks["root"], let upper = layout.disks["rw"] else {
+                throw SandboxError("the driver shows the guest no root disk")
+            }
             configuration.root.kind = .overlay
             configuration.root.lower = DiskConfiguration(device: lower.path, type: "erofs")
             configuration.root.upper = DiskConfiguration(device: upper.path, type: "ext4")
@@ -124,7 +149,9 @@ public struct Planner: Sendable {
             configuration.maskedPaths = Self.maskedPaths
             configuration.readOnlyPaths = Self.readOnlyPaths
         }
-        configuration.sysctls = record.sysctls.sorted { $0.key < $1.key }.map { Setting($0.key, $0.value) }
+        configuration.sysctls = record.sysctls.sorted { $0.key < $1.key }.map {
+            Setting($0.key, $0.value)
+        }
         configuration.limits.memory = record.resources.memory
         configuration.limits.cpuPeriod = record.resources.cpus.map { _ in 100_000 }
         configuration.limits.cpuQuota = record.resources.cpus.map { UInt64($0 * 100_000) }
@@ -133,18 +160,21 @@ public struct Planner: Sendable {
     }
 
     /// A process: the container's first, or an exec.
-    func process(_ settings: ContainerRecord.ProcessSettings, number: UInt64, isExec: Bool, streams: Streams) throws -> ProcessConfiguration {
+    func process(
+        _ settings: ContainerRecord.ProcessSettings, number: UInt64, isExec: Bool, streams: Streams
+    ) throws -> ProcessConfiguration {
         var configuration = ProcessConfiguration()
         configuration.process = number
         configuration.container = record.id
         configuration.isExec = isExec
         configuration.arguments = settings.arguments
         // An exec's own variables come last and win.
-        configuration.environment = (["HOSTNAME=\(record.hostname)"] + settings.environment).reduce(into: []) { all, entry in
-            let name = entry.prefix { $0 != "=" }
-            all.removeAll { $0.prefix { $0 != "=" } == name }
-            all.append(entry)
-        }
+        configuration.environment = (["HOSTNAME=\(record.hostname)"] + settings.environment).reduce(
+            into: []) { all, entry in
+                let name = entry.prefix { $0 != "=" }
+                all.removeAll { $0.prefix { $0 != "=" } == name }
+                all.append(entry)
+            }
         configuration.workingDirectory = settings.directory
         configuration.user = settings.user
         configuration.groups = settings.groups
@@ -155,11 +185,15 @@ public struct Planner: Sendable {
         sets.effective = mask
         configuration.capabilities = sets
         configuration.limits = try settings.limits.map { limit in
-            guard let number = Limits.number(limit.name) else { throw SandboxError("unknown resource limit \"\(limit.name)\"") }
+            guard let number = Limits.number(limit.name) else {
+                throw SandboxError("unknown resource limit \"\(limit.name)\"")
+            }
             return ResourceLimit(resource: UInt32(number), soft: limit.soft, hard: limit.hard)
         }
         configuration.noNewPrivileges = settings.noNewPrivileges
-        if settings.seccomp { configuration.seccomp = try Seccomp.compile(capabilities: settings.capabilities) }
+        if settings.seccomp {
+            configuration.seccomp = try Seccomp.compile(capabilities: settings.capabilities)
+        }
         configuration.oomScoreAdjust = settings.oomScoreAdjustment ?? 0
         configuration.terminal = settings.terminal
         configuration.rows = UInt32(streams.rows ?? 0)

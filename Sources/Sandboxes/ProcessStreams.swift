@@ -8,7 +8,7 @@ import LinuxSystem
 final class ProcessStreams {
     private let process: GuestProcess
     private var log: LogWriter?
-    private var attachments: [Attachment] = []
+    private var attachments: [StreamAttachment] = []
 
     init(_ process: GuestProcess, log: LogWriter?) {
         self.process = process
@@ -16,8 +16,8 @@ final class ProcessStreams {
     }
 
     /// Adds somebody. The descriptors are in the order that `streams` says.
-    func attach(_ streams: Streams, _ descriptors: [SharedDescriptor]) -> Attachment {
-        let attachment = Attachment(streams, descriptors)
+    func attach(_ streams: Streams, _ descriptors: [SharedDescriptor]) -> StreamAttachment {
+        let attachment = StreamAttachment(streams, descriptors)
         attachments.append(attachment)
         if let input = attachment.input {
             let process = process
@@ -40,10 +40,12 @@ final class ProcessStreams {
     }
 
     /// Takes somebody out, whose verb is gone. A process without a terminal loses its input with its owner.
-    func detach(_ attachment: Attachment, terminal: Bool) async {
+    func detach(_ attachment: StreamAttachment, terminal: Bool) async {
         attachments.removeAll { $0 === attachment }
         attachment.end()
-        if attachment.input != nil, attachment.streams.ownsInput, !terminal { await process.closeInput() }
+        if attachment.input != nil, attachment.streams.ownsInput, !terminal {
+            await process.closeInput()
+        }
     }
 
     /// Carries both outputs until they end. Everything was written when this returns.
@@ -65,7 +67,7 @@ final class ProcessStreams {
 
 /// Somebody's ends of a process's streams.
 @Loop
-final class Attachment {
+final class StreamAttachment {
     let streams: Streams
     let input: SharedDescriptor?
     private var outputs: [OutputStream: SharedDescriptor] = [:]
@@ -111,7 +113,7 @@ final class LogWriter {
             try log.append(bytes, from: stream, at: Timestamp.now.nanoseconds)
         } catch {
             failed = true
-            fputs("hull-monitor: the container's log ends here: \(error)\n", stderr)
+            StandardStreams.complain("hull-monitor: the container's log ends here: \(error)")
         }
     }
 }

@@ -59,7 +59,9 @@ public struct Reaper: Sendable {
         if container.record.autoRemove { try Removal(store).removeStopped(now, volumes: true) }
     }
 
-    private func attempt(_ complain: (String) -> Void, _ what: String, _ body: () async throws -> Void) async throws {
+    private func attempt(
+        _ complain: (String) -> Void, _ what: String, _ body: () async throws -> Void
+    ) async throws {
         do {
             try await body()
         } catch is CancellationError {

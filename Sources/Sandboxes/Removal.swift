@@ -10,10 +10,14 @@ public struct Removal: Sendable {
 
     /// Removes a container. One that runs is only removed by force: it is killed, with its monitor if that does not answer.
     @Loop
-    public func remove(_ container: Container, force: Bool = false, volumes: Bool = false) async throws {
+    public func remove(_ container: Container, force: Bool = false, volumes: Bool = false)
+        async throws
+    {
         if container.state.isLive {
             guard force else {
-                throw SandboxError("container \(container.name) is running: stop it first, or use hull rm --force", exitCode: 1)
+                throw SandboxError(
+                    "container \(container.name) is running: stop it first, or use hull rm --force",
+                    exitCode: 1)
             }
             try await end(container)
         }
@@ -28,7 +32,9 @@ public struct Removal: Sendable {
         guard volumes else { return }
         let all = try Volumes(root: store.roots.volumes)
         for mount in container.record.mounts {
-            if case .volume(let name, anonymous: true) = mount.source { try all.remove(name, users: store.users(ofVolume:)) }
+            if case .volume(let name, anonymous: true) = mount.source {
+                try all.remove(name, users: store.users(ofVolume:))
+            }
         }
     }
 
@@ -58,7 +64,9 @@ extension ContainerStore {
     /// The names of the containers that use a volume.
     public func users(ofVolume volume: String) throws -> [String] {
         try list().filter { container in
-            container.record.mounts.contains { if case .volume(volume, _) = $0.source { true } else { false } }
+            container.record.mounts.contains {
+                if case .volume(volume, _) = $0.source { true } else { false }
+            }
         }.map(\.name)
     }
 

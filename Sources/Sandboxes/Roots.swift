@@ -30,7 +30,9 @@ public struct Roots: Codable, Hashable, Sendable {
     public var storeLock: String { "\(data)/lock" }
     /// The host's side of the default network.
     public var network: HostNetwork {
-        HostNetwork(HostNetwork.Configuration(stateDirectory: "\(runtime)/network", choiceFile: "\(data)/network.json"))
+        HostNetwork(
+            HostNetwork.Configuration(
+                stateDirectory: "\(runtime)/network", choiceFile: "\(data)/network.json"))
     }
 
     /// Makes the folders.

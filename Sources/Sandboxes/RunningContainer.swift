@@ -17,7 +17,8 @@ final class RunningContainer {
     private var nextProcess: UInt64 = 2
 
     init(
-        record: ContainerRecord, planner: Planner, agent: AgentConnection, process: GuestProcess, streams: ProcessStreams,
+        record: ContainerRecord, planner: Planner, agent: AgentConnection, process: GuestProcess,
+        streams: ProcessStreams,
         machine: any VirtualMachine, announcer: Announcer
     ) {
         self.record = record
@@ -34,7 +35,8 @@ final class RunningContainer {
         let asked = Task { @Loop in
             // The host asks the monitor to end, e.g. while it shuts down.
             _ = try await signals.next()
-            try await self.stop(signal: Signals.number(self.record.stopSignal) ?? SIGTERM, seconds: self.record.stopTimeout)
+            try await self.stop(
+                signal: Signals.number(self.record.stopSignal) ?? SIGTERM, seconds: self.record.stopTimeout)
         }
         defer { asked.cancel() }
         await streams.carry()
@@ -42,9 +44,11 @@ final class RunningContainer {
         Fault.point("container:exited")
         if keepsFiles {
             do {
-                try await withDeadline(.seconds(20), awaiting: "the guest's last writes") { try await self.agent.shutdown(.fast) }
+                try await withDeadline(.seconds(20), awaiting: "the guest's last writes") {
+                    try await self.agent.shutdown(.fast)
+                }
             } catch {
-                fputs("hull-monitor: \(error)\n", stderr)
+                StandardStreams.complain("hull-monitor: \(error)")
             }
         }
         await machine.stop(grace: .zero)
@@ -52,11 +56,14 @@ final class RunningContainer {
     }
 
     /// Another process in the container.
-    func exec(_ settings: ContainerRecord.ProcessSettings, _ streams: Streams) async throws -> GuestProcess {
+    func exec(_ settings: ContainerRecord.ProcessSettings, _ streams: Streams) async throws
+        -> GuestProcess
+    {
         let number = nextProcess
         nextProcess += 1
         do {
-            return try await agent.start(try planner.process(settings, number: number, isExec: true, streams: streams))
+            return try await agent.start(
+                try planner.process(settings, number: number, isExec: true, streams: streams))
         } catch let failure as AgentFailure {
             throw SandboxError(agent: failure)
         }
@@ -67,7 +74,12 @@ final class RunningContainer {
         let process = process
         if seconds > 0 || signal != SIGKILL {
             try await process.signal(signal)
-            if (try? await withDeadline(.seconds(max(0, seconds)), awaiting: "the container's end", { try await process.wait() })) != nil { return }
+            if (try? await withDeadline(
+                .seconds(max(0, seconds)), awaiting: "the container's end", { try await process.wait() }))
+                != nil
+            {
+                return
+            }
         }
         do {
             try await withDeadline(.seconds(5), awaiting: "the container's end by SIGKILL") {
@@ -75,7 +87,7 @@ final class RunningContainer {
                 _ = try await process.wait()
             }
         } catch {
-            fputs("hull-monitor: \(error); the machine is ended\n", stderr)
+            StandardStreams.complain("hull-monitor: \(error); the machine is ended")
             await machine.stop(grace: .zero)
         }
     }

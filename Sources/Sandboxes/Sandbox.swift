@@ -5,6 +5,7 @@ import HostNetwork
 import Kernels
 import LinuxSystem
 import Machines
+import Netlink
 import Storage
 
 /// One sandbox: what it needs on the host, its machine, its container. `run` is its whole life.
@@ -17,7 +18,10 @@ final class Sandbox {
     private let ledger: Ledger
     let planner: Planner
 
-    init(_ record: ContainerRecord, paths: ContainerPaths, roots: Roots, hypervisor: any Hypervisor, ledger: Ledger) {
+    init(
+        _ record: ContainerRecord, paths: ContainerPaths, roots: Roots, hypervisor: any Hypervisor,
+        ledger: Ledger
+    ) {
         self.record = record
         self.paths = paths
         self.roots = roots
@@ -29,7 +33,7 @@ final class Sandbox {
     /// Boots, runs the container to its end, and ends the machine. What is on the host stays in the ledger, for the caller.
     func run(
         _ streams: Streams, _ descriptors: [SharedDescriptor], _ channel: Channel, _ signals: Signals, _ announcer: Announcer,
-        onRunning: @escaping @Loop (_ addresses: [String], _ ports: [String]) throws -> Void
+        _ chronicle: Chronicle
     ) async throws -> ContainerState.Exit {
         let mounts = try resolveMounts()
         let cgroup = Cgroup("hull/\(record.id)")
@@ -45,24 +49,29 @@ final class Sandbox {
         let host = Planner.Host(
             kernel: "", modulesDisk: nil, consoleLog: paths.console, disk: paths.disk,
             confinement: Confinement(uidBase: identifiers, cgroups: try cgroup.entrances()),
-            nic: attachment.map { NIC(mac: "\($0.endpoint.mac)", mtu: Int($0.endpoint.mtu), tap: $0.tap) })
-        let spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor).complete(host, planner, mounts)
+            nic: attachment.map { NIC(mac: "\($0.endpoint.mac)", mtu: Int($0.endpoint.mtu), tap: $0.tap) }
+        )
+        let spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor)
+            .complete(host, planner, mounts)
         let folder = "\(paths.runtime)/machine"
         try makeDirectories(folder)
         Fault.point("machine:start")
-        let exit = try await hypervisor.withMachine(.boot(spec), in: MachineDirectory(folder)) { machine in
+        let exit = try await hypervisor.withMachine(.boot(spec), in: MachineDirectory(folder)) {
+            machine in
             Fault.point("machine:started")
-            return try await self.serve(machine, mounts, attachment, streams, descriptors, channel, signals, announcer, onRunning)
+            return try await self.serve(
+                machine, mounts, attachment, streams, descriptors, channel, signals, announcer, chronicle)
         }
         Fault.point("machine:ended")
         withExtendedLifetime(attachment) {}
         return exit
     }
 
-    private func attachNetwork() async throws -> HostNetwork.Attachment? {
+    private func attachNetwork() async throws -> Attachment? {
         guard record.network.mode == .bridge else { return nil }
         return try await ledger.hold(.network(key: record.id)) {
-            try await roots.network.attach(EndpointRequest(key: record.id, name: record.name, ports: record.network.ports))
+            try await roots.network.attach(
+                EndpointRequest(key: record.id, name: record.name, ports: record.network.ports))
         }
     }
 
@@ -72,45 +81,55 @@ final class Sandbox {
             switch mount.source {
             case .tmpfs: return ResolvedMount(mount: mount)
             case .volume(let name, _):
-                return ResolvedMount(mount: mount, hostPath: try Volumes(root: roots.volumes).make(name).path)
+                return ResolvedMount(
+                    mount: mount, hostPath: try Volumes(root: roots.volumes).make(name).path)
             case .bind(let path):
                 var status = stat()
                 if stat(path, &status) != 0 {
                     guard errno == ENOENT, !mount.options.contains("must-exist") else {
-                        throw SandboxError("the mount's source \(path) cannot be used", cause: SystemError("look at", path))
+                        throw SandboxError(
+                            "the mount's source \(path) cannot be used", cause: SystemError("look at", path))
                     }
                     try makeDirectories(path, mode: 0o755)
                     return ResolvedMount(mount: mount, hostPath: path)
                 }
-                return ResolvedMount(mount: mount, hostPath: path, isFile: status.st_mode & S_IFMT != S_IFDIR)
+                return ResolvedMount(
+                    mount: mount, hostPath: path, isFile: status.st_mode & S_IFMT != S_IFDIR)
             }
         }
     }
 
     /// From the first byte of the agent to the last of the container.
     private func serve(
-        _ machine: any VirtualMachine, _ mounts: [ResolvedMount], _ attachment: HostNetwork.Attachment?, _ streams: Streams,
-        _ descriptors: [SharedDescriptor], _ channel: Channel, _ signals: Signals, _ announcer: Announcer,
-        _ onRunning: @Loop (_ addresses: [String], _ ports: [String]) throws -> Void
+        _ machine: any VirtualMachine, _ mounts: [ResolvedMount], _ attachment: Attachment?, _ streams: Streams,
+        _ descriptors: [SharedDescriptor], _ channel: Channel, _ signals: Signals, _ announcer: Announcer, _ chronicle: Chronicle
     ) async throws -> ContainerState.Exit {
         do {
             let agent = AgentConnection(stream: try await machine.connect())
             let endpoint = attachment?.endpoint
-            try await withDeadline(Self.bootDeadline, awaiting: "the first word of the agent in the guest") { try await agent.hello() }
+            try await withDeadline(
+                Self.bootDeadline, awaiting: "the first word of the agent in the guest"
+            ) { try await agent.hello() }
             Fault.point("agent:hello")
             try await agent.configure(
-                planner.sandbox(machine.guest, endpoint: endpoint, entropy: Self.entropy(), now: Timestamp.now.nanoseconds))
-            try await agent.createContainer(try planner.container(machine.guest, mounts: mounts, endpoint: endpoint))
-            let process = try await agent.start(try planner.process(record.process, number: 1, isExec: false, streams: streams))
+                planner.sandbox(
+                    machine.guest, endpoint: endpoint, entropy: Self.entropy(), now: Timestamp.now.nanoseconds
+                ))
+            try await agent.createContainer(
+                try planner.container(machine.guest, mounts: mounts, endpoint: endpoint))
+            let process = try await agent.start(
+                try planner.process(record.process, number: 1, isExec: false, streams: streams))
             let output = ProcessStreams(process, log: try LogWriter(paths.log))
             let container = RunningContainer(
-                record: record, planner: planner, agent: agent, process: process, streams: output, machine: machine, announcer: announcer)
-            try onRunning(
-                endpoint.map { ["\($0.ipv4.address)"] + ($0.ipv6.map { ["\($0.address)"] } ?? []) } ?? [],
-                endpoint?.ports.map(\.displayText) ?? [])
+                record: record, planner: planner, agent: agent, process: process, streams: output,
+                machine: machine, announcer: announcer)
+            try chronicle.running(
+                addresses: endpoint.map { ["\($0.ipv4.address)"] + ($0.ipv6.map { ["\($0.address)"] } ?? []) } ?? [],
+                ports: endpoint?.ports.map { $0.displayText } ?? [])
             let server = try MonitorServer(container, at: paths.socket)
             await server.adopt(channel, streams, descriptors)
-            let exit = try await container.finish(signals, keepsFiles: !record.autoRemove || machine.guest.share != nil)
+            let exit = try await container.finish(
+                signals, keepsFiles: !record.autoRemove || machine.guest.share != nil)
             server.stop()
             return exit
         } catch {
@@ -119,14 +138,20 @@ final class Sandbox {
     }
 
     /// An error that broke the stream to the agent is explained by the machine's end, if that is what broke it.
-    private func explained(_ error: any Error, _ machine: any VirtualMachine) async throws -> any Error {
+    private func explained(_ error: any Error, _ machine: any VirtualMachine) async throws
+        -> any Error
+    {
         // A program that is missing is nobody's crash.
         if let failure = error as? AgentFailure { return SandboxError(agent: failure) }
         let ended = Task { @Loop in await machine.wait() }
-        guard let exit = try? await withDeadline(.milliseconds(300), awaiting: "the machine's end", { await ended.value }) else {
+        guard
+            let exit = try? await withDeadline(
+                .milliseconds(300), awaiting: "the machine's end", { await ended.value })
+        else {
             // It runs on: the error stands for itself, with what the guest said last.
             let tail = machine.consoleTail(lines: 20)
-            return tail.isEmpty ? error : SandboxError("\(error)\nthe last of the guest's console:\n\(tail)")
+            return tail.isEmpty
+                ? error : SandboxError("\(error)\nthe last of the guest's console:\n\(tail)")
         }
         return SandboxError(exit: exit)
     }
@@ -144,7 +169,9 @@ final class Sandbox {
 
 extension PublishedPort {
     /// `0.0.0.0:8080->80/tcp`, as Docker lists it.
-    var displayText: String { "\(hostAddress.map { "\($0)" } ?? "0.0.0.0"):\(hostPort)->\(containerPort)/\(transport.rawValue)" }
+    var displayText: String {
+        "\(hostAddress.map { "\($0)" } ?? "0.0.0.0"):\(hostPort)->\(containerPort)/\(transport.rawValue)"
+    }
 }
 
 extension SandboxError {
@@ -168,11 +195,14 @@ extension SandboxError {
         case .panicked: what = "the guest's kernel panicked"
         case .stopped: what = "the machine was stopped"
         case .vmmDied(let status): what = "the VMM ended (\(status.text))"
-        case .helperDied(let role, let status): what = "\(role) ended (\(status.text)), and the machine with it"
+        case .helperDied(let role, let status):
+            what = "\(role) ended (\(status.text)), and the machine with it"
         }
         var text = what
         if !exit.complaints.isEmpty { text += "; it said:\n\(exit.complaints)" }
-        if !exit.consoleTail.isEmpty { text += "\nthe last of the guest's console:\n\(exit.consoleTail)" }
+        if !exit.consoleTail.isEmpty {
+            text += "\nthe last of the guest's console:\n\(exit.consoleTail)"
+        }
         self.init(text, exitCode: exit.reason == .stopped ? 137 : 125)
     }
 }

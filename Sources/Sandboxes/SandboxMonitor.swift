@@ -15,7 +15,9 @@ public final class SandboxMonitor {
     private let drivers: [String: @Sendable () -> any Hypervisor]
 
     /// For the container `id`, by one of `drivers` (named as `--hypervisor` has them).
-    public nonisolated init(id: String, roots: Roots, drivers: [String: @Sendable () -> any Hypervisor]) {
+    public nonisolated init(
+        id: String, roots: Roots, drivers: [String: @Sendable () -> any Hypervisor]
+    ) {
         paths = roots.container(id)
         self.roots = roots
         store = ContainerStore(roots)
@@ -28,7 +30,9 @@ public final class SandboxMonitor {
         let announcer = Announcer(first: channel)
         do {
             let signals = try Signals([SIGTERM, SIGINT, SIGHUP])
-            guard let (request, descriptors) = try await channel.receive(Request.self), case .start(let streams) = request.verb else { return 125 }
+            guard let (request, descriptors) = try await channel.receive(Request.self),
+                case .start(let streams) = request.verb
+            else { return 125 }
             let code = try await own(channel, streams, descriptors, signals, announcer)
             return code
         } catch {
@@ -39,63 +43,69 @@ public final class SandboxMonitor {
 
     /// Takes the container, runs it, and leaves nothing.
     private func own(
-        _ channel: Channel, _ streams: Streams, _ descriptors: [SharedDescriptor], _ signals: Signals, _ announcer: Announcer
+        _ channel: Channel, _ streams: Streams, _ descriptors: [SharedDescriptor], _ signals: Signals,
+        _ announcer: Announcer
     ) async throws -> Int32 {
-        guard let lock = try await takeLock(), let container = try store.load(paths.id), !container.state.isLive else {
+        guard let lock = try takeLock(), let container = try store.load(paths.id),
+            !container.state.isLive
+        else {
             throw SandboxError("container \(paths.id.prefix(12)) is running already, or is gone")
         }
         defer { withExtendedLifetime(lock) {} }
-        guard let identity = ProcessIdentity(pid: Self.pidOnHost()), let make = drivers[container.record.machine.hypervisor] else {
-            throw SandboxError("unknown hypervisor \"\(container.record.machine.hypervisor)\": \(drivers.keys.sorted().joined(separator: ", ")) is known")
+        guard let identity = ProcessIdentity(pid: Self.pidOnHost()),
+            let make = drivers[container.record.machine.hypervisor]
+        else {
+            throw SandboxError(
+                "unknown hypervisor \"\(container.record.machine.hypervisor)\": \(drivers.keys.sorted().joined(separator: ", ")) is known"
+            )
         }
         let ledger = try Ledger(paths)
         try await ledger.hold(.file(paths.runtime)) {}
-        var running = ContainerState.Running(
-            monitor: identity, started: Timestamp.now.nanoseconds, boot: Self.bootIdentifier(), addresses: [], ports: [])
-        try store.save(ContainerState(.starting(running)), of: paths.id)
-        Fault.point("saved:starting")
-
-        var exit: ContainerState.Exit
-        var failure: (any Error)?
+        let chronicle = Chronicle(store, paths.id, monitor: identity)
+        try chronicle.starting()
+        let sandbox = Sandbox(container.record, paths: paths, roots: roots, hypervisor: make(), ledger: ledger)
         do {
-            let sandbox = Sandbox(container.record, paths: paths, roots: roots, hypervisor: make(), ledger: ledger)
-            exit = try await sandbox.run(streams, descriptors, channel, signals, announcer) { addresses, ports in
-                running.addresses = addresses
-                running.ports = ports
-                running.started = Timestamp.now.nanoseconds
-                try store.save(ContainerState(.running(running)), of: paths.id)
-                Fault.point("saved:running")
-            }
-            exit.started = running.started
+            let exit = try await sandbox.run(streams, descriptors, channel, signals, announcer, chronicle)
+            return await conclude(container, .success(exit), chronicle, ledger, announcer)
         } catch {
-            failure = error
+            return await conclude(container, .failure(error), chronicle, ledger, announcer)
+        }
+    }
+
+    /// Writes down how it ended, takes everything back, and then tells those who wait.
+    private func conclude(
+        _ container: Container, _ outcome: Result<ContainerState.Exit, any Error>, _ chronicle: Chronicle, _ ledger: Ledger,
+        _ announcer: Announcer
+    ) async -> Int32 {
+        var exit: ContainerState.Exit
+        switch outcome {
+        case .success(let end): exit = end
+        case .failure(let error):
             exit = ContainerState.Exit(code: (error as? any HullError)?.exitCode ?? 125, finished: 0, error: "\(error)")
         }
-        exit.finished = Timestamp.now.nanoseconds
         do {
             Fault.point("undo")
-            try store.save(ContainerState(.exited(exit)), of: paths.id)
-            Fault.point("saved:exited")
+            try chronicle.exited(&exit)
             try await ledger.undoAll()
             if container.record.autoRemove { try Removal(store).removeStopped(container, volumes: true) }
         } catch {
-            fputs("hull-monitor: cleaning up: \(error)\n", stderr)
-            if failure == nil { exit.error = "cleaning up: \(error)" }
+            // The next verb tries again: what is left stands in the ledger.
+            StandardStreams.complain("hull-monitor: cleaning up: \(error)")
         }
-        if let failure { await announcer.failed(failure) } else { await announcer.ended(exit) }
+        switch outcome {
+        case .success: await announcer.ended(exit)
+        case .failure(let error): await announcer.failed(error)
+        }
         return exit.code
     }
 
     /// The lock that says this container lives. A verb that collects left-overs may take the folder away meanwhile: again then.
-    private func takeLock() async throws -> FileLock? {
+    private func takeLock() throws -> FileLock? {
         for _ in 0..<100 {
             try makeDirectories(paths.runtime)
-            do {
-                guard let lock = try FileLock.attempt(paths.lock) else { return nil }
-                if exists(paths.lock) { return lock }
-            } catch let error as SystemError where error.code == ENOENT {
-                continue
-            }
+            // A folder that went away between these two lines is made again.
+            guard exists(paths.runtime), let lock = try FileLock.attempt(paths.lock) else { return nil }
+            if exists(paths.lock) { return lock }
         }
         return nil
     }
@@ -104,12 +114,47 @@ public final class SandboxMonitor {
     private static func pidOnHost() -> Int32 {
         var buffer = [CChar](repeating: 0, count: 32)
         let count = readlink("/proc/self", &buffer, 31)
-        return Int32(String(decoding: buffer.prefix(max(0, count)).map { UInt8(bitPattern: $0) }, as: UTF8.self)) ?? 1
+        return Int32(
+            String(decoding: buffer.prefix(max(0, count)).map { UInt8(bitPattern: $0) }, as: UTF8.self))
+            ?? 1
+    }
+}
+
+/// Keeps a container's state on disk in step with its life.
+@Loop
+final class Chronicle {
+    private let store: ContainerStore
+    private let id: String
+    private var running: ContainerState.Running
+
+    init(_ store: ContainerStore, _ id: String, monitor: ProcessIdentity) {
+        self.store = store
+        self.id = id
+        // Without a boot id a reboot shows by the lock, which nobody holds.
+        let boot = (try? readText("/proc/sys/kernel/random/boot_id"))?.split(separator: "\n").first.map(String.init)
+        running = ContainerState.Running(
+            monitor: monitor, started: Timestamp.now.nanoseconds, boot: boot ?? "", addresses: [], ports: [])
     }
 
-    private static func bootIdentifier() -> String {
-        // Without it a reboot shows by the lock, which nobody holds.
-        (try? readText("/proc/sys/kernel/random/boot_id"))?.split(separator: "\n").first.map(String.init) ?? ""
+    func starting() throws {
+        try store.save(ContainerState(.starting(running)), of: id)
+        Fault.point("saved:starting")
+    }
+
+    func running(addresses: [String], ports: [String]) throws {
+        running.addresses = addresses
+        running.ports = ports
+        running.started = Timestamp.now.nanoseconds
+        try store.save(ContainerState(.running(running)), of: id)
+        Fault.point("saved:running")
+    }
+
+    /// Adds the times to `exit`, and writes it.
+    func exited(_ exit: inout ContainerState.Exit) throws {
+        exit.started = running.started
+        exit.finished = Timestamp.now.nanoseconds
+        try store.save(ContainerState(.exited(exit)), of: id)
+        Fault.point("saved:exited")
     }
 }
 
@@ -136,7 +181,9 @@ final class Announcer {
     func remove(_ channel: Channel) { waiting.removeAll { $0 === channel } }
 
     func ended(_ exit: ContainerState.Exit) async {
-        for channel in waiting { await tell(channel, .exited(code: exit.code, oomKilled: exit.oomKilled)) }
+        for channel in waiting {
+            await tell(channel, .exited(code: exit.code, oomKilled: exit.oomKilled))
+        }
     }
 
     func failed(_ error: any Error) async {

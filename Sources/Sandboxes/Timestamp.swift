@@ -24,8 +24,10 @@ public struct Timestamp: Codable, Hashable, Sendable, Comparable {
             let text = String(number)
             return String(repeating: "0", count: max(0, digits - text.count)) + text
         }
-        let date = "\(padded(Int(parts.tm_year) + 1900, 4))-\(padded(Int(parts.tm_mon) + 1, 2))-\(padded(Int(parts.tm_mday), 2))"
-        let time = "\(padded(Int(parts.tm_hour), 2)):\(padded(Int(parts.tm_min), 2)):\(padded(Int(parts.tm_sec), 2))"
+        let date =
+            "\(padded(Int(parts.tm_year) + 1900, 4))-\(padded(Int(parts.tm_mon) + 1, 2))-\(padded(Int(parts.tm_mday), 2))"
+        let time =
+            "\(padded(Int(parts.tm_hour), 2)):\(padded(Int(parts.tm_min), 2)):\(padded(Int(parts.tm_sec), 2))"
         return "\(date)T\(time).\(padded(Int(nanoseconds % 1_000_000_000), 9))Z"
     }
 
@@ -42,14 +44,18 @@ public struct Timestamp: Codable, Hashable, Sendable, Comparable {
             rest = rest.dropFirst()
             return true
         }
-        guard let year = number(4), literal("-"), let month = number(2), literal("-"), let day = number(2), literal("Tt "),
-            let hour = number(2), literal(":"), let minute = number(2), literal(":"), let second = number(2)
+        guard let year = number(4), literal("-"), let month = number(2), literal("-"),
+            let day = number(2), literal("Tt "),
+            let hour = number(2), literal(":"), let minute = number(2), literal(":"),
+            let second = number(2)
         else { return nil }
         var fraction: Int64 = 0
         if literal(".") {
             let digits = rest.prefix { $0.isASCII && $0.isNumber }
             rest = rest.dropFirst(digits.count)
-            guard !digits.isEmpty, let value = Int64((digits.prefix(9) + repeatElement("0", count: 9)).prefix(9)) else { return nil }
+            guard !digits.isEmpty,
+                let value = Int64((digits.prefix(9) + repeatElement("0", count: 9)).prefix(9))
+            else { return nil }
             fraction = value
         }
         var offset = 0

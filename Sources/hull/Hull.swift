@@ -19,11 +19,16 @@ struct Hull: ParsableCommand {
             """,
         version: Version.text,
         groupedSubcommands: [
-            CommandGroup(name: "Containers:", subcommands: [
-                Run.self, Create.self, Start.self, Ps.self, Exec.self, Logs.self, Attach.self, Stop.self, Kill.self, Wait.self, Rm.self,
-                Inspect.self, Top.self,
-            ]),
-            CommandGroup(name: "Images and volumes:", subcommands: [Pull.self, ImagesVerb.self, Rmi.self, Volume.self]),
+            CommandGroup(
+                name: "Containers:",
+                subcommands: [
+                    Run.self, Create.self, Start.self, Ps.self, Exec.self, Logs.self, Attach.self, Stop.self,
+                    Kill.self, Wait.self, Rm.self,
+                    Inspect.self, Top.self,
+                ]),
+            CommandGroup(
+                name: "Images and volumes:",
+                subcommands: [Pull.self, ImagesVerb.self, Rmi.self, Volume.self]),
             CommandGroup(name: "The host:", subcommands: [Doctor.self, Gc.self, VersionVerb.self]),
             CommandGroup(name: "Internal:", subcommands: [Monitor.self]),
         ])
@@ -83,7 +88,8 @@ enum Globals {
         if path.hasPrefix("/") { return path }
         var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))
         guard getcwd(&buffer, buffer.count) != nil else { return path }
-        let here = String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        let here = String(
+            decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
         return here == "/" ? "/\(path)" : "\(here)/\(path)"
     }
 }

@@ -13,7 +13,7 @@ enum Launch {
         var how = Spawn("/proc/self/exe", ["monitor", container.id], environment: environment())
         how.arguments[0] = "hull-monitor"
         how.descriptors = [(null.raw, 0), (null.raw, 1), (log.raw, 2), (theirs.raw, 3)]
-        how.namespaces = CLONE_NEWPID | CLONE_NEWNS
+        how.namespaces = 0x2000_0000 | 0x0002_0000  // CLONE_NEWPID, CLONE_NEWNS
         how.newSession = true
         how.directory = "/"
         _ = try how.spawn()
@@ -23,7 +23,10 @@ enum Launch {
     /// Nothing of the user's environment but what Hull itself reads.
     private static func environment() -> [String] {
         let roots = Globals.roots
-        var all = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HULL_ROOT=\(roots.data)", "HULL_EXEC_ROOT=\(roots.runtime)"]
+        var all = [
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HULL_ROOT=\(roots.data)", "HULL_EXEC_ROOT=\(roots.runtime)",
+        ]
         for name in ["HULL_FAULT", "HULL_LIBEXEC"] {
             if let value = Globals.environment(name) { all.append("\(name)=\(value)") }
         }

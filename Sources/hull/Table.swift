@@ -29,7 +29,8 @@ struct Table {
             encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
             for row in rows { Swift.print(String(decoding: try encoder.encode(row), as: UTF8.self)) }
         case let template?:
-            let parts = try Template(template.hasPrefix("table ") ? String(template.dropFirst(6)) : template)
+            let parts = try Template(
+                template.hasPrefix("table ") ? String(template.dropFirst(6)) : template)
             for row in rows { Swift.print(try parts.render(row)) }
         }
     }
@@ -41,7 +42,9 @@ struct Table {
             var text = ""
             for (index, cell) in line.enumerated() {
                 text += cell
-                if index < line.count - 1 { text += String(repeating: " ", count: widths[index] - cell.count + 3) }
+                if index < line.count - 1 {
+                    text += String(repeating: " ", count: widths[index] - cell.count + 3)
+                }
             }
             Swift.print(text)
         }
@@ -65,7 +68,8 @@ struct Template {
             }
             let key = rest[open.upperBound..<close.lowerBound].filter { $0 != " " }
             guard key.hasPrefix("."), key.count > 1 else {
-                throw ValidationError("the format \(text) uses more than {{.Key}}, which is all that is understood")
+                throw ValidationError(
+                    "the format \(text) uses more than {{.Key}}, which is all that is understood")
             }
             parts.append(.key(String(key.dropFirst())))
             rest = rest[close.upperBound...]
@@ -79,7 +83,8 @@ struct Template {
             case .text(let text): return text
             case .key(let key):
                 guard let value = row[key] else {
-                    throw ValidationError("the format asks for .\(key); known are \(row.keys.sorted().joined(separator: ", "))")
+                    throw ValidationError(
+                        "the format asks for .\(key); known are \(row.keys.sorted().joined(separator: ", "))")
                 }
                 return value
             }
@@ -90,7 +95,9 @@ struct Template {
 /// Times as tables show them.
 enum Ago {
     /// `3 minutes ago`, as Docker rounds it.
-    static func text(_ nanoseconds: Int64, now: Int64 = Timestamp.now.nanoseconds) -> String { "\(duration(now - nanoseconds)) ago" }
+    static func text(_ nanoseconds: Int64, now: Int64 = Timestamp.now.nanoseconds) -> String {
+        "\(duration(now - nanoseconds)) ago"
+    }
 
     /// `About a minute`, `3 hours`, …
     static func duration(_ nanoseconds: Int64) -> String {

@@ -14,7 +14,7 @@ extension Verb {
         let result: Result<Int32, any Error> = Loop.run {
             do { return .success(try await verb.perform()) } catch { return .failure(error) }
         }
-        fflush(stdout)
+        fflush(nil)
         switch result {
         case .success(let code): Glibc.exit(code)
         case .failure(let error): Complaint.exit(with: error)
@@ -45,7 +45,7 @@ enum Complaint {
         let message = Hull.fullMessage(for: error)
         if parserCode == .success {
             print(message)
-            fflush(stdout)
+            fflush(nil)
             Glibc.exit(0)
         }
         if !message.isEmpty { say(message) }
@@ -55,5 +55,8 @@ enum Complaint {
     /// Something worth knowing that stops nothing.
     static func remark(_ text: String) { say("hull: \(text)") }
 
-    private static func say(_ text: String) { fputs("\(text)\n", stderr) }
+    private static func say(_ text: String) {
+        fflush(nil)
+        StandardStreams.complain(text)
+    }
 }

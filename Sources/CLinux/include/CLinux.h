@@ -76,6 +76,9 @@ struct hull_spawn {
 /// Makes a child. Returns 0, or an errno with `*step` naming what failed. `*pidfd` is close-on-exec.
 int hull_spawn_process(const struct hull_spawn *how, pid_t *pid, int *pidfd, const char **step);
 
+/// Gives up all capabilities of this process but `keep`, a mask. 0 or -errno.
+int hull_keep_capabilities(uint64_t keep);
+
 /// A new user namespace that maps 0…count-1 to base…base+count-1, as a descriptor; or -errno.
 int hull_user_namespace(uint32_t base, uint32_t count);
 

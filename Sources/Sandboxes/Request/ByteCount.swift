@@ -18,7 +18,10 @@ public enum ByteCount {
         var value = Double(bytes)
         for unit in ["B", "kB", "MB", "GB", "TB"] {
             if value < 1000 || unit == "TB" {
-                let rounded = value < 10 ? (value * 100).rounded() / 100 : value < 100 ? (value * 10).rounded() / 10 : value.rounded()
+                let rounded =
+                    value < 10
+                    ? (value * 100).rounded() / 100
+                    : value < 100 ? (value * 10).rounded() / 10 : value.rounded()
                 return rounded == rounded.rounded() ? "\(Int(rounded))\(unit)" : "\(rounded)\(unit)"
             }
             value /= 1000

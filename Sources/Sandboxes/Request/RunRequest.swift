@@ -42,37 +42,48 @@ public struct RunRequest: Sendable {
 
     /// The record of a new container: this request on top of the image's configuration (nil for a plain root filesystem).
     /// Throws when they do not add up to something that can run. Pure.
-    public func record(id: String, root: ContainerRecord.Root, image: ImageConfig?, now: Int64) throws -> ContainerRecord {
+    public func record(id: String, root: ContainerRecord.Root, image: ImageConfig?, now: Int64) throws
+        -> ContainerRecord
+    {
         let defaults = image?.config
         var process = ContainerRecord.ProcessSettings(arguments: try arguments(defaults))
         process.environment = environment(over: defaults?.env ?? [])
         process.directory = directory ?? defaults?.workingDir.flatMap { $0.isEmpty ? nil : $0 } ?? "/"
         guard process.directory.hasPrefix("/") else {
-            throw SandboxError("the working directory \"\(process.directory)\" is not absolute: give a path that begins with /")
+            throw SandboxError(
+                "the working directory \"\(process.directory)\" is not absolute: give a path that begins with /"
+            )
         }
         process.user = user ?? defaults?.user ?? ""
         process.groups = groups
         process.terminal = terminal
         process.input = input
-        process.capabilities = try Capabilities.resolve(add: capabilitiesToAdd, drop: capabilitiesToDrop, privileged: privileged)
+        process.capabilities = try Capabilities.resolve(
+            add: capabilitiesToAdd, drop: capabilitiesToDrop, privileged: privileged)
         process.limits = limits
         process.initWrapper = initWrapper
         process.oomScoreAdjustment = oomScoreAdjustment
         process.seccomp = !privileged
         for option in securityOptions {
             switch option {
-            case "no-new-privileges", "no-new-privileges:true", "no-new-privileges=true": process.noNewPrivileges = true
+            case "no-new-privileges", "no-new-privileges:true", "no-new-privileges=true":
+                process.noNewPrivileges = true
             case "no-new-privileges:false", "no-new-privileges=false": process.noNewPrivileges = false
             case "seccomp=unconfined", "seccomp:unconfined": process.seccomp = false
             default:
-                throw SandboxError("unknown --security-opt \"\(option)\": no-new-privileges and seccomp=unconfined are known")
+                throw SandboxError(
+                    "unknown --security-opt \"\(option)\": no-new-privileges and seccomp=unconfined are known"
+                )
             }
         }
 
         if let name, !VolumeName.isValid(name) || name.utf8.count < 2 {
-            throw SandboxError("invalid container name \"\(name)\": use letters, digits, _ . -, beginning with a letter or digit")
+            throw SandboxError(
+                "invalid container name \"\(name)\": use letters, digits, _ . -, beginning with a letter or digit"
+            )
         }
-        var record = ContainerRecord(id: id, name: name ?? ContainerName.random(), created: now, root: root, process: process)
+        var record = ContainerRecord(
+            id: id, name: name ?? ContainerName.random(), created: now, root: root, process: process)
         if let hostname {
             guard !hostname.isEmpty, hostname.utf8.count <= 63, VolumeName.isValid(hostname) else {
                 throw SandboxError("invalid hostname \"\(hostname)\": at most 63 letters, digits, - and .")
@@ -98,16 +109,23 @@ public struct RunRequest: Sendable {
 
     private func arguments(_ defaults: ImageConfig.Execution?) throws -> [String] {
         let entry: [String]
-        if let entrypoint { entry = entrypoint.isEmpty ? [] : [entrypoint] } else { entry = defaults?.entrypoint ?? [] }
+        if let entrypoint {
+            entry = entrypoint.isEmpty ? [] : [entrypoint]
+        } else {
+            entry = defaults?.entrypoint ?? []
+        }
         // A new entrypoint drops the image's command, as Docker does.
         let rest = command.isEmpty && entrypoint == nil ? defaults?.cmd ?? [] : command
         let all = entry + rest
-        guard !all.isEmpty else { throw SandboxError("no command specified, and the image names none: give one after the image") }
+        guard !all.isEmpty else {
+            throw SandboxError("no command specified, and the image names none: give one after the image")
+        }
         return all
     }
 
     private func environment(over base: [String]) -> [String] {
-        var order: [String] = [], values: [String: String] = [:]
+        var order: [String] = []
+        var values: [String: String] = [:]
         func set(_ entry: String) {
             let name = String(entry.prefix { $0 != "=" })
             if values.updateValue(entry, forKey: name) == nil { order.append(name) }
@@ -128,7 +146,8 @@ public struct RunRequest: Sendable {
             }
         }
         for volume in imageVolumes.sorted() where !taken.contains(Self.normal(volume)) {
-            var mount = ContainerRecord.Mount(source: .volume(name: "", anonymous: true), destination: volume)
+            var mount = ContainerRecord.Mount(
+                source: .volume(name: "", anonymous: true), destination: volume)
             mount.copy = true
             all.append(mount)
         }
@@ -140,25 +159,33 @@ public struct RunRequest: Sendable {
         return all
     }
 
-    private static func normal(_ path: String) -> String { "/" + path.split(separator: "/").joined(separator: "/") }
+    private static func normal(_ path: String) -> String {
+        "/" + path.split(separator: "/").joined(separator: "/")
+    }
 
     private func network(exposed: [String]) throws -> ContainerRecord.NetworkSettings {
         var settings = network
         if publishAll {
-            for text in exposed.sorted() { settings.ports += try PortRequest.parse(text.contains("/") ? ":\(text)" : ":\(text)/tcp") }
+            for text in exposed.sorted() {
+                settings.ports += try PortRequest.parse(text.contains("/") ? ":\(text)" : ":\(text)/tcp")
+            }
         }
         if settings.mode == .none, !settings.ports.isEmpty {
-            throw SandboxError("ports cannot be published with --network none: drop -p, or use the bridge")
+            throw SandboxError(
+                "ports cannot be published with --network none: drop -p, or use the bridge")
         }
         return settings
     }
 
     private func checkedResources() throws -> ContainerRecord.Resources {
         if let memory = resources.memory, memory < Self.leastMemory {
-            throw SandboxError("--memory \(ByteCount.format(memory)) is too small: 6m is the least a container can be given")
+            throw SandboxError(
+                "--memory \(ByteCount.format(memory)) is too small: 6m is the least a container can be given"
+            )
         }
         if let cpus = resources.cpus, cpus < 0.01 || cpus > 4096 {
-            throw SandboxError("--cpus \(cpus) is out of range: give between 0.01 and the number of the host's processors")
+            throw SandboxError(
+                "--cpus \(cpus) is out of range: give between 0.01 and the number of the host's processors")
         }
         return resources
     }

@@ -16,7 +16,9 @@ struct DetachKeys {
                 switch byte {
                 case UInt8(ascii: "a")...UInt8(ascii: "z"): return byte - 96
                 case UInt8(ascii: "@"): return 0
-                case UInt8(ascii: "["), UInt8(ascii: "\\"), UInt8(ascii: "]"), UInt8(ascii: "^"), UInt8(ascii: "_"): return byte - 64
+                case UInt8(ascii: "["), UInt8(ascii: "\\"), UInt8(ascii: "]"), UInt8(ascii: "^"),
+                    UInt8(ascii: "_"):
+                    return byte - 64
                 default: break
                 }
             }

@@ -50,27 +50,34 @@ final class Session {
         var streams = Streams()
         streams.rows = window?.rows
         streams.columns = window?.columns
-        let typed = try makePipe(nonBlocking: true), shown = try makePipe(nonBlocking: true)
+        let typed = try makePipe(nonBlocking: true)
+        let shown = try makePipe(nonBlocking: true)
         streams.input = input
         streams.ownsInput = true
         streams.output = true
         let user = input ? Terminal(0) : nil
-        if input, user == nil { throw SandboxError("the input device is not a terminal: drop -t, or run hull from a terminal") }
+        if input, user == nil {
+            throw SandboxError("the input device is not a terminal: drop -t, or run hull from a terminal")
+        }
         try await begin(verb(streams), [input ? typed.read : nil, shown.write])
         return try await relay(signals, user, typed: input ? typed.write : nil, shown: shown.read)
     }
 
-    private func relay(_ signals: Signals, _ user: Terminal?, typed: SharedDescriptor?, shown: SharedDescriptor) async throws -> Int32 {
+    private func relay(
+        _ signals: Signals, _ user: Terminal?, typed: SharedDescriptor?, shown: SharedDescriptor
+    ) async throws -> Int32 {
         try user?.makeRaw()
         defer { user?.restore() }
         let passing = passOn(signals)
         let screen = Task { @Loop in try await Self.copyOut(from: shown) }
         let client = client
         let ended = Task { @Loop in try await client.expectExit().code }
-        var keys = detachKeys
-        var detached = false
+        let detachKeys = detachKeys
         let typing = Task { @Loop in
-            guard let typed, let source = try StandardStream.handable(0, writing: false) else { return false }
+            var keys = detachKeys
+            guard let typed, let source = try StandardStream.handable(0, writing: false) else {
+                return false
+            }
             while true {
                 let bytes = try await readSome(source.raw, capacity: 4096)
                 if bytes.isEmpty { return false }
@@ -93,13 +100,10 @@ final class Session {
             _ = await screen.result
             return code
         } catch {
-            if ended.isCancelled, case .success(let left) = await typing.result { detached = left }
-            if detached {
-                user?.restore()
-                Complaint.remark("detached; the container runs on")
-                return 0
-            }
-            throw error
+            guard ended.isCancelled, case .success(true) = await typing.result else { throw error }
+            user?.restore()
+            Complaint.remark("detached; the container runs on")
+            return 0
         }
     }
 
@@ -119,7 +123,9 @@ final class Session {
             while true {
                 let signal = try await signals.next()
                 if signal == SIGWINCH {
-                    if let size = Terminal.size(0) ?? Terminal.size(1) { try await client.say(.resize(rows: size.rows, columns: size.columns)) }
+                    if let size = Terminal.size(0) ?? Terminal.size(1) {
+                        try await client.say(.resize(rows: size.rows, columns: size.columns))
+                    }
                 } else {
                     try await client.say(.signal(signal))
                 }

@@ -10,19 +10,19 @@ enum StandardStream {
         guard fstat(number, &status) == 0 else { return nil }
         switch status.st_mode & S_IFMT {
         case S_IFREG, S_IFDIR, S_IFBLK:
-            return SharedDescriptor(owning: try checked("duplicate a stream") { fcntl(number, F_DUPFD_CLOEXEC, 3) })
+            return SharedDescriptor(
+                owning: try checked("duplicate a stream") { fcntl(number, F_DUPFD_CLOEXEC, 3) })
         case S_IFSOCK:
             // It cannot be opened anew; who shares it must cope, as with every event loop.
-            let copy = SharedDescriptor(owning: try checked("duplicate a stream") { fcntl(number, F_DUPFD_CLOEXEC, 3) })
+            let copy = SharedDescriptor(
+                owning: try checked("duplicate a stream") { fcntl(number, F_DUPFD_CLOEXEC, 3) })
             try setNonBlocking(copy.raw)
             return copy
         default:
             let flags = (writing ? O_WRONLY : O_RDONLY) | O_NONBLOCK | O_NOCTTY
-            do {
-                return SharedDescriptor(try openFile("/proc/self/fd/\(number)", flags))
-            } catch where error.code == ENXIO {
-                return nil  // a pipe that nobody reads any more
-            }
+            let opened = open("/proc/self/fd/\(number)", flags | O_CLOEXEC)
+            if opened < 0 && errno == ENXIO { return nil }  // a pipe that nobody reads any more
+            return SharedDescriptor(owning: try checked("open a standard stream anew") { opened })
         }
     }
 }

@@ -3,13 +3,16 @@ import Sandboxes
 
 struct Create: Verb {
     static let configuration = CommandConfiguration(
-        abstract: "Make a container without starting it.", usage: "hull create [flags] IMAGE [COMMAND…]", helpNames: .long)
+        abstract: "Make a container without starting it.",
+        usage: "hull create [flags] IMAGE [COMMAND…]", helpNames: .long)
 
     @OptionGroup var options: ContainerOptions
-    @Argument(parsing: .captureForPassthrough, help: "The image, then the command and its arguments.") var image: [String]
+    @Argument(parsing: .captureForPassthrough, help: "The image, then the command and its arguments.")
+    var image: [String]
 
     func perform() async throws -> Int32 {
-        let container = try await Creation(options: options, arguments: image).make(in: try await openStore())
+        let container = try await Creation(options: options, arguments: image).make(
+            in: try await openStore())
         print(container.id)
         return 0
     }

@@ -1,19 +1,24 @@
 import ArgumentParser
 import Images
+import OCISpec
 import Sandboxes
 
 struct Pull: Verb {
     static let configuration = CommandConfiguration(abstract: "Fetch an image, or fetch it anew.")
 
     @Flag(name: .shortAndLong, help: "Print the id only.") var quiet = false
-    @Argument(help: "A reference, or oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE.") var image: String
+    @Argument(help: "A reference, or oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE.")
+    var image: String
 
     func perform() async throws -> Int32 {
         let store = try await openStore()
         try store.roots.prepare()
         let source = try ImageSource(image, relativeTo: Globals.absolute("."))
-        if case .rootfs = source { throw SandboxError("a root filesystem is no image and needs no pull: hull run \(image)") }
-        let found = try await ImageStore(root: store.roots.images).resolve(source, pull: .always, progress: PullDisplay(quiet: quiet).callback)
+        if case .rootfs = source {
+            throw SandboxError("a root filesystem is no image and needs no pull: hull run \(image)")
+        }
+        let found = try await store.imageStore().resolve(
+            source, pull: .always, progress: PullDisplay(quiet: quiet).callback)
         print(found.id.description)
         return 0
     }
@@ -29,21 +34,30 @@ struct ImagesVerb: Verb {
 
     func perform() async throws -> Int32 {
         let store = try await openStore()
-        let rows = try ImageStore(root: store.roots.images).list().flatMap { image -> [[String: String]] in
-            let id = noTrunc ? image.id.description : String(image.id.description.split(separator: ":").last!.prefix(12))
+        let rows = try store.imageStore().list().flatMap {
+            image -> [[String: String]] in
+            let id =
+                noTrunc
+                ? image.id.description : String(image.id.description.split(separator: ":").last!.prefix(12))
             let created = image.created.flatMap { Timestamp(rfc3339: $0) }
-            let names: [(String, String)] = image.names.isEmpty ? [("<none>", "<none>")] : image.names.map { Self.parted($0.familiar) }
+            let names: [(String, String)] =
+                image.names.isEmpty ? [("<none>", "<none>")] : image.names.map { Self.parted($0.familiar) }
             return names.map { repository, tag in
                 [
-                    "ID": id, "Repository": repository, "Tag": tag, "Size": ByteCount.format(UInt64(max(0, image.size))),
-                    "CreatedSince": created.map { Ago.text($0.nanoseconds) } ?? "N/A", "CreatedAt": image.created ?? "N/A",
+                    "ID": id, "Repository": repository, "Tag": tag,
+                    "Size": ByteCount.format(UInt64(max(0, image.size))),
+                    "CreatedSince": created.map { Ago.text($0.nanoseconds) } ?? "N/A",
+                    "CreatedAt": image.created ?? "N/A",
                     "Digest": image.manifest.description,
                 ]
             }
-        }.filter { row in name.map { $0 == row["Repository"] || $0 == "\(row["Repository"]!):\(row["Tag"]!)" } ?? true }
+        }.filter { row in
+            name.map { $0 == row["Repository"] || $0 == "\(row["Repository"]!):\(row["Tag"]!)" } ?? true
+        }
         let table = Table(
             columns: [
-                .init(key: "Repository", title: "REPOSITORY"), .init(key: "Tag", title: "TAG"), .init(key: "ID", title: "IMAGE ID"),
+                .init(key: "Repository", title: "REPOSITORY"), .init(key: "Tag", title: "TAG"),
+                .init(key: "ID", title: "IMAGE ID"),
                 .init(key: "CreatedSince", title: "CREATED"), .init(key: "Size", title: "SIZE"),
             ], rows: rows)
         try table.print(format: format, quiet: quiet)
@@ -54,7 +68,9 @@ struct ImagesVerb: Verb {
     private static func parted(_ name: String) -> (String, String) {
         if let at = name.firstIndex(of: "@") { return (String(name[..<at]), "<none>") }
         let start = name.lastIndex(of: "/") ?? name.startIndex
-        guard !name.hasPrefix("oci"), !name.hasPrefix("docker-archive:"), let colon = name[start...].lastIndex(of: ":") else { return (name, "<none>") }
+        guard !name.hasPrefix("oci"), !name.hasPrefix("docker-archive:"),
+            let colon = name[start...].lastIndex(of: ":")
+        else { return (name, "<none>") }
         return (String(name[..<colon]), String(name[name.index(after: colon)...]))
     }
 }
@@ -67,7 +83,7 @@ struct Rmi: Verb {
 
     func perform() async throws -> Int32 {
         let store = try await openStore()
-        let all = try ImageStore(root: store.roots.images)
+        let all = try store.imageStore()
         return try await ForEach.container(images) { name in
             let removed = try all.remove(name, force: force) { try store.users(ofImage: $0.description) }
             for tag in removed.untagged { print("Untagged: \(tag)") }

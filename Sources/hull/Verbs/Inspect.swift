@@ -1,9 +1,11 @@
 import ArgumentParser
 import FoundationEssentials
+import LinuxSystem
 import Sandboxes
 
 struct Inspect: Verb {
-    static let configuration = CommandConfiguration(abstract: "Show all that is known of containers, as JSON.")
+    static let configuration = CommandConfiguration(
+        abstract: "Show all that is known of containers, as JSON.")
 
     @Argument(help: "Names or ids.") var containers: [String]
 
@@ -49,7 +51,8 @@ struct Inspect: Verb {
 
     private static func shown(_ container: Container) -> Shown {
         var state = Shown.State(
-            Status: container.state.word, Running: container.state.word == "running", Pid: 0, ExitCode: 0, OOMKilled: false, Error: "")
+            Status: container.state.word, Running: container.state.word == "running", Pid: 0, ExitCode: 0,
+            OOMKilled: false, Error: "")
         var network = Shown.Network(Addresses: [], Ports: [])
         switch container.state.status {
         case .created: break
@@ -66,10 +69,12 @@ struct Inspect: Verb {
             state.FinishedAt = Timestamp(nanoseconds: exit.finished).rfc3339
         }
         return Shown(
-            Id: container.id, Name: container.name, Created: Timestamp(nanoseconds: container.record.created).rfc3339, State: state,
+            Id: container.id, Name: container.name,
+            Created: Timestamp(nanoseconds: container.record.created).rfc3339, State: state,
             Image: container.record.root.displayName, NetworkSettings: network,
             Paths: .init(
-                Folder: container.paths.folder, LogPath: container.paths.log, Console: container.paths.console,
+                Folder: container.paths.folder, LogPath: container.paths.log,
+                Console: container.paths.console,
                 MonitorLog: container.paths.monitorLog),
             Config: container.record)
     }

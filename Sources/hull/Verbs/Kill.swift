@@ -9,7 +9,9 @@ struct Kill: Verb {
     @Argument(help: "Names or ids.") var containers: [String]
 
     func perform() async throws -> Int32 {
-        guard let number = Signals.number(signal) else { throw SandboxError("unknown signal \"\(signal)\": signal(7) lists them", exitCode: 1) }
+        guard let number = Signals.number(signal) else {
+            throw SandboxError("unknown signal \"\(signal)\": signal(7) lists them", exitCode: 1)
+        }
         let store = try await openStore()
         return try await ForEach.container(containers) { reference in
             let client = try MonitorClient(to: try store.find(reference))

@@ -5,7 +5,8 @@ import Sandboxes
 
 /// The owner of one sandbox. Hull starts it itself; it expects its first connection as descriptor 3.
 struct Monitor: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "The owner of one sandbox; started by run and start.", shouldDisplay: false)
+    static let configuration = CommandConfiguration(
+        abstract: "The owner of one sandbox; started by run and start.", shouldDisplay: false)
 
     @Argument var id: String
 
@@ -15,9 +16,11 @@ struct Monitor: ParsableCommand {
             throw SandboxError("hull monitor is started by hull itself: use hull run")
         }
         try setCloseOnExec(3, true)
-        let id = id, roots = Globals.roots
+        let id = id
+        let roots = Globals.roots
         let code = Loop.run {
-            await SandboxMonitor(id: id, roots: roots, drivers: Drivers.all).run(first: SharedDescriptor(owning: 3))
+            await SandboxMonitor(id: id, roots: roots, drivers: Drivers.all).run(
+                first: SharedDescriptor(owning: 3))
         }
         Glibc.exit(code)
     }

@@ -8,20 +8,27 @@ struct Ps: Verb {
     @Flag(name: .shortAndLong, help: "Only ids.") var quiet = false
     @Flag(name: .long, help: "Whole ids and commands.") var noTrunc = false
     @Option(name: [.customShort("n"), .long], help: "The last so many, running or not.") var last: Int?
-    @Option(name: .shortAndLong, help: ArgumentHelp("Only those that fit: name, id, status, label, ancestor, exited.", valueName: "key=value")) var filter: [String] = []
+    @Option(
+        name: .shortAndLong,
+        help: ArgumentHelp(
+            "Only those that fit: name, id, status, label, ancestor, exited.", valueName: "key=value"))
+    var filter: [String] = []
     @Option(name: .long, help: "json, or a template such as '{{.Names}}'.") var format: String?
 
     func perform() async throws -> Int32 {
         let filters = try filter.map { try Filter($0) }
-        let everything = all || last != nil || filters.contains { $0.key == "status" || $0.key == "exited" }
+        let everything =
+            all || last != nil || filters.contains { $0.key == "status" || $0.key == "exited" }
         var containers = try await openStore().list().filter { container in
             (everything || container.state.word == "running") && Filter.matches(filters, container)
         }
         if let last { containers = Array(containers.prefix(last)) }
         let table = Table(
             columns: [
-                .init(key: "ID", title: "CONTAINER ID"), .init(key: "Image", title: "IMAGE"), .init(key: "Command", title: "COMMAND"),
-                .init(key: "CreatedAgo", title: "CREATED"), .init(key: "Status", title: "STATUS"), .init(key: "Ports", title: "PORTS"),
+                .init(key: "ID", title: "CONTAINER ID"), .init(key: "Image", title: "IMAGE"),
+                .init(key: "Command", title: "COMMAND"),
+                .init(key: "CreatedAgo", title: "CREATED"), .init(key: "Status", title: "STATUS"),
+                .init(key: "Ports", title: "PORTS"),
                 .init(key: "Names", title: "NAMES"),
             ],
             rows: containers.map(row))
@@ -36,10 +43,14 @@ struct Ps: Verb {
         var ports: [String] = []
         if case .running(let running) = container.state.status { ports = running.ports }
         return [
-            "ID": noTrunc ? record.id : String(record.id.prefix(12)), "Image": record.root.displayName, "Command": "\"\(shown)\"",
-            "CreatedAgo": Ago.text(record.created), "CreatedAt": Timestamp(nanoseconds: record.created).rfc3339,
-            "Status": container.statusText, "State": container.state.word, "Ports": ports.joined(separator: ", "), "Names": record.name,
-            "Labels": record.labels.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: ","),
+            "ID": noTrunc ? record.id : String(record.id.prefix(12)), "Image": record.root.displayName,
+            "Command": "\"\(shown)\"",
+            "CreatedAgo": Ago.text(record.created),
+            "CreatedAt": Timestamp(nanoseconds: record.created).rfc3339,
+            "Status": container.statusText, "State": container.state.word,
+            "Ports": ports.joined(separator: ", "), "Names": record.name,
+            "Labels": record.labels.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(
+                separator: ","),
             "Hypervisor": record.machine.hypervisor,
         ]
     }
@@ -65,7 +76,9 @@ struct Filter {
     init(_ text: String) throws {
         let pair = text.split(separator: "=", maxSplits: 1).map(String.init)
         guard pair.count == 2, Self.keys.contains(pair[0]) else {
-            throw ValidationError("invalid filter \"\(text)\": write KEY=VALUE with one of \(Self.keys.joined(separator: ", "))")
+            throw ValidationError(
+                "invalid filter \"\(text)\": write KEY=VALUE with one of \(Self.keys.joined(separator: ", "))"
+            )
         }
         key = pair[0]
         value = pair[1]
@@ -74,7 +87,8 @@ struct Filter {
     static func matches(_ filters: [Filter], _ container: Container) -> Bool {
         Set(filters.map(\.key)).allSatisfy { key in
             let same = filters.filter { $0.key == key }
-            return key == "label" ? same.allSatisfy { $0.matches(container) } : same.contains { $0.matches(container) }
+            return key == "label"
+                ? same.allSatisfy { $0.matches(container) } : same.contains { $0.matches(container) }
         }
     }
 

@@ -4,8 +4,10 @@ import Sandboxes
 struct Rm: Verb {
     static let configuration = CommandConfiguration(abstract: "Remove containers.")
 
-    @Flag(name: .shortAndLong, help: "Kill those that run; one that is not there is no error.") var force = false
-    @Flag(name: [.customShort("v"), .long], help: "Remove their anonymous volumes too.") var volumes = false
+    @Flag(name: .shortAndLong, help: "Kill those that run; one that is not there is no error.")
+    var force = false
+    @Flag(name: [.customShort("v"), .long], help: "Remove their anonymous volumes too.") var volumes =
+        false
     @Argument(help: "Names or ids.") var containers: [String]
 
     func perform() async throws -> Int32 {

@@ -14,9 +14,11 @@ struct Run: Verb {
         helpNames: .long)
 
     @Flag(name: .shortAndLong, help: "Leave it running and print its id.") var detach = false
-    @Option(name: .long, help: "Keys that leave the container running (default ctrl-p,ctrl-q).") var detachKeys: String?
+    @Option(name: .long, help: "Keys that leave the container running (default ctrl-p,ctrl-q).")
+    var detachKeys: String?
     @OptionGroup var options: ContainerOptions
-    @Argument(parsing: .captureForPassthrough, help: "The image, then the command and its arguments.") var image: [String]
+    @Argument(parsing: .captureForPassthrough, help: "The image, then the command and its arguments.")
+    var image: [String]
 
     func perform() async throws -> Int32 {
         let store = try await openStore()
@@ -35,7 +37,9 @@ struct Run: Verb {
             print(container.id)
             return 0
         }
-        let session = Session(client, terminal: container.record.process.terminal, input: container.record.process.input, detachKeys: keys)
+        let session = Session(
+            client, terminal: container.record.process.terminal, input: container.record.process.input,
+            detachKeys: keys)
         do {
             return try await session.run { .start($0) }
         } catch let error as NeverStarted {

@@ -3,10 +3,14 @@ import LinuxSystem
 import Sandboxes
 
 struct Stop: Verb {
-    static let configuration = CommandConfiguration(abstract: "Ask containers to end, and kill them when they do not.")
+    static let configuration = CommandConfiguration(
+        abstract: "Ask containers to end, and kill them when they do not.")
 
-    @Option(name: [.customShort("t"), .customLong("time"), .customLong("timeout")], help: "Seconds to wait before killing (default: the container's, 10).") var time: Int?
-    @Option(name: .shortAndLong, help: "The signal to ask with (default: the container's).") var signal: String?
+    @Option(
+        name: [.customShort("t"), .customLong("time"), .customLong("timeout")],
+        help: "Seconds to wait before killing (default: the container's, 10).") var time: Int?
+    @Option(name: .shortAndLong, help: "The signal to ask with (default: the container's).")
+    var signal: String?
     @Argument(help: "Names or ids.") var containers: [String]
 
     func perform() async throws -> Int32 {
@@ -15,7 +19,9 @@ struct Stop: Verb {
             let container = try store.find(reference)
             if container.state.isLive {
                 let name = signal ?? container.record.stopSignal
-                guard let number = Signals.number(name) else { throw SandboxError("unknown signal \"\(name)\": signal(7) lists them", exitCode: 1) }
+                guard let number = Signals.number(name) else {
+                    throw SandboxError("unknown signal \"\(name)\": signal(7) lists them", exitCode: 1)
+                }
                 let client = try MonitorClient(to: container)
                 try await client.ask(.stop(signal: number, seconds: time ?? container.record.stopTimeout))
                 _ = try await client.expectExit()

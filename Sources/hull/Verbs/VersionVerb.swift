@@ -1,11 +1,16 @@
 import ArgumentParser
 
 struct VersionVerb: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "version", abstract: "Show the version.")
+    static let configuration = CommandConfiguration(
+        commandName: "version", abstract: "Show the version.")
 
     @Option(name: .long, help: "json.") var format: String?
 
     mutating func run() throws {
-        if format == "json" { print("{\"Version\":\"\(Version.text)\"}") } else { print("hull version \(Version.text)") }
+        if format == "json" {
+            print("{\"Version\":\"\(Version.text)\"}")
+        } else {
+            print("hull version \(Version.text)")
+        }
     }
 }

@@ -2,7 +2,8 @@ import ArgumentParser
 import Sandboxes
 
 struct Wait: Verb {
-    static let configuration = CommandConfiguration(abstract: "Wait for containers to end, and print their exit codes.")
+    static let configuration = CommandConfiguration(
+        abstract: "Wait for containers to end, and print their exit codes.")
 
     @Argument(help: "Names or ids.") var containers: [String]
 

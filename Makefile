@@ -1,0 +1,83 @@
+# Hull: `make` says what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+SWIFT ?= swift
+# What the tests and the benchmark run, and the images made for them.
+export HULL_BIN ?= $(CURDIR)/bin/hull
+export HULL_IMAGES ?= $(CURDIR)/.build/images
+RELEASE := .build/release
+SOURCES := Package.swift Sources Tests guest/Package.swift guest/Sources
+
+.PHONY: help setup build guest demo test test-unit test-vm test-storm test-kvm images bench lint format install clean
+
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## installs Debian's packages that building, testing and running need (as root)
+	@scripts/setup.sh
+
+build: ## leaves bin/hull and what it needs beside it
+	@scripts/check-swift.sh
+	$(SWIFT) build -c release --static-swift-stdlib --product hull
+	$(SWIFT) build -c release --static-swift-stdlib --product hull-unpack
+	mkdir -p bin
+	install -m 755 -s $(RELEASE)/hull bin/hull
+	install -m 755 -s $(RELEASE)/hull-unpack bin/hull-unpack
+	install -m 755 "$$(guest/build.sh)" bin/hull-init
+
+guest: ## builds the program of the guest alone
+	@scripts/check-swift.sh
+	mkdir -p bin
+	install -m 755 "$$(guest/build.sh)" bin/hull-init
+
+demo: ## set-up, build, a small image, and a run that shows the isolation
+	@scripts/demo.sh
+
+images:
+	@scripts/make-image.sh busybox
+	scripts/make-image.sh debian
+
+test: setup build images ## all tests, on a machine that has only what the set-up installed
+	@$(SWIFT) test
+
+test-unit: ## the tests that start no machine
+	@scripts/check-swift.sh
+	$(SWIFT) test --skip IntegrationTests
+
+test-vm: build images ## the tests that run containers in real machines
+	$(SWIFT) test --filter IntegrationTests
+
+test-storm: build images ## 500 seeded kills at random moments instead of 50
+	@HULL_STORM=$${HULL_STORM:-500} $(SWIFT) test --filter Storm
+
+test-kvm: build images ## Hull with --accel kvm, inside a machine whose SVM is emulated
+	@scripts/test-kvm.sh
+
+bench: build images ## speed and memory beside their floors
+	@bench/bench.py
+
+lint: ## the sources' form, strictly
+	@$(SWIFT) format lint --strict --parallel --recursive $(wildcard $(SOURCES))
+	if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh .ci/run; fi
+
+format: ## puts the sources into that form
+	@$(SWIFT) format --in-place --parallel --recursive $(wildcard $(SOURCES))
+
+install: ## installs what `make build` left, under DESTDIR and PREFIX
+	@test -x bin/hull || { echo "bin/hull is missing: run make build first" >&2; exit 1; }
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/hull
+	install -m 755 bin/hull $(DESTDIR)$(PREFIX)/bin/hull
+	install -m 755 bin/hull-unpack bin/hull-init $(DESTDIR)$(PREFIX)/libexec/hull/
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
+	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	bin/hull --generate-completion-script bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/hull
+	bin/hull --generate-completion-script zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_hull
+	bin/hull --generate-completion-script fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/hull.fish
+
+clean: ## removes what was built
+	rm -rf bin .build guest/.build

@@ -1,0 +1,111 @@
+import Glibc
+import LinuxSystem
+import Testing
+
+@testable import Sandboxes
+
+@Suite struct StoreTests {
+    init() { Loop.runInBackground() }
+
+    @Loop private func withStore(_ body: @Loop (ContainerStore) async throws -> Void) async throws {
+        let folder = "/tmp/hull-store-\(getpid())-\(UInt32.random(in: 0 ... .max))"
+        let roots = Roots(data: "\(folder)/data", runtime: "\(folder)/run")
+        do {
+            try await body(ContainerStore(roots))
+        } catch {
+            try removeTree(folder)
+            throw error
+        }
+        try removeTree(folder)
+    }
+
+    private nonisolated func record(_ name: String, _ digit: Character = "a") -> ContainerRecord {
+        ContainerRecord(
+            id: String(repeating: digit, count: 64), name: name, created: 1, root: .folder("/"), process: .init(arguments: ["x"]))
+    }
+
+    @Test func aContainerIsThereWholeOrNotAtAll() async throws {
+        try await withStore { store in
+            let made = try await store.add(self.record("one")) { folder in try writeFile("\(folder)/disk.img", [1], flags: O_WRONLY | O_CREAT) }
+            #expect(try store.find("one").id == made.id)
+            #expect(try store.find("aaaa").name == "one")
+            await #expect(throws: SandboxError.self) { try await store.add(self.record("one", "b")) { _ in } }
+            await #expect(throws: SystemError.self) { try await store.add(self.record("two", "c")) { _ in throw SystemError("fill", code: ENOSPC) } }
+            #expect(try store.list().count == 1)
+            #expect(try listDirectory(store.roots.containers) == [made.id], "what failed left nothing")
+            try store.remove(made.id)
+            #expect(try listDirectory(store.roots.containers) == [])
+        }
+    }
+
+    @Test func prefixesMustBeUnique() async throws {
+        try await withStore { store in
+            for digit in ["a", "b"] as [Character] {
+                var record = self.record("c\(digit)", digit)
+                record.id = "f" + record.id.dropFirst()
+                _ = try await store.add(record) { _ in }
+            }
+            #expect(throws: SandboxError.self) { try store.find("f") }
+            #expect(try store.find("fa").name == "ca")
+            #expect(throws: SandboxError.self) { try store.find("") }
+        }
+    }
+
+    @Test func leftoversOfTheKilledAreCollected() async throws {
+        try await withStore { store in
+            try makeDirectories("\(store.roots.containers)/.making-x/deep")
+            try makeDirectories("\(store.roots.containers)/.removing-y")
+            try store.collectLeftovers()
+            #expect(try listDirectory(store.roots.containers) == [])
+        }
+    }
+
+    @Test func aLedgerIsWalkedBackwardsByWhoeverFindsIt() async throws {
+        try await withStore { store in
+            let paths = store.roots.container(String(repeating: "d", count: 64))
+            try makeDirectories(paths.runtime)
+            let ledger = try Ledger(paths)
+            let first = "\(store.roots.runtime)/first", second = "\(store.roots.runtime)/second"
+            try await ledger.hold(.file(first)) { try makeDirectories(first) }
+            try await ledger.hold(.file(second)) { try makeDirectories(second) }
+            await #expect(throws: SystemError.self) {
+                try await ledger.hold(.file("\(first)/third")) { throw SystemError("make", code: EIO) }
+            }
+            #expect(ledger.held == [.file(first), .file(second)])
+            // Another process finds it.
+            let found = try Ledger(paths)
+            #expect(found.held == [.file(first), .file(second)])
+            try await found.undoAll()
+            #expect(!exists(first) && !exists(second))
+            #expect(try Ledger(paths).held.isEmpty)
+        }
+    }
+
+    @Test func theDeadAreReaped() async throws {
+        try await withStore { store in
+            let container = try await store.add(self.record("dead")) { _ in }
+            let gone = ProcessIdentity(pid: getpid())!
+            try makeDirectories(container.paths.runtime)
+            let thing = "\(store.roots.runtime)/thing"
+            let ledger = try Ledger(container.paths)
+            try await ledger.hold(.file(container.paths.runtime)) {}
+            try await ledger.hold(.file(thing)) { try makeDirectories(thing) }
+            try store.save(
+                ContainerState(.running(.init(monitor: gone, started: 5, boot: "", addresses: [], ports: []))), of: container.id)
+            // As long as its lock is held, it lives.
+            var lock = try FileLock.attempt(container.paths.lock)
+            await Reaper(store).reapDead { Issue.record("\($0)") }
+            #expect(try store.find("dead").state.isLive)
+            withExtendedLifetime(lock) {}
+            lock = nil
+            await Reaper(store).reapDead { Issue.record("\($0)") }
+            let state = try store.find("dead").state
+            guard case .exited(let exit) = state.status else {
+                Issue.record("not exited: \(state)")
+                return
+            }
+            #expect(exit.code == 137 && exit.started == 5)
+            #expect(!exists(thing) && !exists(container.paths.runtime))
+        }
+    }
+}

@@ -1,0 +1,79 @@
+// The kernel's interfaces that Swift cannot call itself: variadic functions, macros, and calls glibc does not wrap.
+// Every function returns a value of zero or more, or a negated error number.
+#ifndef HULL_CGUEST_H
+#define HULL_CGUEST_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fnmatch.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/if_addr.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/reboot.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/utsname.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <time.h>
+#include <unistd.h>
+
+int guest_errno(void);
+int guest_open(const char *path, int flags, unsigned mode);
+int guest_openat(int at, const char *path, int flags, unsigned mode);
+// openat2 with RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS: no link leads out of `root`.
+int guest_open_in_root(int root, const char *path, int flags, unsigned mode);
+int guest_fcntl(int fd, int command, long argument);
+int guest_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data);
+int guest_pivot_root(const char *new_root, const char *put_old);
+int guest_init_module(int fd, int compressed);
+// clone3 without shared memory, like fork. cgroup < 0: the caller's. Returns the pid, 0 in the child.
+int guest_clone(uint64_t flags, int cgroup, int *pidfd);
+int guest_setns(int fd, int types);
+int guest_pidfd_signal(int pidfd, int signal);
+int guest_pidfd_open(int pid);
+int guest_seccomp(const void *instructions, unsigned count, unsigned flags);
+int guest_capset(uint64_t effective, uint64_t permitted, uint64_t inheritable);
+int guest_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
+int guest_set_window(int fd, unsigned rows, unsigned columns);
+int guest_controlling_terminal(int fd);
+int guest_open_peer(int master);
+int guest_add_entropy(int fd, const void *bytes, unsigned count);
+int guest_send(int socket, const void *bytes, size_t count, int passed);
+ssize_t guest_receive(int socket, void *bytes, size_t count, int *passed);
+int guest_mknodat(int at, const char *path, unsigned mode, unsigned major, unsigned minor);
+int guest_adjust_clock(long tick, long frequency);
+int guest_kmsg(const char *bytes, size_t count);
+uint64_t guest_clock(int which);
+int guest_exit_code(int status);
+int guest_exit_signal(int status);
+unsigned guest_device_major(uint64_t device);
+unsigned guest_device_minor(uint64_t device);
+int guest_netlink_socket(int protocol, unsigned groups);
+int guest_execve(const char *path, char *const *arguments, char *const *environment);
+char *const *guest_strings(const char *block, size_t count);
+long guest_sysinfo_memory(void);
+// How a signal is handled: ignored, or by default.
+void guest_signal(int number, int ignored);
+#endif

@@ -1,0 +1,180 @@
+import AgentProtocol
+import CGuest
+
+extension Agent {
+    /// Carries out a request and answers it.
+    func answer(_ kind: RequestKind, _ frame: Frame) {
+        let header = frame.header
+        allowLogging()
+        if !isPrepared, kind != .hello, kind != .ping {
+            isPrepared = true
+            Boot.prepareForContainers()
+        }
+        do throws(AgentFailure) {
+            switch kind {
+            case .hello: try hello(header, read(frame))
+            case .ping: reply(header, Clock.reading())
+            case .quiesce: quiesce(header)
+            case .setClock:
+                try Clock.apply(read(frame))
+                reply(header, Clock.reading())
+            case .configureSandbox:
+                try configure(read(frame))
+                reply(header, Done())
+            case .setIdentity:
+                try Guest.identify(read(frame))
+                reply(header, Done())
+            case .createContainer:
+                try create(read(frame))
+                reply(header, Done())
+            case .startProcess: try start(header, read(frame))
+            case .signal:
+                try signal(read(frame))
+                reply(header, Done())
+            case .resize:
+                try resize(read(frame))
+                reply(header, Done())
+            case .closeProcess:
+                let reference: ProcessReference = try read(frame)
+                if let process = processes[reference.process] { discard(process) }
+                reply(header, Done())
+            case .processes:
+                let reference: ContainerReference = try read(frame)
+                reply(header, ProcessTable.list(try container(reference.container).cgroup))
+            case .updateContainer:
+                let request: UpdateRequest = try read(frame)
+                try container(request.container).cgroup.apply(request.limits, isNew: false)
+                reply(header, Done())
+            case .stats:
+                let reference: ContainerReference = try read(frame)
+                reply(header, try container(reference.container).cgroup.statistics())
+            case .removeContainer:
+                let reference: ContainerReference = try read(frame)
+                try container(reference.container).remove(self)
+                containers[reference.container] = nil
+                reply(header, Done())
+            case .shutdown:
+                shuttingDown = try read(frame)
+                reply(header, Done())
+            }
+        } catch {
+            fail(header, error)
+        }
+    }
+
+    private func read<M: WireMessage>(_ frame: Frame) throws(AgentFailure) -> M {
+        do throws(WireError) { return try M(decoding: frame.payload, elements: Limits.elements) } catch {
+            throw AgentFailure(.invalid, "request \(frame.header.type) cannot be read by this agent")
+        }
+    }
+
+    /// A container by its name.
+    func container(_ id: String) throws(AgentFailure) -> Container {
+        guard let container = containers[id] else { throw AgentFailure(.unknown, "the guest has no container \"\(id)\"") }
+        return container
+    }
+
+    private func hello(_ header: FrameHeader, _ hello: Hello) throws(AgentFailure) {
+        guard hello.oldest <= Hello.version, hello.newest >= 1 else {
+            throw AgentFailure(
+                .version,
+                "the agent speaks protocol 1 to \(Hello.version), the host \(hello.oldest) to \(hello.newest)")
+        }
+        greeted = true
+        reply(header, state(version: min(hello.newest, Hello.version)))
+        repeatCredit()
+        pumpAll()
+        for process in Array(processes.values) { finish(process) }
+    }
+
+    private func state(version: UInt32) -> AgentState {
+        var state = AgentState()
+        state.version = version
+        state.kernel = Guest.kernelRelease()
+        state.isConfigured = isConfigured
+        state.processes = processes.values.map { $0.state }
+        state.uptime = guest_clock(CLOCK_BOOTTIME)
+        return state
+    }
+
+    /// Says where every stream is, and nothing more until the next hello.
+    private func quiesce(_ header: FrameHeader) {
+        sync()
+        reply(header, state(version: Hello.version))
+        inEpoch = false
+        greeted = false
+        decoder.hunt(epoch: nil)
+    }
+
+    private func configure(_ configuration: SandboxConfiguration) throws(AgentFailure) {
+        if let modules = configuration.modules, !modules.device.utf8.isEmpty {
+            let release = Guest.kernelRelease()
+            try? Mounting.makeDirectory("/lib")  // a failure shows in the mount
+            try? Mounting.makeDirectory("/lib/modules")  // as above
+            let target = "/lib/modules/" + release
+            try Mounting.makeDirectory(target)
+            try Mounting.mount(
+                try Disks.device(modules.device), target, modules.type, UInt(MS_RDONLY | MS_NOSUID | MS_NODEV))
+        }
+        if !configuration.share.utf8.isEmpty {
+            try Mounting.mount(configuration.share, Boot.directory + "/share", "virtiofs")
+            share = Boot.directory + "/share"
+        }
+        try Guest.identify(configuration.identity)
+        for setting in configuration.sysctls { try Guest.set(setting) }
+        isConfigured = true
+    }
+
+    /// Mounts a disk once; returns where.
+    func mountDisk(_ disk: DiskConfiguration, readOnly: Bool) throws(AgentFailure) -> String {
+        if let there = disks[disk.device] { return there }
+        let target = Boot.directory + "/disks/\(disks.count)"
+        try Mounting.makeDirectory(target)
+        try Mounting.mount(try Disks.device(disk.device), target, disk.type, readOnly ? UInt(MS_RDONLY) : 0)
+        disks[disk.device] = target
+        return target
+    }
+
+    private func create(_ configuration: ContainerConfiguration) throws(AgentFailure) {
+        guard Container.isGood(configuration.id) else {
+            throw AgentFailure(.invalid, "\"\(configuration.id)\" cannot be a container's name in the guest")
+        }
+        guard containers[configuration.id] == nil else {
+            throw AgentFailure(.exists, "the guest has a container \"\(configuration.id)\" already")
+        }
+        guard containers.count < 256 else { throw AgentFailure(.resources, "the guest has 256 containers already") }
+        let index = (containers.values.map { $0.index }.max() ?? 0) + 1
+        containers[configuration.id] = try Container(configuration, index: index, agent: self)
+    }
+
+    private func signal(_ request: SignalRequest) throws(AgentFailure) {
+        if request.process == 0 {
+            let cgroup = try container(request.container).cgroup
+            if request.signal == UInt32(SIGKILL) { return cgroup.killAll() }
+            for pid in cgroup.pids() { _ = kill(pid, Int32(truncatingIfNeeded: request.signal)) }
+            return
+        }
+        guard let process = processes[request.process], process.exit == nil else {
+            throw AgentFailure(.unknown, "the process has ended")
+        }
+        let done = guest_pidfd_signal(process.pidfd.number, Int32(truncatingIfNeeded: request.signal))
+        if done < 0 { throw AgentFailure(.other, "sending signal \(request.signal): \(KernelError(-done).words)", errno: -done) }
+    }
+
+    private func resize(_ request: ResizeRequest) throws(AgentFailure) {
+        guard let process = processes[request.process], process.hasTerminal, let output = process.output?.number else {
+            throw AgentFailure(.unknown, "the process has no terminal")
+        }
+        _ = guest_set_window(output, request.rows, request.columns)
+    }
+
+    /// The host wants no more of the process's output; it must not stand still for that.
+    private func discard(_ process: Process) {
+        process.discards = true
+        process.inputEnds = true
+        process.inputQueue.removeAll()
+        if !process.hasTerminal { closeInput(process) }
+        pump(process, .output)
+        pump(process, .error)
+    }
+}

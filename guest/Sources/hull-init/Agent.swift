@@ -1,0 +1,185 @@
+import AgentProtocol
+import CGuest
+
+/// The agent: one loop, one stream to the host, the containers and their processes.
+final class Agent {
+    let loop: EventLoop
+    let port: Descriptor
+    var decoder = FrameDecoder(maximum: Limits.request)
+    var queue = ByteQueue()
+    /// Whether an epoch runs; before the first `hello` and while quiesced the agent says nothing.
+    var inEpoch = false
+    /// Whether the host said hello in this epoch.
+    var greeted = false
+    /// Events that happened while the agent had to be silent.
+    var isPrepared = false
+    var isConfigured = false
+    var portWritable = true
+    var containers: [String: Container] = [:]
+    var processes: [UInt64: Process] = [:]
+    var disks: [String: String] = [:]
+    var share = ""
+    /// Cgroups that could not be removed yet.
+    var dying: [String] = []
+    var shuttingDown: ShutdownRequest?
+    private let signals: Descriptor
+    var chunk = [UInt8](repeating: 0, count: FrameHeader.size + Limits.data)
+    private var logAllowance = 200
+
+    init(port: consuming Descriptor) throws(KernelError) {
+        loop = try EventLoop()
+        self.port = port
+        var set = sigset_t()
+        sigemptyset(&set)
+        sigaddset(&set, SIGCHLD)
+        sigprocmask(SIG_BLOCK, &set, nil)
+        signals = Descriptor(
+            owning: try KernelError.check(signalfd(-1, &set, Int32(SFD_NONBLOCK | SFD_CLOEXEC))))
+        loop.add(signals.number, Ready.input, .signals)
+        // The port says "hung up" all the time while no host is there: edges only.
+        loop.add(self.port.number, Ready.input | Ready.output | Ready.edge, .port)
+    }
+
+    /// Runs until the machine ends.
+    func run() -> Never {
+        readPort()
+        while true {
+            flush()
+            loop.wait(-1) { what, id, events in self.handle(what, id, events) }
+            if let request = shuttingDown, queue.isEmpty { Shutdown.perform(request, self) }
+        }
+    }
+
+    private func handle(_ what: Watched, _ id: UInt64, _ events: UInt32) {
+        switch what {
+        case .port:
+            if events & Ready.output != 0 { portWritable = true }
+            if events & Ready.hangUp != 0 { hostLeft() }
+            readPort()
+            pumpAll()
+        case .signals:
+            var info = signalfd_siginfo()
+            while read(signals.number, &info, MemoryLayout<signalfd_siginfo>.size) > 0 {}
+            reap()
+        case .start: if let process = processes[id] { readStart(process) }
+        case .output, .terminal: if let process = processes[id] { pump(process, .output) }
+        case .error: if let process = processes[id] { pump(process, .error) }
+        case .input: if let process = processes[id] { writeInput(process) }
+        case .memory: memoryEvent(id)
+        }
+    }
+
+    // MARK: the stream to the host
+
+    private func hostLeft() {
+        inEpoch = false
+        greeted = false
+        queue.removeAll()
+        decoder = FrameDecoder(maximum: Limits.request)
+    }
+
+    private func readPort() {
+        while true {
+            let number = port.number
+            let got = decoder.fill(65536) { read(number, $0.baseAddress, $0.count) }
+            if got <= 0 { return }
+            while true {
+                do throws(WireError) {
+                    guard let frame = try decoder.next() else { break }
+                    try handle(frame)
+                } catch {
+                    console("bytes of the host make no sense; waiting for it to begin anew")
+                    decoder.hunt(epoch: nil)
+                    inEpoch = false
+                    greeted = false
+                }
+            }
+        }
+    }
+
+    private func handle(_ frame: Frame) throws(WireError) {
+        if frame.header.kind == .synchronise {
+            queue.removeAll()
+            inEpoch = true
+            greeted = false
+            queue.append(FrameHeader(.synchronise, offset: frame.header.offset).encoded)
+            return
+        }
+        guard inEpoch else { throw .unexpected }
+        switch frame.header.kind {
+        case .request:
+            guard let kind = RequestKind(rawValue: frame.header.type) else {
+                fail(frame.header, AgentFailure(.invalid, "the agent knows no request \(frame.header.type)"))
+                return
+            }
+            guard greeted || kind == .hello else { throw .unexpected }
+            answer(kind, frame)
+        case .data:
+            guard greeted, frame.header.type == StreamKind.input.rawValue else { throw .unexpected }
+            guard let process = processes[frame.header.id] else { return }
+            try process.inputWindow.accept(at: frame.header.offset, count: frame.payload.count)
+            if process.input != nil { process.inputQueue.append(frame.payload) }
+            if process.pendingRequest == nil { writeInput(process) }
+        case .end:
+            guard greeted else { throw .unexpected }
+            guard let process = processes[frame.header.id] else { return }
+            try process.inputWindow.acceptEnd(at: frame.header.offset)
+            process.inputEnds = true
+            if process.pendingRequest == nil { writeInput(process) }
+        case .credit:
+            guard greeted else { throw .unexpected }
+            guard let process = processes[frame.header.id] else { return }
+            if frame.header.type == StreamKind.output.rawValue {
+                process.outputWindow.allow(upTo: frame.header.offset)
+                pump(process, .output)
+            } else if frame.header.type == StreamKind.error.rawValue {
+                process.errorWindow.allow(upTo: frame.header.offset)
+                pump(process, .error)
+            }
+        case .reply, .failure, .event, .synchronise: throw .unexpected
+        }
+    }
+
+    /// Answers a request with a message.
+    func reply<M: WireMessage>(_ header: FrameHeader, _ message: M) {
+        send(.reply, header.type, header.id, message)
+    }
+
+    /// Answers a request with what went wrong.
+    func fail(_ header: FrameHeader, _ failure: AgentFailure) {
+        send(.failure, header.type, header.id, failure)
+    }
+
+    /// Queues a message; drops it when no epoch runs (its state is told in the next one).
+    func send<M: WireMessage>(_ kind: FrameKind, _ type: UInt16, _ id: UInt64, _ message: M) {
+        guard inEpoch else { return }
+        let payload = message.encoded()
+        queue.append(FrameHeader(kind, type: type, length: payload.count, id: id).encoded)
+        queue.append(payload)
+    }
+
+    /// A line for the sandbox's log; only so many of them between two requests.
+    func log(_ text: String) {
+        guard logAllowance > 0, greeted else { return }
+        logAllowance -= 1
+        send(.event, EventKind.log.rawValue, 0, LogLine(text))
+    }
+
+    func allowLogging() { logAllowance = 200 }
+
+    /// Writes what is queued, as far as the port takes it.
+    func flush() {
+        while portWritable, !queue.isEmpty {
+            let number = port.number
+            let wrote = queue.drain { write(number, $0.baseAddress, min($0.count, 65536)) }
+            if wrote < 0 {
+                let error = guest_errno()
+                if error == EINTR { continue }
+                portWritable = false
+                if error != EAGAIN { hostLeft() }
+            } else if wrote == 0 {
+                portWritable = false
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+import AgentProtocol
+import CGuest
+
+/// A container: its root, mounted and ready, its cgroup, and its init process.
+final class Container {
+    let configuration: ContainerConfiguration
+    /// A number for the event loop.
+    let index: UInt64
+    /// The directory of the agent's for it.
+    let directory: String
+    /// Its root as the agent sees it.
+    let rootPath: String
+    let cgroup: Cgroup
+    /// The host's number of the init process while it runs.
+    var initProcess: UInt64?
+    var reportedKills: UInt64 = 0
+    private let memoryEvents: Int32
+
+    /// Mounts the root and makes the cgroup.
+    init(_ configuration: ContainerConfiguration, index: UInt64, agent: Agent) throws(AgentFailure) {
+        self.configuration = configuration
+        self.index = index
+        directory = Boot.directory + "/containers/" + configuration.id
+        rootPath = directory + "/root"
+        try Mounting.makeDirectory(directory)
+        try Mounting.makeDirectory(rootPath)
+        cgroup = try Cgroup(configuration.id)
+        try cgroup.apply(configuration.limits, isNew: true)
+        let events = guest_open(cgroup.path + "/memory.events", O_RDONLY, 0)
+        memoryEvents = events
+        try Self.mountRoot(configuration.root, at: rootPath, in: directory, agent)
+        try writeFiles()
+        if events >= 0 { agent.loop.add(events, Ready.urgent | Ready.edge, .memory, index) }
+    }
+
+    /// How often the kernel killed in it for want of memory.
+    func oomKills() -> UInt64 {
+        Scan.value(of: "oom_kill", in: TextFile.read(cgroup.path + "/memory.events")) ?? 0
+    }
+
+    private static func mountRoot(
+        _ root: RootConfiguration, at path: String, in directory: String, _ agent: Agent
+    ) throws(AgentFailure) {
+        switch root.kind {
+        case .overlay:
+            let lower = try agent.mountDisk(root.lower, readOnly: true)
+            let upper: String
+            if let disk = root.upper {
+                upper = try agent.mountDisk(disk, readOnly: false)
+            } else {
+                upper = directory + "/upper"
+                try Mounting.makeDirectory(upper)
+                try Mounting.mount("upper", upper, "tmpfs", 0, "mode=0755")
+            }
+            try Mounting.makeDirectory(upper + "/upper")
+            try Mounting.makeDirectory(upper + "/work")
+            try Mounting.mount(
+                "overlay", path, "overlay", 0, "lowerdir=\(lower),upperdir=\(upper)/upper,workdir=\(upper)/work", shown: "/")
+        case .share:
+            let share = try RootPaths(agent.share)
+            do throws(KernelError) {
+                let source = Descriptor(owning: try share.open(root.path, O_PATH | O_DIRECTORY))
+                try KernelError.check(
+                    guest_mount(Mounting.path(of: source.number), path, nil, UInt(MS_BIND | MS_REC), nil))
+            } catch {
+                throw AgentFailure(.mount, "mounting the share's \"\(root.path)\" as root: \(error.words)", errno: error.number)
+            }
+        case .disk:
+            let disk = try agent.mountDisk(root.lower, readOnly: false)
+            try Mounting.mount(disk, path, nil, UInt(MS_BIND), shown: "/")
+        }
+    }
+
+    /// The files that will be bound over the root.
+    private func writeFiles() throws(AgentFailure) {
+        guard !configuration.files.isEmpty else { return }
+        let folder = directory + "/files"
+        try Mounting.makeDirectory(folder)
+        for (number, file) in configuration.files.enumerated() {
+            do throws(KernelError) {
+                let made = try Descriptor("\(folder)/\(number)", O_CREAT | O_WRONLY | O_TRUNC, mode: file.mode)
+                try made.writeOnce(file.content)
+                try KernelError.checkErrno(fchmod(made.number, file.mode & 0o7777))
+            } catch {
+                throw AgentFailure(.mount, "writing the content of \"\(file.path)\": \(error.words)", errno: error.number)
+            }
+        }
+    }
+
+    /// Kills what runs, unmounts, and removes the cgroup as far as it is free.
+    func remove(_ agent: Agent) {
+        if memoryEvents >= 0 { close(memoryEvents) }
+        cgroup.killAll()
+        _ = umount2(rootPath, Int32(MNT_DETACH))
+        _ = umount2(directory + "/upper", Int32(MNT_DETACH))
+        for folder in cgroup.tree().reversed() where rmdir(folder) < 0 && guest_errno() == EBUSY { agent.dying.append(folder) }
+        for number in configuration.files.indices { _ = unlink("\(directory)/files/\(number)") }
+        for folder in ["/files", "/upper", "/root", ""] { _ = rmdir(directory + folder) }
+    }
+
+    /// Whether a name can be a container's: it becomes a directory's.
+    static func isGood(_ id: String) -> Bool {
+        guard id.utf8.count >= 1, id.utf8.count <= 128, id.utf8.first != 46 else { return false }
+        return id.utf8.allSatisfy { byte in
+            (byte >= 48 && byte <= 57) || (byte >= 65 && byte <= 90) || (byte >= 97 && byte <= 122) || byte == 95 || byte == 46
+                || byte == 45
+        }
+    }
+}

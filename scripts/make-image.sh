@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# make-image.sh NAME: makes a test image from Debian's packages as an oci-archive and prints its path; quick when it is there.
+#   busybox  a static busybox, a few users and groups
+#   demo     bash, coreutils and busybox
+#   debian   Debian by debootstrap
+#   nginx    Debian with nginx, its pages a volume, port 80 exposed
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+name=${1:?usage: make-image.sh busybox|demo|debian|nginx}
+images=${HULL_IMAGES:-$here/../.build/images}
+mkdir -p "$images"
+images=$(cd "$images" && pwd)
+out=$images/$name.tar
+recipe=$(cat "$0" "$here/oci-archive.py" | sha256sum)
+
+if [[ -s $out && $(cat "$out.recipe" 2>/dev/null) == "$recipe" ]]; then
+    echo "$out"
+    exit
+fi
+((EUID == 0)) || { echo "make-image.sh: run it as root: an image's files belong to many users" >&2; exit 1; }
+
+work=$(mktemp -d)
+trap 'rm -rf --one-file-system "$work"' EXIT
+root=$work/root
+mkdir "$root"
+chmod 755 "$root"
+path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+
+skeleton() {
+    mkdir -p "$root"/{bin,dev,etc,home/app,proc,root,run,sbin,sys,tmp,usr/bin,usr/sbin,var/tmp}
+    chmod 1777 "$root/tmp" "$root/var/tmp"
+    chmod 700 "$root/root"
+    printf '%s\n' root:x:0:0:root:/root:/bin/sh daemon:x:1:1:daemon:/:/bin/false app:x:1000:1000:app:/home/app:/bin/sh \
+        nobody:x:65534:65534:nobody:/:/bin/false >"$root/etc/passwd"
+    printf '%s\n' root:x:0: daemon:x:1: audio:x:29:app video:x:44:app,daemon app:x:1000: nogroup:x:65534: >"$root/etc/group"
+    chown 1000:1000 "$root/home/app"
+}
+
+busybox_links() {
+    local applet
+    for applet in $(busybox --list); do
+        [[ -e $root/bin/$applet || -e $root/usr/bin/$applet ]] || ln -s /bin/busybox "$root/bin/$applet"
+    done
+}
+
+# debs NAME…: unpacks packages without their documents.
+debs() {
+    (cd "$work" && apt-get -qq -o APT::Sandbox::User=root download "$@" >&2)
+    local package
+    for package in "$work"/*.deb; do
+        dpkg-deb --fsys-tarfile "$package" | tar -x -C "$root" --keep-directory-symlink \
+            --exclude './usr/share/doc*' --exclude './usr/share/man*' --exclude './usr/share/locale*' --exclude './usr/share/info*'
+        rm "$package"
+    done
+}
+
+# debian [PACKAGE…]
+debian() {
+    local include=$*
+    mkdir -p "$images/debs"
+    debootstrap --variant=minbase --cache-dir="$images/debs" ${include:+--include="${include// /,}"} \
+        "$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)" "$root" "$("$here/debian-archive.sh")" >"$work/log" \
+        || { tail -20 "$work/log" >&2; exit 1; }
+    rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/var/log/*.log "${root:?}"/dev/*
+    rm -f "$root/etc/hostname" "$root/etc/resolv.conf" "$root/etc/apt/sources.list"
+}
+
+case $name in
+busybox)
+    skeleton
+    install -m 755 /bin/busybox "$root/bin/busybox"
+    busybox_links
+    config='{"Env":["PATH='$path'","IMAGE=busybox"],"Cmd":["sh"],"WorkingDir":"/","Labels":{"org.example.image":"busybox"}}'
+    ;;
+demo)
+    skeleton
+    rmdir "$root"/{bin,sbin}
+    mkdir "$root/usr/lib"
+    ln -s usr/bin "$root/bin"
+    ln -s usr/sbin "$root/sbin"
+    ln -s usr/lib "$root/lib"
+    ln -s lib "$root/usr/lib64"
+    ln -s usr/lib "$root/lib64"
+    debs base-files bash busybox-static coreutils libacl1 libattr1 libc6 libgmp10 libpcre2-8-0 libselinux1 libssl3 libtinfo6
+    busybox_links
+    config='{"User":"app","Env":["PATH='$path'","GREETING=from the image"],"Cmd":["bash"],"WorkingDir":"/home/app"}'
+    ;;
+debian)
+    debian
+    config='{"Env":["PATH='$path'"],"Cmd":["bash"]}'
+    ;;
+nginx)
+    debian nginx-light
+    config='{"Env":["PATH='$path'"],"Cmd":["nginx","-g","daemon off;"],"ExposedPorts":{"80/tcp":{}},
+        "Volumes":{"/var/www/html":{}},"StopSignal":"SIGQUIT"}'
+    ;;
+*)
+    echo "make-image.sh: there is no recipe for $name" >&2
+    exit 1
+    ;;
+esac
+"$here/oci-archive.py" "$root" "$work/image.tar" "$config"
+mv "$work/image.tar" "$out"
+echo "$recipe" >"$out.recipe"
+echo "$out"
