@@ -5,4 +5,3 @@ import Machines
 import Testing
 
 @testable import QEMUDriver
-
