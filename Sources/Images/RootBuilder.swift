@@ -17,11 +17,12 @@ struct RootBuilder {
     "1-\((config.chainID ?? SHA256.digest([])).hex).erofs"
   }
 
-  /// Bytes unpacked; written by the lines of a running program.
+  /// What a running program's lines say.
   @Loop private final class Tally {
     nonisolated init() {}
     var layer = 0
     var size: Int64 = 0
+    var written: Int64 = 0
   }
 
   /// Builds it at `target`, unless somebody did meanwhile; the size is nil then.
@@ -36,10 +37,11 @@ struct RootBuilder {
     if exists(target) { return nil }
     let staging = try Staging.make(in: "\(store.root)/ingest")
     do {
-      let size = try await unpack(into: "\(staging.path)/tree")
-      try await format(in: staging.path, uuid: uuid(fileName))
+      let (size, holes) = try await unpack(into: "\(staging.path)/tree")
+      try await format(in: staging.path, uuid: uuid(fileName), isSparse: holes > 64 << 20)
       let made = "\(staging.path)/root.erofs"
-      let file = try openFile(made, O_RDONLY)
+      let file = try openFile(made, O_RDWR)
+      try Superblock.settle(file.raw, made)
       try checked("write to the disk", made) { fsync(file.raw) }
       try checked("rename", made) { rename(made, target) }
       try staging.discard()
@@ -65,7 +67,8 @@ struct RootBuilder {
     return how
   }
 
-  private func unpack(into tree: String) async throws -> Int64 {
+  /// The bytes of all files, and how many of them are holes.
+  private func unpack(into tree: String) async throws -> (size: Int64, holes: Int64) {
     try ImageTools.require(store.tools.unpack, package: "hull")
     try makeDirectories(tree, mode: 0o755)
     var files: [SharedDescriptor] = []
@@ -85,16 +88,17 @@ struct RootBuilder {
       case "layer": tally.layer = index
       case "read" where words.count == 3:
         progress?(.layer(layer.digest, .unpacking, bytes: Int64(words[2]) ?? 0, total: layer.size))
-      case "unpacked" where words.count == 4:
+      case "unpacked" where words.count == 5:
         tally.size = Int64(words[3]) ?? 0
+        tally.written = Int64(words[4]) ?? 0
         progress?(.layer(layer.digest, .unpacked, bytes: layer.size, total: layer.size))
       default: break
       }
     }
     withExtendedLifetime(files) {}
-    let (index, size) = await (tally.layer, tally.size)
+    let (index, size, written) = await (tally.layer, tally.size, tally.written)
     guard output.status.isSuccess else { throw failure(output, layer: index) }
-    return size
+    return (size, size - written)
   }
 
   /// What the program's exit code and sentence mean.
@@ -119,10 +123,10 @@ struct RootBuilder {
       .diskFull, "no room on the disk of \(store.root) to unpack \(name): free some, e.g. with hull rmi and hull gc")
   }
 
-  private func format(in folder: String, uuid: String) async throws {
+  private func format(in folder: String, uuid: String, isSparse: Bool) async throws {
     try ImageTools.require(store.tools.makeErofs, package: "erofs-utils")
     progress?(.building)
-    let how = confined(["erofs", store.tools.makeErofs, uuid], in: folder)
+    let how = confined(["erofs", store.tools.makeErofs, uuid, isSparse ? "sparse" : "plain"], in: folder)
     let done = try await Tool(how, task: "build the root image of \(name)", time: store.limits.time).run()
     guard done.status.isSuccess, exists("\(folder)/root.erofs") else {
       if done.saysDiskFull { throw diskFull }

@@ -6,7 +6,10 @@ import Glibc
 struct LayerUnpacker {
   private var tree: Tree
   private let limits: (bytes: UInt64, entries: UInt64)
+  /// Lengths of all files, holes counted.
   private(set) var bytes: UInt64 = 0
+  /// What was written of them.
+  private(set) var written: UInt64 = 0
   private(set) var entries: UInt64 = 0
   private var devices = 0
   private var attributesLost = false
@@ -177,6 +180,7 @@ struct LayerUnpacker {
         if wrote < 0 { throw .system("write", path.whole) }
         done += wrote
       }
+      written += UInt64(count)
       end = max(end, offset + Int64(count))
     }
     // A hole at the end is only a length.

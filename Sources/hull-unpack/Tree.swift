@@ -38,6 +38,9 @@ struct Tree {
     let inode = UInt64(try Self.look(raw, []).st_ino)
     root = Folder(raw, inode: inode)
     depths[inode] = 0
+    // Made a moment ago, which is nobody's business: a layer's entry says otherwise, or it is the epoch.
+    touched[inode] = Touched(path: [], time: timespec())
+    if chmod(path, 0o755) != 0 { throw .system("set the mode of the root", []) }
   }
 
   // MARK: Folders

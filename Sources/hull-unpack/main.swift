@@ -1,7 +1,7 @@
 // Reads what others made: layers and trees. Started by Images in namespaces of its own, with descriptors and no paths:
 //   hull-unpack digest ALGORITHM…                     files from descriptor 3 on
 //   hull-unpack unpack BYTES ENTRIES DIFFID…          into the working directory; descriptors 3… the layers from the bottom up
-//   hull-unpack erofs MKFS UUID                       `tree` in the working directory becomes `root.erofs` beside it
+//   hull-unpack erofs MKFS UUID KIND                     `tree` in the working directory becomes `root.erofs` beside it
 // Lines on standard output tell how far it is; an error is one sentence on standard error, its kind the exit code.
 import CLinux
 import Glibc
@@ -25,14 +25,16 @@ func run(_ arguments: [String]) throws(UnpackFailure) {
         throw error
       }
       close(Int32(3 + index))
-      say("unpacked \(index) \(unpacker.entries) \(unpacker.bytes)")
+      say("unpacked \(index) \(unpacker.entries) \(unpacker.bytes) \(unpacker.written)")
     }
   case "erofs":
-    guard arguments.count == 3 else { fallthrough }
+    guard arguments.count == 4 else { fallthrough }
     try Confinement.enterTools()
-    // Uncompressed: see docs/adr. -T would fix all times; with the files' own times and a UUID from the content's name the image is
-    // the same wherever it is built. All extended attributes stay inline or shared.
-    let command = [arguments[1], "-d0", "-U", arguments[2], "-E", "force-inode-extended", "/output/root.erofs", "/source"]
+    // Uncompressed; every inode with a time and wide owners of its own, so that the image does not depend on the moment of its making.
+    // More holes than a little: stored by chunks, which leaves them out.
+    let command =
+      [arguments[1], "-d0", "-U", arguments[2], "-E", "force-inode-extended"]
+      + (arguments[3] == "sparse" ? ["--chunksize=4096"] : []) + ["/output/root.erofs", "/source"]
     var argv: [UnsafeMutablePointer<CChar>?] = command.map { strdup($0) } + [nil]
     var environment: [UnsafeMutablePointer<CChar>?] = [strdup("PATH=/usr/sbin:/usr/bin:/sbin:/bin"), nil]
     execve(arguments[1], &argv, &environment)

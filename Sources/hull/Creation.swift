@@ -37,37 +37,36 @@ struct Creation: Sendable {
         try store.roots.prepare()
         let source = try ImageSource(name, relativeTo: Globals.absolute("."))
         let id = ContainerStore.newIdentifier()
-        let record: ContainerRecord
-        var held: FileLock?
+        let (record, held) = try await resolve(source, as: name, id: id, request, policy, store)
+        let isImage = if case .image = record.root { true } else { false }
+        let templates = "\(store.roots.cache)/disks"
+        let container = try await store.add(record) { folder in
+            if isImage { try await WritableDisk.make("\(folder)/disk.img", sizeBytes: Planner.diskSize, templates: templates) }
+        }
+        withExtendedLifetime(held) {}
+        if let cidfile = options.cidfile {
+            try writeFile(cidfile, Array(id.utf8), flags: O_WRONLY | O_CREAT | O_EXCL, mode: 0o644)
+        }
+        return container
+    }
+
+    /// The record, and a hold on the image's content until the record is written.
+    @Loop private func resolve(
+        _ source: ImageSource, as name: String, id: String, _ request: RunRequest, _ policy: PullPolicy, _ store: ContainerStore
+    ) async throws -> (ContainerRecord, FileLock?) {
+        let now = Timestamp.now.nanoseconds
         if case .rootfs(let directory) = source {
             var status = stat()
             guard stat(directory, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
                 throw SandboxError("the root filesystem \(directory) is no folder: give the path of one")
             }
-            record = try request.record(
-                id: id, root: .folder(directory), image: nil, now: Timestamp.now.nanoseconds)
-        } else {
-            let images = try ImageStore(root: store.roots.images)
-            held = try images.hold()
-            let image = try await images.resolve(
-                source, pull: policy, progress: PullDisplay(quiet: options.quiet).callback)
-            record = try request.record(
-                id: id, root: .image(reference: name, id: image.id.description, file: image.rootPath),
-                image: image.config,
-                now: Timestamp.now.nanoseconds)
+            return (try request.record(id: id, root: .folder(directory), image: nil, now: now), nil)
         }
-        let container = try await store.add(record) { folder in
-            if case .image = record.root {
-                try await WritableDisk.make(
-                    "\(folder)/disk.img", sizeBytes: Planner.diskSize, templates: "\(store.roots.cache)/disks"
-                )
-            }
-        }
-        _ = held
-        if let cidfile = options.cidfile {
-            try writeFile(cidfile, Array(id.utf8), flags: O_WRONLY | O_CREAT | O_EXCL, mode: 0o644)
-        }
-        return container
+        let images = try store.imageStore()
+        let held = try images.hold()
+        let image = try await images.resolve(source, pull: policy, progress: PullDisplay(quiet: options.quiet).callback)
+        let root = ContainerRecord.Root.image(reference: name, id: image.id.description, file: image.rootPath)
+        return (try request.record(id: id, root: root, image: image.config, now: now), held)
     }
 
     /// Takes back a container that could not start, if it was to go with its end.

@@ -29,7 +29,7 @@ struct PullDisplay: Sendable {
                 )
             }
         case .fetched(let bytes, let total): if terminal { bar("Fetching", bytes, total) }
-        case .building(let bytes, let total): if terminal { bar("Unpacking", bytes, total) }
+        case .building: line("Building the root image")
         case .note(let sentence): line(sentence)
         case .done(let id, _, let fresh):
             if fresh { line("Image \(id.description.dropFirst(7).prefix(12)) is ready") }

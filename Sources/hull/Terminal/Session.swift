@@ -72,9 +72,9 @@ final class Session {
         let screen = Task { @Loop in try await Self.copyOut(from: shown) }
         let client = client
         let ended = Task { @Loop in try await client.expectExit().code }
-        var keys = detachKeys
-        var detached = false
+        let detachKeys = detachKeys
         let typing = Task { @Loop in
+            var keys = detachKeys
             guard let typed, let source = try StandardStream.handable(0, writing: false) else {
                 return false
             }
@@ -100,13 +100,10 @@ final class Session {
             _ = await screen.result
             return code
         } catch {
-            if ended.isCancelled, case .success(let left) = await typing.result { detached = left }
-            if detached {
-                user?.restore()
-                Complaint.remark("detached; the container runs on")
-                return 0
-            }
-            throw error
+            guard ended.isCancelled, case .success(true) = await typing.result else { throw error }
+            user?.restore()
+            Complaint.remark("detached; the container runs on")
+            return 0
         }
     }
 

@@ -20,11 +20,9 @@ enum StandardStream {
             return copy
         default:
             let flags = (writing ? O_WRONLY : O_RDONLY) | O_NONBLOCK | O_NOCTTY
-            do {
-                return SharedDescriptor(try openFile("/proc/self/fd/\(number)", flags))
-            } catch  where error.code == ENXIO {
-                return nil  // a pipe that nobody reads any more
-            }
+            let opened = open("/proc/self/fd/\(number)", flags | O_CLOEXEC)
+            if opened < 0 && errno == ENXIO { return nil }  // a pipe that nobody reads any more
+            return SharedDescriptor(owning: try checked("open a standard stream anew") { opened })
         }
     }
 }

@@ -8,7 +8,7 @@ struct Gc: Verb {
 
     func perform() async throws -> Int32 {
         let store = try await openStore()
-        let freed = try ImageStore(root: store.roots.images).collectGarbage()
+        let freed = try store.imageStore().collectGarbage()
         print("Total reclaimed space: \(ByteCount.format(UInt64(max(0, freed))))")
         return 0
     }

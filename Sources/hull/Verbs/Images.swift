@@ -17,7 +17,7 @@ struct Pull: Verb {
         if case .rootfs = source {
             throw SandboxError("a root filesystem is no image and needs no pull: hull run \(image)")
         }
-        let found = try await ImageStore(root: store.roots.images).resolve(
+        let found = try await store.imageStore().resolve(
             source, pull: .always, progress: PullDisplay(quiet: quiet).callback)
         print(found.id.description)
         return 0
@@ -34,7 +34,7 @@ struct ImagesVerb: Verb {
 
     func perform() async throws -> Int32 {
         let store = try await openStore()
-        let rows = try ImageStore(root: store.roots.images).list().flatMap {
+        let rows = try store.imageStore().list().flatMap {
             image -> [[String: String]] in
             let id =
                 noTrunc
@@ -83,7 +83,7 @@ struct Rmi: Verb {
 
     func perform() async throws -> Int32 {
         let store = try await openStore()
-        let all = try ImageStore(root: store.roots.images)
+        let all = try store.imageStore()
         return try await ForEach.container(images) { name in
             let removed = try all.remove(name, force: force) { try store.users(ofImage: $0.description) }
             for tag in removed.untagged { print("Untagged: \(tag)") }

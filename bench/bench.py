@@ -1,0 +1,238 @@
+#!/usr/bin/env python3
+"""bench.py [--runs N] [--json FILE] [SECTION…]: speed and memory of Hull beside their floors, in one run.
+
+Sections: start verbs exec memory output disk (all of them without a name). Runs as root, after `make build`.
+What is compared is measured alternately, and medians are shown: the machine's noise falls on both sides.
+"""
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from machine import MEMORY, Guest, Raw, accelerator, as_json, proportional_set
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+HULL = os.environ.get("HULL_BIN", f"{HERE}/../bin/hull")
+rows = []
+
+
+def row(what, value, unit, floor=None, limit=None):
+    """Prints and keeps one figure, with its floor and the limit that it must keep."""
+    ratio = value / floor if floor else None
+    rows.append({"what": what, "value": round(value, 3), "unit": unit, "floor": floor and round(floor, 3),
+                 "ratio": ratio and round(ratio, 3), "limit": limit})
+    text = f"{what:<44}{value:>10.2f} {unit:<5}"
+    if floor:
+        text += f"  floor {floor:>9.2f}  ratio {ratio:>5.2f}"
+    if limit:
+        held = (ratio if floor else value) <= limit
+        text += f"  limit {limit:g} {'held' if held else 'MISSED'}"
+    print(text, flush=True)
+
+
+def hull(*arguments, **options):
+    """Runs hull and returns what it printed."""
+    done = subprocess.run([HULL, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300, **options)
+    if done.returncode != 0:
+        raise SystemExit(f"bench: hull {' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def seconds(*arguments):
+    began = time.monotonic()
+    hull(*arguments)
+    return time.monotonic() - began
+
+
+def run_flags():
+    return ["--rm", "--network", "none", "--memory", f"{MEMORY}m"]
+
+
+def bench_start(raw, image, runs):
+    hull("run", *run_flags(), image, "true")  # pulls, and fills the caches
+    raw.floor()
+    ours, floor = [], []
+    for _ in range(runs):
+        floor.append(raw.floor())
+        ours.append(seconds("run", *run_flags(), image, "true"))
+    row("hull run --rm --network none IMAGE true", statistics.median(ours), "s", statistics.median(floor), 1.25)
+
+
+def bench_verbs(_, image, runs):
+    row("hull version", 1000 * statistics.median(seconds("version") for _ in range(10 * runs)), "ms", limit=10)
+    names = [hull("create", "--network", "none", image, "true") for _ in range(50)]
+    row("hull ps with 50 containers", 1000 * statistics.median(seconds("ps", "-a") for _ in range(5 * runs)), "ms", limit=30)
+    hull("rm", *names)
+
+
+class Container:
+    """A container that sleeps until the block ends."""
+
+    def __init__(self, *arguments):
+        self.id = hull("run", "-d", "--network", "none", "--memory", f"{MEMORY}m", *arguments, "sleep", "1000000")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        hull("rm", "--force", self.id)
+
+    def processes(self):
+        """The monitor and what it started, as pid → the program's name."""
+        parents, found = {}, {}
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                words = open(f"/proc/{pid}/cmdline").read().split("\0")
+                status = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+                ours = f"HULL_ROOT={os.environ['HULL_ROOT']}\0" in open(f"/proc/{pid}/environ").read()
+            except OSError:
+                continue  # it ended meanwhile
+            parents[int(pid)] = int(status[1])
+            if ours and "monitor" in words[:3]:
+                found[int(pid)] = "monitor"
+        grown = True
+        while grown:
+            grown = False
+            for pid, parent in parents.items():
+                if parent in found and pid not in found:
+                    words = open(f"/proc/{pid}/cmdline").read().replace("\0", " ")
+                    found[pid] = next((name for name in ("qemu", "virtiofsd") if name in words), "other")
+                    grown = True
+        return found
+
+
+def bench_exec(_, image, runs):
+    with Container(image) as container:
+        hull("exec", container.id, "true")
+        times = [seconds("exec", container.id, "true") for _ in range(10 * runs)]
+        row("hull exec C true", 1000 * statistics.median(times), "ms", limit=30)
+        row("hull exec C true, the slowest of them", 1000 * max(times), "ms")
+
+
+def bench_memory(_, image, __):
+    with tempfile.TemporaryDirectory() as folder, Container("-v", f"{folder}:/mnt", image) as container:
+        time.sleep(5)  # idle means that start-up is over
+        guest = 0
+        for pid, name in sorted(container.processes().items(), key=lambda item: item[1]):
+            size = proportional_set(pid)
+            guest += size["guest"]
+            row(f"PSS of an idle container: {name}", size["rest"] / 1024, "MB", limit=6 if name == "monitor" else None)
+        row("PSS of an idle container: guest memory", guest / 1024, "MB")
+
+
+def bench_output(raw, image, _):
+    megabytes = 64
+    with tempfile.TemporaryDirectory() as folder:
+        disk = blank_disk(folder, 16)
+        guest = Guest(raw, disk, folder)
+        try:
+            floor = megabytes / guest.receive(megabytes)
+        finally:
+            guest.close()
+    with Container(image) as container:
+        began = time.monotonic()
+        subprocess.run([HULL, "exec", container.id, "dd", "if=/dev/zero", "bs=64k", f"count={megabytes * 16}"],
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True, timeout=300)
+        rate = megabytes / (time.monotonic() - began)
+    row("bytes through stdout, beside a raw serial port", rate, "MB/s", floor)
+
+
+def blank_disk(folder, megabytes):
+    path = f"{folder}/disk"
+    with open(path, "wb") as file:
+        file.truncate(megabytes << 20)
+    return path
+
+
+def bench_disk(raw, image, _):
+    megabytes = 64
+    modes = (("write", "MB/s"), ("read", "MB/s"), ("randread", "/s"), ("randwrite", "/s"))
+    with tempfile.TemporaryDirectory() as folder:
+        os.mkdir(f"{folder}/shared")
+        disk = blank_disk(folder, 1024)
+        subprocess.run(["mkfs.ext4", "-q", disk], check=True)
+        raw_rates = {}
+        guest = Guest(raw, disk, f"{folder}/shared")
+        try:
+            for place, mount in (("root", "mount -t ext4 /dev/vda /mnt"), ("bind", "mount -t virtiofs bench /mnt")):
+                guest.ask(mount)
+                for mode, _ in modes:
+                    raw_rates[place, mode] = float(guest.ask(forgetting(f"io {mode} /mnt/file {megabytes}")).split()[-1])
+                guest.ask("umount /mnt")
+        finally:
+            guest.close()
+        os.mkdir(f"{folder}/bound")
+        with Container("--privileged", "-v", f"{folder}/bound:/mnt", image) as container:
+            for place, path in (("root", "/file"), ("bind", "/mnt/file")):
+                for mode, unit in modes:
+                    said = hull("exec", "--privileged", container.id, "sh", "-c", forgetting(f"io {mode} {path} {megabytes}"))
+                    row(f"{mode} on the {place}, beside raw {'virtio-blk' if place == 'root' else 'virtiofs'}",
+                        float(said.split()[-1]), unit, raw_rates[place, mode])
+
+
+def forgetting(command):
+    """The command after the guest forgot what it had read. A guest that may not forget says nothing and goes on."""
+    return f"sync; echo 3 2>/dev/null >/proc/sys/vm/drop_caches; {command}"
+
+
+def make_image(folder, io_program):
+    """busybox and the program that reads and writes, as an image."""
+    root = f"{folder}/root"
+    os.makedirs(f"{root}/bin")
+    for name in ("etc", "tmp", "mnt", "proc", "sys", "dev", "root"):
+        os.mkdir(f"{root}/{name}")
+    shutil.copy("/bin/busybox", f"{root}/bin/busybox")
+    shutil.copy(io_program, f"{root}/bin/io")
+    for applet in subprocess.run(["busybox", "--list"], stdout=subprocess.PIPE, text=True, check=True).stdout.split():
+        if applet != "busybox":
+            os.symlink("busybox", f"{root}/bin/{applet}")
+    open(f"{root}/etc/passwd", "w").write("root:x:0:0:root:/root:/bin/sh\n")
+    subprocess.run([f"{HERE}/../scripts/oci-archive.py", root, f"{folder}/image.tar",
+                    '{"Env":["PATH=/bin"],"Cmd":["sh"]}'], check=True)
+    return f"oci-archive:{folder}/image.tar"
+
+
+SECTIONS = {"start": bench_start, "verbs": bench_verbs, "exec": bench_exec, "memory": bench_memory,
+            "output": bench_output, "disk": bench_disk}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=int(os.environ.get("RUNS", "7")), help="alternated runs of a start")
+    parser.add_argument("--json", help="write the figures to this file too")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    chosen = parser.parse_args()
+    unknown = [name for name in chosen.sections if name not in SECTIONS]
+    if unknown:
+        parser.error(f"no section is called {unknown[0]}")
+    if not os.access(HULL, os.X_OK):
+        raise SystemExit(f"bench: {HULL} is missing: run make build first")
+    with tempfile.TemporaryDirectory(prefix="hull-bench-") as folder:
+        os.environ |= {"HULL_ROOT": f"{folder}/data", "HULL_EXEC_ROOT": f"{folder}/run"}
+        io_program = f"{folder}/io"
+        subprocess.run([os.environ.get("CC", "clang"), "-O1", "-static", "-o", io_program, f"{HERE}/io.c"], check=True)
+        raw = Raw(folder, io_program)
+        image = make_image(folder, io_program)
+        print(f"accelerator {accelerator()}, {os.cpu_count()} processors, {MEMORY} MB of guest memory, medians")
+        failed = False
+        try:
+            for name in chosen.sections or SECTIONS:
+                try:
+                    SECTIONS[name](raw, image, chosen.runs)
+                except (SystemExit, subprocess.SubprocessError) as error:
+                    print(f"{name}: {error}", file=sys.stderr)
+                    failed = True
+        finally:
+            subprocess.run([HULL, "gc"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    if chosen.json:
+        with open(chosen.json, "w") as file:
+            file.write(as_json(rows))
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""The raw machine beside which Hull is measured: Debian's kernel, QEMU, and nothing of ours."""
+import glob
+import gzip
+import json
+import lzma
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import time
+
+MEMORY = 256
+# The quickest machine found that can hold devices with this kernel, and the firmware that leaves first.
+MACHINE = "microvm,acpi=on,pit=off,pic=off,rtc=on,x-option-roms=off"
+FIRMWARE = ["-bios", "qboot.rom"]
+
+
+def newest(pattern):
+    found = sorted(glob.glob(pattern))
+    if not found:
+        raise SystemExit(f"bench: {pattern} is missing: run scripts/setup.sh")
+    return found[-1]
+
+
+def extract_kernel(out):
+    """The ELF kernel inside Debian's bzImage: it starts sooner than the bzImage does."""
+    data = open(newest("/boot/vmlinuz-*-cloud-amd64"), "rb").read()
+    commands = {b"\x02\x21\x4c\x18": ["lz4", "-dc"], b"\x28\xb5\x2f\xfd": ["zstd", "-dc"]}
+    for magic in (b"\x02\x21\x4c\x18", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"\x1f\x8b\x08"):
+        at = data.find(magic)
+        while at >= 0:
+            try:
+                if magic in commands:
+                    kernel = subprocess.run(commands[magic], input=data[at:], stdout=subprocess.PIPE,
+                                            stderr=subprocess.DEVNULL, check=False).stdout
+                elif magic[0] == 0xFD:
+                    kernel = lzma.LZMADecompressor().decompress(data[at:])
+                else:
+                    kernel = gzip.zlib.decompressobj(31).decompress(data[at:])
+            except (lzma.LZMAError, gzip.zlib.error):
+                kernel = b""  # the magic was a coincidence
+            if kernel[:4] == b"\x7fELF":
+                with open(out, "wb") as file:
+                    file.write(kernel)
+                return out
+            at = data.find(magic, at + 1)
+    raise SystemExit("bench: no kernel inside the bzImage")
+
+
+def cpio(entries, out):
+    """An initramfs (newc). entries: path → bytes (a program), or None (a folder)."""
+    with open(out, "wb") as file:
+        for number, (name, data) in enumerate([*sorted(entries.items()), ("TRAILER!!!", b"")], 1):
+            mode = 0o040755 if data is None else 0o100755
+            body, path = data or b"", name.encode() + b"\0"
+            fields = (number, mode, 0, 0, 1, 0, len(body), 0, 0, 0, 0, len(path), 0)
+            head = b"070701" + b"".join(b"%08X" % field for field in fields) + path
+            file.write(head + b"\0" * (-len(head) % 4) + body + b"\0" * (-len(body) % 4))
+    return out
+
+
+def rebooting_init():
+    """A whole static program: reboot(RB_AUTOBOOT)."""
+    code = (b"\xb8" + struct.pack("<I", 169) + b"\xbf" + struct.pack("<I", 0xFEE1DEAD)
+            + b"\xbe" + struct.pack("<I", 672274793) + b"\xba" + struct.pack("<I", 0x01234567) + b"\x0f\x05\xeb\xfe")
+    base, size = 0x400000, 64 + 56
+    header = (b"\x7fELF\x02\x01\x01" + bytes(9)
+              + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, base + size, 64, 0, 0, 64, 56, 1, 0, 0, 0))
+    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size + len(code), size + len(code), 4096)
+    return header + segment + code
+
+
+GUEST_INIT = b"""#!/bin/busybox sh
+export PATH=/bin
+busybox mount -t proc proc /proc; busybox mount -t devtmpfs dev /dev
+for module in $(busybox cat /modules/order); do busybox insmod /modules/$module; done
+busybox --install -s /bin
+while ! ls /dev/vport*p1 >/dev/null 2>&1; do usleep 1000; done
+exec <>$(ls /dev/vport*p1) >&0
+echo ready
+while read -r line; do sh -c "$line" </dev/null 2>&1; echo; echo "#done"; done
+"""
+
+
+def modules():
+    """The modules of the raw guest, in the order in which they load."""
+    release = os.path.basename(newest("/lib/modules/*-cloud-amd64"))
+    found = {}
+    for name in ("virtio_mmio", "virtio_console", "virtio_blk", "virtiofs", "crc32c_generic"):
+        shown = subprocess.run(["modprobe", "-S", release, "--show-depends", name],
+                               stdout=subprocess.PIPE, text=True, check=True).stdout
+        for line in shown.splitlines():
+            if line.startswith("insmod"):
+                path = line.split()[1]
+                found.setdefault(os.path.basename(path), open(path, "rb").read())
+    return found
+
+
+def host_khz():
+    for line in open("/proc/cpuinfo"):
+        if line.startswith("cpu MHz"):
+            return int(float(line.split(":")[1]) * 1000)
+    return 0
+
+
+def accelerator():
+    """KVM only where the processor says so too: the device alone proves nothing."""
+    flags = open("/proc/cpuinfo").read()
+    usable = os.access("/dev/kvm", os.R_OK | os.W_OK) and (" vmx" in flags or " svm" in flags)
+    return "kvm" if usable else "tcg"
+
+
+class Raw:
+    """Kernel and initramfs of the raw machines, made once in a folder."""
+
+    def __init__(self, folder, io_program):
+        self.folder = folder
+        self.kernel = extract_kernel(f"{folder}/vmlinux")
+        self.floor_initramfs = cpio({"init": rebooting_init()}, f"{folder}/floor.cpio")
+        loaded = modules()
+        entries = dict.fromkeys(("bin", "proc", "dev", "mnt", "modules", "tmp"))
+        entries |= {f"modules/{name}": data for name, data in loaded.items()}
+        entries |= {"modules/order": "\n".join(loaded).encode(), "init": GUEST_INIT,
+                    "bin/busybox": open("/bin/busybox", "rb").read(), "bin/io": open(io_program, "rb").read()}
+        self.guest_initramfs = cpio(entries, f"{folder}/guest.cpio")
+
+    def command(self, initramfs, machine=MACHINE, quiet="quiet"):
+        accel = accelerator()
+        words = f"{quiet} reboot=t panic=-1"
+        if accel == "tcg":
+            words += f" tsc_early_khz={host_khz()}"
+        return ["qemu-system-x86_64", "-M", machine, *FIRMWARE, "-accel", accel, "-cpu", "max", "-m", str(MEMORY), "-kernel", self.kernel,
+                "-initrd", initramfs, "-append", words, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+
+    def floor(self):
+        """Seconds of a machine whose init reboots at once."""
+        began = time.monotonic()
+        subprocess.run(self.command(self.floor_initramfs), check=True, timeout=60)
+        return time.monotonic() - began
+
+
+class Guest:
+    """A raw machine with a serial port to talk over, an ext4 disk, and a folder by virtiofs."""
+
+    def __init__(self, raw, disk, folder):
+        ours, theirs = socket.socketpair()
+        self.server, share = start_share_server(raw.folder, folder)
+        command = raw.command(raw.guest_initramfs, machine=f"{MACHINE},memory-backend=memory") + [
+            "-object", f"memory-backend-memfd,id=memory,size={MEMORY}M,share=on",
+            "-global", "virtio-mmio.force-legacy=false",
+            "-chardev", f"socket,id=port,fd={theirs.fileno()}", "-device", "virtio-serial-device",
+            "-device", "virtserialport,chardev=port,name=bench",
+            "-blockdev", f"driver=raw,node-name=disk,file.driver=file,file.filename={disk}",
+            "-device", "virtio-blk-device,drive=disk",
+            "-chardev", f"socket,id=share,fd={share.fileno()}", "-device", "vhost-user-fs-device,chardev=share,tag=bench"]
+        self.process = subprocess.Popen(command, pass_fds=(theirs.fileno(), share.fileno()))
+        theirs.close()
+        share.close()
+        ours.settimeout(120)
+        self.stream = ours.makefile("rwb")
+        self.ask(None)
+
+    def ask(self, line):
+        """Runs a line of shell in the guest and returns what it printed."""
+        if line is not None:
+            self.stream.write(line.encode() + b"\n")
+            self.stream.flush()
+        said = b""
+        for answer in self.stream:
+            if answer in (b"#done\n", b"ready\n"):
+                return said.decode().strip()
+            said += answer
+        raise SystemExit("bench: the raw machine ended")
+
+    def receive(self, megabytes):
+        """Seconds until that much came through the serial port."""
+        self.stream.write(f"dd if=/dev/zero bs=64k count={megabytes * 16} 2>/dev/null\n".encode())
+        self.stream.flush()
+        began, left = time.monotonic(), megabytes << 20
+        while left:
+            left -= len(self.stream.read(min(left, 1 << 16)))
+        took = time.monotonic() - began
+        self.ask(None)
+        return took
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.server.wait()
+
+
+def start_share_server(folder, shared):
+    """A virtiofsd for one folder, and the connected socket for QEMU."""
+    listed = "/usr/local/lib/hull/virtiofsd/command"
+    if os.path.exists(listed):
+        command = open(listed).read().split("\n")[:-1]
+    else:
+        command = [shutil.which("virtiofsd", path="/usr/libexec:/usr/lib/qemu") or "virtiofsd"]
+    old = command[-1].startswith("/usr/lib/qemu")
+    path = f"{folder}/share.sock"
+    listener, ours = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(1)
+    ours.connect(path)
+    os.unlink(path)
+    arguments = ["-o", f"source={shared}", "--rlimit-nofile=0", "-f"] if old else [
+        "--shared-dir", shared, "--sandbox", "none", "--rlimit-nofile=0", "--xattr", "--allow-direct-io", "--log-level", "error"]
+    with listener:
+        server = subprocess.Popen([*command, f"--fd={listener.fileno()}", *arguments], pass_fds=(listener.fileno(),),
+                                  stderr=subprocess.DEVNULL)
+    return server, ours
+
+
+def proportional_set(pid):
+    """Kilobytes by what backs them: guest memory (memfd), and the rest."""
+    guest = rest = 0
+    shared = False
+    for line in open(f"/proc/{pid}/smaps"):
+        words = line.split()
+        if "-" in words[0] and not words[0].endswith(":"):
+            shared = "memfd:" in line or "hull-mem" in line
+        elif words[0] == "Pss:":
+            if shared:
+                guest += int(words[1])
+            else:
+                rest += int(words[1])
+    return {"guest": guest, "rest": rest}
+
+
+def as_json(value):
+    return json.dumps(value, indent=1)
