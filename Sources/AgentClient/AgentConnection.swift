@@ -55,7 +55,7 @@ public final class AgentConnection {
             if let failure { throw failure }
             try await changed.wait()
         }
-        return try await ask(.hello, Hello())
+        return try await ask(.hello, Hello(), whileQuiet: true)
     }
 
     /// Ends the talking; the machine is not told. Everybody who waits gets an error.
@@ -71,12 +71,7 @@ public final class AgentConnection {
                 if let failure { throw failure }
                 try await changed.wait()
             }
-            let state: AgentState = try await ask(.quiesce, Done(), whileQuiet: true)
-            guard state.processes.allSatisfy({ session.agrees(with: $0) }) else {
-                end(.outOfStep)
-                throw AgentConnectionError(reason: .outOfStep)
-            }
-            return state
+            return try await ask(.quiesce, Done(), whileQuiet: true)
         } catch {
             isQuiet = false
             changed.open()
@@ -91,12 +86,10 @@ public final class AgentConnection {
         writer?.cancel()
         writer = nil
         if let stream { self.stream = stream }
-        isQuiet = false
+        // Until the agent accepted the greeting, nothing but it may be said.
+        isQuiet = true
         let state = try await hello()
-        guard state.processes.allSatisfy({ session.agrees(with: $0) }) else {
-            end(.outOfStep)
-            throw AgentConnectionError(reason: .outOfStep)
-        }
+        isQuiet = false
         write(session.repeatedCredit())
         changed.open()
         for process in guestProcesses.values { process.changed.open() }
@@ -249,7 +242,9 @@ public final class AgentConnection {
     }
 
     func take(_ process: UInt64, _ stream: StreamKind, _ count: Int) {
-        write(session.take(process, stream, count))
+        let credit = session.take(process, stream, count)
+        // While quiet it is only noted: the next epoch begins with all credit.
+        if !isQuiet { write(credit) }
     }
 
     /// Sends as much as credit allows; returns how much that was.

@@ -12,8 +12,6 @@ public struct AgentConnectionError: HullError, Equatable {
         case closed
         /// A system call failed on the host.
         case failed(String)
-        /// A save left a stream where the agent does not.
-        case outOfStep
     }
 
     /// What happened.
@@ -25,7 +23,6 @@ public struct AgentConnectionError: HullError, Equatable {
         case .violation(let what): "the agent in the guest broke its protocol (\(what)); the sandbox must be ended"
         case .closed: "the stream to the agent in the guest was closed"
         case .failed(let what): "the stream to the agent in the guest failed: \(what)"
-        case .outOfStep: "the guest's streams do not continue where they were saved; the sandbox must be ended"
         }
     }
 }

@@ -158,10 +158,15 @@ public struct HostSession: Sendable {
         guard isSynchronised else { throw .unexpected }
         switch header.kind {
         case .reply:
-            try answered(header)
+            let kind = try answered(header)
+            // At this place in the stream both ends must be at the same byte of everything.
+            if kind == .hello || kind == .quiesce {
+                let state = try AgentState(decoding: frame.payload, elements: Limits.elements)
+                guard state.processes.allSatisfy({ agrees(with: $0) }) else { throw .wrongOffset }
+            }
             return .reply(request: header.id, payload: frame.payload)
         case .failure:
-            try answered(header)
+            _ = try answered(header)
             return .failure(request: header.id, try AgentFailure(decoding: frame.payload, elements: 16))
         case .event: return try event(header, frame.payload)
         case .data, .end: return try data(header, frame.payload)
@@ -177,8 +182,9 @@ public struct HostSession: Sendable {
         }
     }
 
-    private mutating func answered(_ header: FrameHeader) throws(WireError) {
+    private mutating func answered(_ header: FrameHeader) throws(WireError) -> RequestKind {
         guard let kind = pending.removeValue(forKey: header.id), kind.rawValue == header.type else { throw .unexpected }
+        return kind
     }
 
     private mutating func event(_ header: FrameHeader, _ payload: [UInt8]) throws(WireError) -> Event? {

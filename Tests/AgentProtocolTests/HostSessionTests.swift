@@ -82,6 +82,27 @@ import Testing
         #expect(!session.agrees(with: state))
     }
 
+    @Test func aSaveThatLostBytesIsNoticed() throws {
+        var session = try begun()
+        session.add(1)
+        session.append(data(1, 0, [1, 2, 3]))
+        _ = try session.next()
+        var stream = ProcessState()
+        stream.process = 1
+        for output: UInt64 in [3, 4] {
+            let (id, _) = session.request(.quiesce, Done())
+            var state = AgentState()
+            stream.output = output
+            state.processes = [stream]
+            session.append(Frame(FrameHeader(.reply, type: RequestKind.quiesce.rawValue, id: id), state.encoded()).encoded)
+            if output == 3 {
+                #expect(try session.next() == .reply(request: id, payload: state.encoded()))
+            } else {
+                #expect(throws: WireError.wrongOffset) { try session.next() }
+            }
+        }
+    }
+
     @Test func aProcessEndsOnce() throws {
         var session = try begun()
         session.add(1)
