@@ -11,7 +11,16 @@ enum Network {
         let socket = Descriptor(owning: raw)
         try bringUp(1, "lo", socket)
         for interface in identity.interfaces {
-            guard let (index, current) = find(interface.mac) else {
+            var found = find(interface.mac)
+            if found == nil, let index = index(of: interface.name), interface.mac.count == 6 {
+                // A clone: the same interface, which is to have another address than the one the template was booted with.
+                _ = try? change(index, flags: 0, socket) { _ in }  // some drivers change it only while down; checked below
+                try request("giving \(interface.name) the MAC address \(text(interface.mac))") { () throws(KernelError) in
+                    try change(index, flags: nil, socket) { $0.attribute(UInt16(IFLA_ADDRESS), interface.mac) }
+                }
+                found = (index, interface.name)
+            }
+            guard let (index, current) = found else {
                 throw AgentFailure(.network, "no network interface of the guest has the MAC address \(text(interface.mac))")
             }
             if !interface.name.utf8.isEmpty, current != interface.name {
@@ -62,6 +71,11 @@ enum Network {
         message.put(flags == nil ? 0 : UInt32(IFF_UP))
         attributes(&message)
         try message.exchange(socket)
+    }
+
+    private static func index(of name: String) -> UInt32? {
+        guard !name.utf8.isEmpty, !name.utf8.contains(47), name.utf8.first != 46 else { return nil }
+        return TextFile.readNumber("/sys/class/net/\(name)/ifindex").map { UInt32(truncatingIfNeeded: $0) }
     }
 
     private static func find(_ mac: [UInt8]) -> (UInt32, String)? {
