@@ -141,7 +141,7 @@ final class QEMUMachine: VirtualMachine {
             }
         }
         let complaints = [qemu.complaints, server?.process.complaints ?? ""].filter { !$0.isEmpty }.joined(separator: "\n")
-        return MachineExit(reason: reason, consoleTail: console.lines(40), complaints: complaints)
+        return MachineExit(reason: reason, consoleTail: console.lines(reason == .panicked ? 100 : 40), complaints: complaints)
     }
 
     var processes: [MachineProcess] {
