@@ -92,7 +92,7 @@ struct Lab {
         }
         archive.addFile("modules/order", Array(order.utf8), mode: 0o644)
         archive.finish()
-        let path = "\(cache)/initramfs-\(getpid())-\(key)"
+        let path = "\(cache)/initramfs-\(key)"
         try replaceFile(path, archive.bytes, mode: 0o644)
         prepared?.initramfs[key] = path
         return path
