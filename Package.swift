@@ -64,7 +64,7 @@ let package = Package(
         tests("AgentProtocolTests", ["AgentProtocol", "AgentClient", "LinuxSystem"]),
         tests("QEMUDriverTests", ["QEMUDriver", "Machines", "Kernels", "LinuxSystem", "CLinux"]),
         tests("KernelsTests", ["Kernels", "LinuxSystem", "CLinux"]),
-        tests("ImagesTests", ["Images", "OCISpec", "LinuxSystem", "hull-unpack"]),
+        tests("ImagesTests", ["Images", "Storage", "OCISpec", "LinuxSystem", "hull-unpack"]),
         tests("HostNetworkTests", ["HostNetwork", "Netlink", "LinuxSystem"]),
         tests("SandboxesTests", ["Sandboxes", "LinuxSystem"]),
         tests("ArchitectureTests", []),

@@ -41,7 +41,7 @@ extension ImageStore {
   @discardableResult
   public func collectGarbage() throws -> Int64 {
     try collectLeftovers()
-    guard let lock = try FileLock.attempt("\(root)/lock") else { return 0 }
+    guard let lock = try lockAlone() else { return 0 }
     defer { withExtendedLifetime(lock) {} }
     let records = try imageRecords()
     let blobs = Set(records.flatMap { [$0.id] + $0.layers.map(\.digest) })
@@ -57,6 +57,16 @@ extension ImageStore {
       freed += try removeFile("\(root)/roots/\(file)")
     }
     return freed
+  }
+
+  /// The store's lock, alone. A child of ours that was just made has copies of our descriptors until it executes: so a short while
+  /// is waited.
+  private func lockAlone() throws -> FileLock? {
+    for _ in 0..<50 {
+      if let lock = try FileLock.attempt("\(root)/lock") { return lock }
+      usleep(1000)
+    }
+    return nil
   }
 
   /// Missing is no error: somebody else removed it.

@@ -96,12 +96,12 @@ struct Pull {
 
   /// What the source has under its name, and its digest.
   private func document(_ staging: Staging) async throws -> Document {
-    let output = try await skopeo(Skopeo.inspect(source, platform: platform), staging)
+    let output = try await skopeo(Skopeo.inspect(source, platform: platform, work: "\(staging.path)/tmp"), staging)
     return (output.standardOutput, SHA256.digest(output.standardOutput))
   }
 
   private func manifest(_ descriptor: Descriptor, _ staging: Staging) async throws -> (ImageManifest, Digest) {
-    let output = try await skopeo(Skopeo.inspect(source, digest: descriptor.digest, platform: platform), staging)
+    let output = try await skopeo(Skopeo.inspect(source, digest: descriptor.digest, platform: platform, work: "\(staging.path)/tmp"), staging)
     return try manifest(descriptor, output.standardOutput)
   }
 
@@ -141,7 +141,7 @@ struct Pull {
     } else {
       var which: Digest?
       if case .registry = source { which = chosen?.digest }
-      bytes = try await skopeo(Skopeo.inspect(source, digest: which, config: true, platform: platform), staging).standardOutput
+      bytes = try await skopeo(Skopeo.inspect(source, digest: which, config: true, platform: platform, work: "\(staging.path)/tmp"), staging).standardOutput
     }
     try check(bytes, digest, "config")
     let config: ImageConfig
@@ -178,7 +178,7 @@ struct Pull {
     progress?(.pulling(name: name, layers: layers))
     var digest: Digest?
     if case .registry = source { digest = chosen?.digest }
-    let arguments = Skopeo.copy(source, digest: digest, to: layout, platform: platform)
+    let arguments = Skopeo.copy(source, digest: digest, to: layout, platform: platform, work: "\(staging.path)/tmp")
     async let _: Void = watch(layout, layers.filter { !$0.isHere })
     _ = try await skopeo(arguments, staging)
   }

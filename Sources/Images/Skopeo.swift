@@ -15,19 +15,24 @@ enum Skopeo {
   }
 
   /// Prints the raw manifest or index; with `config` the raw config.
-  static func inspect(_ source: ImageSource, digest: Digest? = nil, config: Bool = false, platform: Platform) -> [String] {
-    override(platform) + ["inspect", "--raw", "--no-tags"] + (config ? ["--config"] : [])
+  static func inspect(_ source: ImageSource, digest: Digest? = nil, config: Bool = false, platform: Platform, work: String)
+    -> [String]
+  {
+    global(platform, work) + ["inspect", "--raw", "--no-tags"] + (config ? ["--config"] : [])
       + (isInsecure(source) ? ["--tls-verify=false"] : []) + [name(source, digest: digest)]
   }
 
   /// Copies the image for `platform` into an OCI layout. Layers stay as they are: their digests are the manifest's.
-  static func copy(_ source: ImageSource, digest: Digest? = nil, to layout: String, platform: Platform) -> [String] {
-    override(platform) + ["copy", "--quiet", "--remove-signatures", "--dest-oci-accept-uncompressed-layers"]
+  static func copy(_ source: ImageSource, digest: Digest? = nil, to layout: String, platform: Platform, work: String)
+    -> [String]
+  {
+    global(platform, work) + ["copy", "--quiet", "--remove-signatures", "--dest-oci-accept-uncompressed-layers"]
       + (isInsecure(source) ? ["--src-tls-verify=false"] : []) + [name(source, digest: digest), "oci:\(layout):image"]
   }
 
-  private static func override(_ platform: Platform) -> [String] {
-    ["--override-os", platform.os, "--override-arch", platform.architecture]
+  /// `work` is for its temporary files, which are in /var/tmp otherwise, whatever TMPDIR says.
+  private static func global(_ platform: Platform, _ work: String) -> [String] {
+    ["--tmpdir", work, "--override-os", platform.os, "--override-arch", platform.architecture]
       + (platform.variant.map { ["--override-variant", $0] } ?? [])
   }
 

@@ -8,8 +8,8 @@ public struct Volume: Sendable, Equatable {
   /// Made for one container, without a name of a person's.
   public let isAnonymous: Bool
   public let labels: [String: String]
-  /// Seconds since 1970.
-  public let created: Int64
+  /// RFC 3339, UTC.
+  public let created: String
   /// The folder with its content.
   public let path: String
 }
@@ -42,9 +42,9 @@ public struct Volumes: Sendable {
     return name.utf8.allSatisfy { isWord($0) || $0 == 0x5f || $0 == 0x2e || $0 == 0x2d }
   }
 
-  /// The volume `name`, made when it is missing; with nil an anonymous one with a random name. `isNew` when it was made,
-  /// and the image's content belongs into it.
-  public func make(_ name: String?, labels: [String: String] = [:]) throws -> (volume: Volume, isNew: Bool) {
+  /// The volume `name`, made when it is missing; with nil an anonymous one with a random name.
+  @discardableResult
+  public func make(_ name: String?, labels: [String: String] = [:]) throws -> Volume {
     if let name, !Self.isName(name) {
       throw StorageError(
         .badName, "\"\(name)\" cannot name a volume: use two or more letters, digits, '_', '.' and '-', the first no sign")
@@ -52,7 +52,7 @@ public struct Volumes: Sendable {
     let chosen = name ?? (0..<8).map { _ in Self.hex(UInt32.random(in: 0 ... .max)) }.joined()
     let held = try lock()
     defer { withExtendedLifetime(held) {} }
-    if let there = try read(chosen) { return (there, false) }
+    if let there = try read(chosen) { return there }
     let folder = "\(root)/\(chosen)"
     do {
       // What a killed maker left has no record.
@@ -66,7 +66,7 @@ public struct Volumes: Sendable {
       throw error
     }
     guard let made = try read(chosen) else { throw StorageError(.failed, "make the volume \(chosen): it is gone again") }
-    return (made, true)
+    return made
   }
 
   /// Throws `.notHere` when there is none.
@@ -117,7 +117,8 @@ public struct Volumes: Sendable {
       throw StorageError(.damaged, "\(path) cannot be read: the volume's content is beside it, in data", cause: error)
     }
     return Volume(
-      name: record.name, isAnonymous: record.anonymous, labels: record.labels, created: record.created,
+      name: record.name, isAnonymous: record.anonymous, labels: record.labels,
+      created: timestamp(record.created),
       path: "\(root)/\(name)/data")
   }
 
@@ -125,4 +126,17 @@ public struct Volumes: Sendable {
     let text = String(number, radix: 16)
     return String(repeating: "0", count: 8 - text.utf8.count) + text
   }
+}
+
+/// Seconds since 1970 as RFC 3339 has them.
+func timestamp(_ seconds: Int64) -> String {
+  var moment = time_t(seconds)
+  var parts = tm()
+  gmtime_r(&moment, &parts)
+  func digits(_ value: Int32, _ count: Int = 2) -> String {
+    let text = String(value)
+    return String(repeating: "0", count: max(0, count - text.utf8.count)) + text
+  }
+  return "\(digits(parts.tm_year + 1900, 4))-\(digits(parts.tm_mon + 1))-\(digits(parts.tm_mday))T"
+    + "\(digits(parts.tm_hour)):\(digits(parts.tm_min)):\(digits(parts.tm_sec))Z"
 }

@@ -45,7 +45,11 @@ enum Confinement {
       try attempt("protect \(path)") { hull_mount_setattr(tree, "", 0x1000 | 0x8000, 1 | 2 | 4, 0, 0, -1) }
       parts.append((tree, path))
     }
-    for (from, path, attributes) in [("tree", "/source", UInt64(1 | 2 | 4 | 8)), (".", "/output", UInt64(2 | 4 | 8))] {
+    for (from, path, attributes) in [
+      ("tree", "/source", UInt64(1 | 2 | 4 | 8)),
+      (".", "/output", UInt64(2 | 4 | 8)),
+      (".", "/tmp", UInt64(2 | 4 | 8)),  // mkfs.erofs has a nameless file there when it stores by chunks
+    ] {
       let tree = try attempt("bind \(path)") { hull_open_tree(AT_FDCWD, from, 1 | UInt32(bitPattern: O_CLOEXEC)) }
       try attempt("protect \(path)") { hull_mount_setattr(tree, "", 0x1000, attributes, 0, 0, -1) }
       parts.append((tree, path))
