@@ -57,7 +57,7 @@ struct RootBuilder {
     // CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, SETFCAP, and SYS_ADMIN, which it gives up as soon as its mounts are made.
     private static let capabilities: UInt64 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 31 | 1 << 21
 
-    private func confined(_ arguments: [String], in folder: String, _ descriptors: [Int32] = []) -> Spawn {
+    func confined(_ arguments: [String], in folder: String, _ descriptors: [Int32] = []) -> Spawn {
         var how = Spawn(store.tools.unpack, arguments, environment: [])
         how.namespaces = Self.namespaces
         how.directory = folder
