@@ -11,6 +11,9 @@ import subprocess
 import time
 
 MEMORY = 256
+# The quickest machine found that can hold devices with this kernel, and the firmware that leaves first.
+MACHINE = "microvm,acpi=on,pit=off,pic=off,rtc=on,x-option-roms=off"
+FIRMWARE = ["-bios", "qboot.rom"]
 
 
 def newest(pattern):
@@ -122,12 +125,12 @@ class Raw:
                     "bin/busybox": open("/bin/busybox", "rb").read(), "bin/io": open(io_program, "rb").read()}
         self.guest_initramfs = cpio(entries, f"{folder}/guest.cpio")
 
-    def command(self, initramfs, machine="microvm,acpi=on,pit=off,pic=off,rtc=off", quiet="quiet"):
+    def command(self, initramfs, machine=MACHINE, quiet="quiet"):
         accel = accelerator()
         words = f"{quiet} reboot=t panic=-1"
         if accel == "tcg":
             words += f" tsc_early_khz={host_khz()}"
-        return ["qemu-system-x86_64", "-M", machine, "-accel", accel, "-cpu", "max", "-m", str(MEMORY), "-kernel", self.kernel,
+        return ["qemu-system-x86_64", "-M", machine, *FIRMWARE, "-accel", accel, "-cpu", "max", "-m", str(MEMORY), "-kernel", self.kernel,
                 "-initrd", initramfs, "-append", words, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
 
     def floor(self):
@@ -143,7 +146,7 @@ class Guest:
     def __init__(self, raw, disk, folder):
         ours, theirs = socket.socketpair()
         self.server, share = start_share_server(raw.folder, folder)
-        command = raw.command(raw.guest_initramfs, machine="microvm,acpi=on,pit=off,pic=off,memory-backend=memory") + [
+        command = raw.command(raw.guest_initramfs, machine=f"{MACHINE},memory-backend=memory") + [
             "-object", f"memory-backend-memfd,id=memory,size={MEMORY}M,share=on",
             "-global", "virtio-mmio.force-legacy=false",
             "-chardev", f"socket,id=port,fd={theirs.fileno()}", "-device", "virtio-serial-device",

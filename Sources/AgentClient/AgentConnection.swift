@@ -178,6 +178,9 @@ public final class AgentConnection {
         let _: Done = try await ask(.removeContainer, ContainerReference(container))
     }
 
+    /// Makes the guest forget inodes and names that nobody uses; a share server closes what it held open for them.
+    public func reclaimInodes() async throws { let _: Done = try await ask(.reclaim, Done()) }
+
     /// The guest's clocks.
     public func ping() async throws -> ClockReading { try await ask(.ping, Done()) }
 

@@ -109,7 +109,7 @@ public struct FileConfiguration: WireMessage, Equatable, Sendable {
     public mutating func fields<C: FieldCoder>(_ coder: inout C) throws(WireError) {
         try coder.field(1, &path)
         try coder.field(2, &content)
-        try coder.field(3, &mode)
+        try coder.field(3, &mode, default: 0o644)
     }
 }
 

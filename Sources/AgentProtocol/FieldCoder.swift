@@ -49,6 +49,22 @@ extension FieldCoder {
         try scalar(number, &value)
     }
 
+    /// Codes a number whose default is not zero: what is not written is the default.
+    public mutating func field(_ number: UInt32, _ value: inout UInt32, default usual: UInt32) throws(WireError) {
+        guard wants(number) else { return }
+        var difference = value ^ usual
+        try field(number, &difference)
+        value = difference ^ usual
+    }
+
+    /// Codes a number whose default is not zero: what is not written is the default.
+    public mutating func field(_ number: UInt32, _ value: inout UInt64, default usual: UInt64) throws(WireError) {
+        guard wants(number) else { return }
+        var difference = value ^ usual
+        try field(number, &difference)
+        value = difference ^ usual
+    }
+
     /// Codes a signed number, small magnitudes in few bytes.
     public mutating func field(_ number: UInt32, _ value: inout Int64) throws(WireError) {
         guard wants(number) else { return }

@@ -16,6 +16,8 @@ public enum RequestKind: UInt16, Sendable, CaseIterable {
     case ping = 14
     case quiesce = 15
     case shutdown = 16
+    /// Lets go of cached inodes and names, so that a share server may close what it holds open for them.
+    case reclaim = 17
 }
 
 /// What the guest says unasked; the `type` of an event frame.

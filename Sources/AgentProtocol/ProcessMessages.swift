@@ -103,16 +103,13 @@ public struct ProcessConfiguration: WireMessage, Equatable, Sendable {
         try coder.field(12, &seccomp)
         try coder.field(13, &seccompFlags)
         try coder.field(14, &oomScoreAdjust)
-        // The mask's default is not zero, and zero is not written: the complement is.
-        var mask = ~umask & 0o7777
-        try coder.field(15, &mask)
-        umask = ~mask & 0o7777
+        try coder.field(15, &umask, default: 0o022)
         try coder.field(16, &terminal)
         try coder.field(17, &rows)
         try coder.field(18, &columns)
         try coder.field(19, &wantsInput)
         try coder.field(20, &initWrapper)
-        try coder.field(21, &credit)
+        try coder.field(21, &credit, default: Limits.window)
     }
 }
 

@@ -11,8 +11,9 @@ public struct Hello: WireMessage, Equatable, Sendable {
     public init() {}
 
     public mutating func fields<C: FieldCoder>(_ coder: inout C) throws(WireError) {
-        try coder.field(1, &oldest)
-        try coder.field(2, &newest)
+        // Never changed: every version must be able to read these.
+        try coder.field(1, &oldest, default: 1)
+        try coder.field(2, &newest, default: 1)
     }
 }
 

@@ -58,6 +58,7 @@ extension HostNetwork {
             // A guest's connection to its own published port: where br_netfilter is at work, the translated frame does not leave the bridge.
             try routes.setHairpin(index, true)
             try routes.change(index, up: true)
+            try forgetDatagrams(endpoint, leaving: false)
             return Attachment(endpoint: endpoint, tap: tap, reservedPorts: sockets)
         } catch {
             do {

@@ -1,3 +1,4 @@
+import Glibc
 import LinuxSystem
 import Netlink
 
@@ -37,6 +38,21 @@ extension HostNetwork {
                 // The tables are gone, or hold something else under this name. The next attach makes them whole again.
             }
         }
+        try forgetDatagrams(endpoint, leaving: true)
         try records.remove(endpoint.key)
+    }
+
+    /// A sender of datagrams who began before the port was published, or goes on after it is not, must meet the rules anew.
+    func forgetDatagrams(_ endpoint: Endpoint, leaving: Bool) throws {
+        let ports = Set(endpoint.ports.filter { $0.transport == .udp }.map(\.hostPort))
+        if ports.isEmpty { return }
+        let guests = Set([endpoint.ipv4.address, endpoint.ipv6?.address].compactMap(\.self))
+        do {
+            try Conntrack(in: namespace).forgetDatagrams(to: ports, notAnsweredBy: guests, andTheirs: leaving)
+        } catch let error as NetlinkError where error.code == EINVAL || error.code == EOPNOTSUPP {
+            // A kernel without ctnetlink: such a sender waits until he has paused for half a minute.
+        } catch let error as SystemError where error.code == EPROTONOSUPPORT {
+            // The same.
+        }
     }
 }

@@ -4,40 +4,38 @@ import LinuxSystem
 /// A program of the host that works between two open files: never a shell, never a path of the data.
 @Loop
 enum HostProgram {
-  /// Runs `name` with `input` as its standard input and `output` as its standard output.
-  static func run(
-    _ name: String, _ arguments: [String], package: String, input: Int32? = nil, output: Int32? = nil
-  ) async throws {
-    guard let path = ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin"]
-      .first(where: { access("\($0)/\(name)", X_OK) == 0 }).map({ folder in "\(folder)/\(name)" })
-    else { throw KernelError("\(name) is missing: install the package \(package)") }
-    let pipe = try makePipe()
-    let nothing = try openFile("/dev/null", O_RDWR)
-    var how = Spawn(path, arguments)
-    how.descriptors = [(input ?? nothing.raw, 0), (output ?? nothing.raw, 1), (pipe.write.raw, 2)]
-    let child = try how.spawn()
-    let said = try await drain(pipe, child)
-    let status = try await child.wait()
-    guard status.isSuccess else { throw KernelError("\(name) failed (\(status)): \(said)") }
-  }
-
-  private static func drain(_ pipe: consuming (read: SharedDescriptor, write: SharedDescriptor), _ child: ChildProcess) async throws
-    -> String
-  {
-    let read = pipe.read
-    // Our copy of the writing end goes, or the pipe never ends.
-    _ = consume pipe
-    try setNonBlocking(read.raw)
-    return try await withTaskCancellationHandler {
-      var all: [UInt8] = []
-      while true {
-        let bytes = try await readSome(read.raw, capacity: 4096)
-        if bytes.isEmpty { break }
-        if all.count < 4096 { all += bytes }
-      }
-      return String(decoding: all, as: UTF8.self).split(separator: "\n").joined(separator: "; ")
-    } onCancel: {
-      child.signal(SIGKILL)
+    /// Runs `name` with `input` as its standard input and `output` as its standard output.
+    static func run(
+        _ name: String, _ arguments: [String], package: String, input: Int32? = nil, output: Int32? = nil
+    ) async throws {
+        guard
+            let path = ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin"]
+                .first(where: { access("\($0)/\(name)", X_OK) == 0 }).map({ folder in "\(folder)/\(name)" })
+        else { throw KernelError("\(name) is missing: install the package \(package)") }
+        let (child, complaints) = try start(Spawn(path, arguments), input, output)
+        let said = try await withTaskCancellationHandler {
+            var all: [UInt8] = []
+            while true {
+                let bytes = try await readSome(complaints.raw, capacity: 4096)
+                if bytes.isEmpty { break }
+                if all.count < 4096 { all += bytes }
+            }
+            return String(decoding: all, as: UTF8.self).split(separator: "\n").joined(separator: "; ")
+        } onCancel: {
+            child.signal(SIGKILL)
+        }
+        let status = try await child.wait()
+        guard status.isSuccess else { throw KernelError("\(name) failed (\(status)): \(said)") }
     }
-  }
+
+    // A function of its own: our copy of the pipe's writing end must be gone before its end is waited for.
+    private static func start(_ how: Spawn, _ input: Int32?, _ output: Int32?) throws -> (ChildProcess, SharedDescriptor) {
+        let pipe = try makePipe()
+        let nothing = try openFile("/dev/null", O_RDWR)
+        var how = how
+        how.descriptors = [(input ?? nothing.raw, 0), (output ?? nothing.raw, 1), (pipe.write.raw, 2)]
+        let child = try how.spawn()
+        try setNonBlocking(pipe.read.raw)
+        return (child, pipe.read)
+    }
 }

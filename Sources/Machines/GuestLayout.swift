@@ -1,64 +1,64 @@
 /// How a machine looks from inside. Known before it is started (`Hypervisor.layout(of:)`), so that nobody guesses
 /// `/dev/vdb` from an order and the initramfs carries the right modules.
 public struct GuestLayout: Sendable, Hashable {
-  /// The device of each disk, by `Disk.name`.
-  public var disks: [String: GuestDisk]
-  /// How to mount the share, if there is one.
-  public var share: GuestShare?
-  /// The MAC address of each NIC, in the order of the spec.
-  public var nics: [String]
-  /// The modules the guest needs before the agent's stream, the disks, the share and the NICs are there, by their
-  /// modules.dep names with `_` (`virtio_mmio`); without what they depend on. One that is built into the kernel counts as there.
-  public var modules: [String]
-  /// Where the agent's stream is in the guest.
-  public var agentStream: AgentStream
-  /// What the machine needs on the kernel's command line; the driver puts it there itself.
-  public var kernelArguments: [String]
+    /// The device of each disk, by `Disk.name`.
+    public var disks: [String: GuestDisk]
+    /// How to mount the share, if there is one.
+    public var share: GuestShare?
+    /// The MAC address of each NIC, in the order of the spec.
+    public var nics: [String]
+    /// The modules the guest needs before the agent's stream, the disks, the share and the NICs are there, by their
+    /// modules.dep names with `_` (`virtio_mmio`); without what they depend on. One that is built into the kernel counts as there.
+    public var modules: [String]
+    /// Where the agent's stream is in the guest.
+    public var agentStream: AgentStream
+    /// What the machine needs on the kernel's command line; the driver puts it there itself.
+    public var kernelArguments: [String]
 
-  public init(
-    disks: [String: GuestDisk], share: GuestShare?, nics: [String], modules: [String],
-    agentStream: AgentStream, kernelArguments: [String]
-  ) {
-    self.disks = disks
-    self.share = share
-    self.nics = nics
-    self.modules = modules
-    self.agentStream = agentStream
-    self.kernelArguments = kernelArguments
-  }
+    public init(
+        disks: [String: GuestDisk], share: GuestShare?, nics: [String], modules: [String],
+        agentStream: AgentStream, kernelArguments: [String]
+    ) {
+        self.disks = disks
+        self.share = share
+        self.nics = nics
+        self.modules = modules
+        self.agentStream = agentStream
+        self.kernelArguments = kernelArguments
+    }
 }
 
 /// A disk as the guest sees it.
 public struct GuestDisk: Sendable, Hashable {
-  /// E.g. `/dev/vda`.
-  public var path: String
-  /// What /sys/block/NAME/serial says, for drivers that can set it: the disk's name.
-  public var serial: String?
+    /// E.g. `/dev/vda`.
+    public var path: String
+    /// What /sys/block/NAME/serial says, for drivers that can set it: the disk's name.
+    public var serial: String?
 
-  public init(path: String, serial: String? = nil) {
-    self.path = path
-    self.serial = serial
-  }
+    public init(path: String, serial: String? = nil) {
+        self.path = path
+        self.serial = serial
+    }
 }
 
 /// A share as the guest mounts it.
 public struct GuestShare: Sendable, Hashable {
-  /// mount(2)'s source.
-  public var tag: String
-  /// mount(2)'s type, e.g. `virtiofs`.
-  public var type: String
-  /// mount(2)'s data.
-  public var options: String
+    /// mount(2)'s source.
+    public var tag: String
+    /// mount(2)'s type, e.g. `virtiofs`.
+    public var type: String
+    /// mount(2)'s data.
+    public var options: String
 
-  public init(tag: String, type: String, options: String = "") {
-    self.tag = tag
-    self.type = type
-    self.options = options
-  }
+    public init(tag: String, type: String, options: String = "") {
+        self.tag = tag
+        self.type = type
+        self.options = options
+    }
 }
 
 /// What carries the agent's stream, as the guest finds it.
 public enum AgentStream: Sendable, Hashable {
-  /// A virtio console port: the `/dev/vportNpM` whose `/sys/class/virtio-ports/*/name` is this.
-  case virtioPort(name: String)
+    /// A virtio console port: the `/dev/vportNpM` whose `/sys/class/virtio-ports/*/name` is this.
+    case virtioPort(name: String)
 }

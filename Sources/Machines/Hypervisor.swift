@@ -3,118 +3,118 @@ public import LinuxSystem
 /// A way to run machines: implemented by each driver, used by the engine through this protocol only.
 @Loop
 public protocol Hypervisor: Sendable {
-  /// What the planner may know. Immutable; the engine never asks a driver what it is.
-  nonisolated var traits: HypervisorTraits { get }
+    /// What the planner may know. Immutable; the engine never asks a driver what it is.
+    nonisolated var traits: HypervisorTraits { get }
 
-  /// Says what is missing on this host. Throws a `MachineError` with the remedy for the first thing without which no
-  /// machine runs; returns remarks about what works less well than it could (for `hull doctor`).
-  func check() async throws -> [String]
+    /// Says what is missing on this host. Throws a `MachineError` with the remedy for the first thing without which no
+    /// machine runs; returns remarks about what works less well than it could (for `hull doctor`).
+    func check() async throws -> [String]
 
-  /// How a machine of `spec` will look from inside. Pure; `spec.initramfs` need not be known yet. Throws when the driver
-  /// cannot honour a device.
-  nonisolated func layout(of spec: MachineSpec) throws -> GuestLayout
+    /// How a machine of `spec` will look from inside. Pure; `spec.initramfs` need not be known yet. Throws when the driver
+    /// cannot honour a device.
+    nonisolated func layout(of spec: MachineSpec) throws -> GuestLayout
 
-  /// Starts a machine, runs `body` with it, and ends the machine with it: when this returns or throws, no process, mount
-  /// or descriptor of the machine is left. The guest already runs when `body` is called.
-  func withMachine<R: Sendable>(
-    _ source: MachineSource, in directory: MachineDirectory,
-    _ body: @Loop (any VirtualMachine) async throws -> R
-  ) async throws -> R
+    /// Starts a machine, runs `body` with it, and ends the machine with it: when this returns or throws, no process, mount
+    /// or descriptor of the machine is left. The guest already runs when `body` is called.
+    func withMachine<R: Sendable>(
+        _ source: MachineSource, in directory: MachineDirectory,
+        _ body: @Loop (any VirtualMachine) async throws -> R
+    ) async throws -> R
 }
 
 /// What is true of a driver wherever it runs.
 public struct HypervisorTraits: Sendable, Hashable {
-  /// As `--hypervisor` names it.
-  public var name: String
-  /// The host's overhead of one machine besides the guest's memory, in bytes: added to a container's memory limit.
-  public var overheadBytes: UInt64
+    /// As `--hypervisor` names it.
+    public var name: String
+    /// The host's overhead of one machine besides the guest's memory, in bytes: added to a container's memory limit.
+    public var overheadBytes: UInt64
 
-  public init(name: String, overheadBytes: UInt64) {
-    self.name = name
-    self.overheadBytes = overheadBytes
-  }
+    public init(name: String, overheadBytes: UInt64) {
+        self.name = name
+        self.overheadBytes = overheadBytes
+    }
 }
 
 /// What a machine is made from.
 public enum MachineSource: Sendable {
-  /// A cold boot.
-  case boot(MachineSpec)
+    /// A cold boot.
+    case boot(MachineSpec)
 }
 
 /// A folder of the machine's own on the host, mode 0700, made by the caller and empty. What the driver puts there is gone
 /// when `withMachine` ends; what a killed monitor left there holds nothing but plain files and empty folders.
 public struct MachineDirectory: Sendable, Hashable {
-  public var path: String
-  public init(_ path: String) { self.path = path }
+    public var path: String
+    public init(_ path: String) { self.path = path }
 }
 
 /// A running machine.
 @Loop
 public protocol VirtualMachine: AnyObject, Sendable {
-  /// How each device looks from inside.
-  nonisolated var guest: GuestLayout { get }
+    /// How each device looks from inside.
+    nonisolated var guest: GuestLayout { get }
 
-  /// The host processes of the machine: the VMM first, then its helpers. For statistics and for the ledger.
-  var processes: [MachineProcess] { get }
+    /// The host processes of the machine: the VMM first, then its helpers. For statistics and for the ledger.
+    var processes: [MachineProcess] { get }
 
-  /// The byte stream to the agent, non-blocking. There is one; the descriptor is the same each time. What is written before the guest
-  /// opens its end waits there (bounded by the socket's buffer).
-  func connect() async throws -> SharedDescriptor
+    /// The byte stream to the agent, non-blocking. There is one; the descriptor is the same each time. What is written before the guest
+    /// opens its end waits there (bounded by the socket's buffer).
+    func connect() async throws -> SharedDescriptor
 
-  /// Stands the guest still, at once and completely. Pausing what is paused is no error.
-  func pause() async throws
-  /// Lets it go on.
-  func resume() async throws
+    /// Stands the guest still, at once and completely. Pausing what is paused is no error.
+    func pause() async throws
+    /// Lets it go on.
+    func resume() async throws
 
-  /// Ends the machine: asks the guest to power off where it can be asked, and after `grace` ends the VMM. `.zero` ends it at once.
-  /// Always returns with the machine stopped; stopping what has ended is no error.
-  func stop(grace: Duration) async
+    /// Ends the machine: asks the guest to power off where it can be asked, and after `grace` ends the VMM. `.zero` ends it at once.
+    /// Always returns with the machine stopped; stopping what has ended is no error.
+    func stop(grace: Duration) async
 
-  /// Waits for the end, whatever its reason. May be called by several tasks, and after the end.
-  func wait() async -> MachineExit
+    /// Waits for the end, whatever its reason. May be called by several tasks, and after the end.
+    func wait() async -> MachineExit
 
-  /// The last of the guest's console, at most `lines` lines.
-  func consoleTail(lines: Int) -> String
+    /// The last of the guest's console, at most `lines` lines.
+    func consoleTail(lines: Int) -> String
 }
 
 /// A process of a machine on the host.
 public struct MachineProcess: Sendable, Hashable {
-  /// What it is: `qemu`, `virtiofsd`.
-  public var role: String
-  public var identity: ProcessIdentity
+    /// What it is: `qemu`, `virtiofsd`.
+    public var role: String
+    public var identity: ProcessIdentity
 
-  public init(role: String, identity: ProcessIdentity) {
-    self.role = role
-    self.identity = identity
-  }
+    public init(role: String, identity: ProcessIdentity) {
+        self.role = role
+        self.identity = identity
+    }
 }
 
 /// How a machine ended.
 public struct MachineExit: Sendable, Hashable {
-  public var reason: Reason
-  /// The last lines of the guest's console.
-  public var consoleTail: String
-  /// The last of the VMM's (and its helpers') standard error; empty when it had nothing to say.
-  public var complaints: String
+    public var reason: Reason
+    /// The last lines of the guest's console.
+    public var consoleTail: String
+    /// The last of the VMM's (and its helpers') standard error; empty when it had nothing to say.
+    public var complaints: String
 
-  public init(reason: Reason, consoleTail: String, complaints: String) {
-    self.reason = reason
-    self.consoleTail = consoleTail
-    self.complaints = complaints
-  }
+    public init(reason: Reason, consoleTail: String, complaints: String) {
+        self.reason = reason
+        self.consoleTail = consoleTail
+        self.complaints = complaints
+    }
 
-  public enum Reason: Sendable, Hashable {
-    /// The guest powered itself off.
-    case poweredOff
-    /// The guest asked for a reset, which ends a machine.
-    case reset
-    /// The guest's kernel panicked.
-    case panicked
-    /// `stop` ended it.
-    case stopped
-    /// The VMM ended by itself, or somebody killed it.
-    case vmmDied(ExitStatus)
-    /// A helper without which the machine cannot go on ended; the machine was ended too.
-    case helperDied(role: String, ExitStatus)
-  }
+    public enum Reason: Sendable, Hashable {
+        /// The guest powered itself off.
+        case poweredOff
+        /// The guest asked for a reset, which ends a machine.
+        case reset
+        /// The guest's kernel panicked.
+        case panicked
+        /// `stop` ended it.
+        case stopped
+        /// The VMM ended by itself, or somebody killed it.
+        case vmmDied(ExitStatus)
+        /// A helper without which the machine cannot go on ended; the machine was ended too.
+        case helperDied(role: String, ExitStatus)
+    }
 }

@@ -2,134 +2,134 @@ public import LinuxSystem
 
 /// What a machine is to be: plain data, from which a driver derives its configuration without asking anything else.
 public struct MachineSpec: Sendable {
-  /// Names the machine in logs and in the VMM's own name; unique on the host (the sandbox's id).
-  public var id: String
-  /// The board. `auto` takes the quickest to boot that can carry the devices.
-  public var kind: Kind
-  /// What runs the guest's instructions. `auto` takes hardware where it truly works.
-  public var accelerator: Accelerator
-  /// The guest's memory in bytes; rounded up to whole MiB.
-  public var memoryBytes: UInt64
-  /// The guest's CPUs, at least 1.
-  public var vcpus: Int
-  /// The kernel: an ELF vmlinux with a PVH note, or a bzImage (x86); see `Kernels`.
-  public var kernel: String
-  /// The initramfs, whose `/init` is the agent.
-  public var initramfs: String
-  /// Added after what the driver needs, in this order.
-  public var kernelArguments: [String]
-  /// Block devices. Each name is unique in the machine.
-  public var disks: [Disk]
-  /// The one share, under which everything of the host that is shown in the guest is bound.
-  public var share: Share?
-  /// Network interfaces; the guest knows them by their MAC address.
-  public var nics: [NIC]
-  /// Where the guest's console goes; made when missing, else appended to. Its size is bounded by the driver.
-  public var consoleLog: String
-  /// How the processes of the machine are kept apart from the host.
-  public var confinement: Confinement
+    /// Names the machine in logs and in the VMM's own name; unique on the host (the sandbox's id).
+    public var id: String
+    /// The board. `auto` takes the quickest to boot that can carry the devices.
+    public var kind: Kind
+    /// What runs the guest's instructions. `auto` takes hardware where it truly works.
+    public var accelerator: Accelerator
+    /// The guest's memory in bytes; rounded up to whole MiB.
+    public var memoryBytes: UInt64
+    /// The guest's CPUs, at least 1.
+    public var vcpus: Int
+    /// The kernel: an ELF vmlinux with a PVH note, or a bzImage (x86); see `Kernels`.
+    public var kernel: String
+    /// The initramfs, whose `/init` is the agent.
+    public var initramfs: String
+    /// Added after what the driver needs, in this order.
+    public var kernelArguments: [String]
+    /// Block devices. Each name is unique in the machine.
+    public var disks: [Disk]
+    /// The one share, under which everything of the host that is shown in the guest is bound.
+    public var share: Share?
+    /// Network interfaces; the guest knows them by their MAC address.
+    public var nics: [NIC]
+    /// Where the guest's console goes; made when missing, else appended to. Its size is bounded by the driver.
+    public var consoleLog: String
+    /// How the processes of the machine are kept apart from the host.
+    public var confinement: Confinement
 
-  /// A machine without disks, share and NICs.
-  public init(
-    id: String, kind: Kind = .auto, accelerator: Accelerator = .auto, memoryBytes: UInt64,
-    vcpus: Int = 1, kernel: String, initramfs: String, kernelArguments: [String] = [],
-    disks: [Disk] = [], share: Share? = nil, nics: [NIC] = [], consoleLog: String,
-    confinement: Confinement
-  ) {
-    self.id = id
-    self.kind = kind
-    self.accelerator = accelerator
-    self.memoryBytes = memoryBytes
-    self.vcpus = vcpus
-    self.kernel = kernel
-    self.initramfs = initramfs
-    self.kernelArguments = kernelArguments
-    self.disks = disks
-    self.share = share
-    self.nics = nics
-    self.consoleLog = consoleLog
-    self.confinement = confinement
-  }
+    /// A machine without disks, share and NICs.
+    public init(
+        id: String, kind: Kind = .auto, accelerator: Accelerator = .auto, memoryBytes: UInt64,
+        vcpus: Int = 1, kernel: String, initramfs: String, kernelArguments: [String] = [],
+        disks: [Disk] = [], share: Share? = nil, nics: [NIC] = [], consoleLog: String,
+        confinement: Confinement
+    ) {
+        self.id = id
+        self.kind = kind
+        self.accelerator = accelerator
+        self.memoryBytes = memoryBytes
+        self.vcpus = vcpus
+        self.kernel = kernel
+        self.initramfs = initramfs
+        self.kernelArguments = kernelArguments
+        self.disks = disks
+        self.share = share
+        self.nics = nics
+        self.consoleLog = consoleLog
+        self.confinement = confinement
+    }
 
-  /// A board, as `--machine` names it. A driver that has no such board throws.
-  public enum Kind: String, Sendable, CaseIterable, Codable { case auto, microvm, q35 }
+    /// A board, as `--machine` names it. A driver that has no such board throws.
+    public enum Kind: String, Sendable, CaseIterable, Codable { case auto, microvm, q35 }
 
-  /// An accelerator, as `--accel` names it.
-  public enum Accelerator: String, Sendable, CaseIterable, Codable { case auto, kvm, tcg }
+    /// An accelerator, as `--accel` names it.
+    public enum Accelerator: String, Sendable, CaseIterable, Codable { case auto, kvm, tcg }
 }
 
 /// A block device, backed by a raw file or a block device of the host.
 public struct Disk: Sendable, Hashable {
-  /// At most 20 bytes of letters, digits, `-` and `_`: the guest may read it as the device's serial number.
-  public var name: String
-  /// The file or device on the host. Opened by the driver; the VMM gets the descriptor.
-  public var path: String
-  public var readOnly: Bool
+    /// At most 20 bytes of letters, digits, `-` and `_`: the guest may read it as the device's serial number.
+    public var name: String
+    /// The file or device on the host. Opened by the driver; the VMM gets the descriptor.
+    public var path: String
+    public var readOnly: Bool
 
-  public init(name: String, path: String, readOnly: Bool) {
-    self.name = name
-    self.path = path
-    self.readOnly = readOnly
-  }
+    public init(name: String, path: String, readOnly: Bool) {
+        self.name = name
+        self.path = path
+        self.readOnly = readOnly
+    }
 }
 
 /// A host folder shown in the guest, made of bound entries.
 public struct Share: Sendable, Hashable {
-  /// What the guest mounts it by; at most 36 bytes.
-  public var tag: String
-  public var entries: [ShareEntry]
+    /// What the guest mounts it by; at most 36 bytes.
+    public var tag: String
+    public var entries: [ShareEntry]
 
-  public init(tag: String, entries: [ShareEntry]) {
-    self.tag = tag
-    self.entries = entries
-  }
+    public init(tag: String, entries: [ShareEntry]) {
+        self.tag = tag
+        self.entries = entries
+    }
 }
 
 /// One folder or file of the host, bound in the share's root under `name`.
 public struct ShareEntry: Sendable, Hashable {
-  /// One path component, unique in the share.
-  public var name: String
-  /// The folder or file on the host; links are followed once, when the machine starts.
-  public var hostPath: String
-  /// Whether it is a single file.
-  public var isFile: Bool
-  /// Enforced by the host's mount, not by the guest.
-  public var readOnly: Bool
+    /// One path component, unique in the share.
+    public var name: String
+    /// The folder or file on the host; links are followed once, when the machine starts.
+    public var hostPath: String
+    /// Whether it is a single file.
+    public var isFile: Bool
+    /// Enforced by the host's mount, not by the guest.
+    public var readOnly: Bool
 
-  public init(name: String, hostPath: String, isFile: Bool = false, readOnly: Bool = false) {
-    self.name = name
-    self.hostPath = hostPath
-    self.isFile = isFile
-    self.readOnly = readOnly
-  }
+    public init(name: String, hostPath: String, isFile: Bool = false, readOnly: Bool = false) {
+        self.name = name
+        self.hostPath = hostPath
+        self.isFile = isFile
+        self.readOnly = readOnly
+    }
 }
 
 /// A network interface.
 public struct NIC: Sendable {
-  /// `xx:xx:xx:xx:xx:xx`, lower case.
-  public var mac: String
-  /// Bytes; nil leaves it to the guest.
-  public var mtu: Int?
-  /// An open tap (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, header of 12 bytes).
-  public var tap: SharedDescriptor
+    /// `xx:xx:xx:xx:xx:xx`, lower case.
+    public var mac: String
+    /// Bytes; nil leaves it to the guest.
+    public var mtu: Int?
+    /// An open tap (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, header of 12 bytes).
+    public var tap: SharedDescriptor
 
-  public init(mac: String, mtu: Int? = nil, tap: SharedDescriptor) {
-    self.mac = mac
-    self.mtu = mtu
-    self.tap = tap
-  }
+    public init(mac: String, mtu: Int? = nil, tap: SharedDescriptor) {
+        self.mac = mac
+        self.mtu = mtu
+        self.tap = tap
+    }
 }
 
 /// What keeps a machine's processes apart from the host and from other machines.
 public struct Confinement: Sendable {
-  /// The first of the host user ids that belong to this sandbox alone. A share server runs in a user namespace of
-  /// uidBase ..< uidBase + 65536; the VMM runs as uidBase + 65536.
-  public var uidBase: UInt32
-  /// Open `cgroup.procs` files (`Cgroup.entrances`); every process of the machine writes itself there first.
-  public var cgroups: [SharedDescriptor]
+    /// The first of the host user ids that belong to this sandbox alone. A share server runs in a user namespace of
+    /// uidBase ..< uidBase + 65536; the VMM runs as uidBase + 65536.
+    public var uidBase: UInt32
+    /// Open `cgroup.procs` files (`Cgroup.entrances`); every process of the machine writes itself there first.
+    public var cgroups: [SharedDescriptor]
 
-  public init(uidBase: UInt32, cgroups: [SharedDescriptor] = []) {
-    self.uidBase = uidBase
-    self.cgroups = cgroups
-  }
+    public init(uidBase: UInt32, cgroups: [SharedDescriptor] = []) {
+        self.uidBase = uidBase
+        self.cgroups = cgroups
+    }
 }

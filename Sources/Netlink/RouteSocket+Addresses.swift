@@ -4,7 +4,7 @@ import Glibc
 extension RouteSocket {
     /// The addresses of one interface, or of all.
     public func addresses(of index: Int32? = nil) throws -> [LinkAddress] {
-        try dump(
+        try connection.dump(
             "list the network addresses", RouteMessage.Kind.getAddress, [0, 0, 0, 0, 0, 0, 0, 0]
         )
         .map { try LinkAddress(payload: $0.payload) }
@@ -18,7 +18,7 @@ extension RouteSocket {
         attributes.put(1, address.address.bytes)
         attributes.put(2, address.address.bytes)
         do {
-            try request(
+            try connection.request(
                 "give the address \(address) to the network interface \(index)",
                 RouteMessage.Kind.newAddress,
                 flags: RouteMessage.Flag.create | RouteMessage.Flag.exclusive,
@@ -35,7 +35,7 @@ extension RouteSocket {
         attributes.put(1, address.address.bytes)
         attributes.put(2, address.address.bytes)
         do {
-            try request(
+            try connection.request(
                 "take the address \(address) from the network interface \(index)",
                 RouteMessage.Kind.deleteAddress,
                 RouteMessage.address(address, index: index, flags: 0), attributes)
@@ -46,7 +46,7 @@ extension RouteSocket {
 
     /// The unicast routes of the main table.
     public func routes() throws -> [Route] {
-        try dump(
+        try connection.dump(
             "list the routes", RouteMessage.Kind.getRoute, [UInt8](repeating: 0, count: 12)
         ).compactMap { try Route(payload: $0.payload) }
     }
@@ -54,7 +54,7 @@ extension RouteSocket {
     /// Adds a route to the main table; the same one there already is fine.
     public func addRoute(_ route: Route) throws {
         do {
-            try request(
+            try connection.request(
                 "add the route to \(Self.words(route))", RouteMessage.Kind.newRoute,
                 flags: RouteMessage.Flag.create | RouteMessage.Flag.exclusive, RouteMessage.route(route),
                 route.attributes)
@@ -71,7 +71,7 @@ extension RouteSocket {
     /// Removes a route from the main table; one that is not there is fine.
     public func removeRoute(_ route: Route) throws {
         do {
-            try request(
+            try connection.request(
                 "remove the route to \(Self.words(route))", RouteMessage.Kind.deleteRoute,
                 RouteMessage.route(route), route.attributes)
         } catch let error as NetlinkError where error.code == ESRCH {

@@ -5,7 +5,7 @@ import LinuxSystem
 extension RouteSocket {
     /// All interfaces of the namespace.
     public func links() throws -> [Link] {
-        try dump("list the network interfaces", RouteMessage.Kind.getLink, RouteMessage.link())
+        try connection.dump("list the network interfaces", RouteMessage.Kind.getLink, RouteMessage.link())
             .map { try Link(payload: $0.payload) }
     }
 
@@ -14,7 +14,7 @@ extension RouteSocket {
         var attributes = NetlinkAttributes()
         attributes.put(3, name)
         do {
-            return try get(
+            return try connection.get(
                 "look for the network interface \(name)", RouteMessage.Kind.getLink, RouteMessage.link(),
                 attributes
             ).first.map { try Link(payload: $0.payload) }
@@ -68,7 +68,7 @@ extension RouteSocket {
             information.put(1, Array(kind.utf8))
             information.nest(2, data)
         }
-        try request(
+        try connection.request(
             operation, RouteMessage.Kind.newLink,
             flags: RouteMessage.Flag.create | RouteMessage.Flag.exclusive, RouteMessage.link(),
             attributes)
@@ -91,7 +91,7 @@ extension RouteSocket {
             // IFLA_AF_SPEC › AF_INET6 › IFLA_INET6_ADDR_GEN_MODE: none
             attributes.nest(26) { $0.nest(10) { $0.put(8, UInt8(1)) } }
         }
-        try request(
+        try connection.request(
             "change the network interface \(index)", RouteMessage.Kind.setLink,
             RouteMessage.link(
                 index: index, flags: up == true ? 1 : 0, change: up == nil ? 0 : 1), attributes)
@@ -101,14 +101,14 @@ extension RouteSocket {
     public func setHairpin(_ index: Int32, _ on: Bool) throws {
         var attributes = NetlinkAttributes()
         attributes.nest(12 | 0x8000 /* IFLA_PROTINFO, NLA_F_NESTED */) { $0.put(4, UInt8(on ? 1 : 0)) }
-        try request(
+        try connection.request(
             "change the bridge's port \(index)", RouteMessage.Kind.setLink,
             RouteMessage.link(index: index, family: 7 /* AF_BRIDGE */), attributes)
     }
 
     /// Removes an interface. Throws ENODEV when there is none.
     public func delete(_ index: Int32) throws {
-        try request(
+        try connection.request(
             "remove the network interface \(index)", RouteMessage.Kind.deleteLink,
             RouteMessage.link(index: index))
     }
@@ -118,7 +118,7 @@ extension RouteSocket {
         var attributes = NetlinkAttributes()
         attributes.put(3, name)
         do {
-            try request(
+            try connection.request(
                 "remove the network interface \(name)", RouteMessage.Kind.deleteLink, RouteMessage.link(),
                 attributes)
         } catch let error as NetlinkError where error.code == ENODEV {

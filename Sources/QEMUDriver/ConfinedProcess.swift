@@ -6,55 +6,56 @@ import Machines
 /// A program of the machine, started in its root with nothing of the host's, and the last of what it said.
 @Loop
 final class ConfinedProcess {
-  /// How much of its standard error is kept.
-  static let complaintLimit = 8192
+    /// How much of its standard error is kept.
+    static let complaintLimit = 8192
 
-  let role: String
-  let child: ChildProcess
-  let identity: ProcessIdentity
-  private let output: SharedDescriptor
-  private var said: [UInt8] = []
+    let role: String
+    let child: ChildProcess
+    let identity: ProcessIdentity
+    private let output: SharedDescriptor
+    private var said: [UInt8] = []
 
-  /// Starts it. `descriptors` come from 3 on, in order; 0 is /dev/null, 1 and 2 are a pipe to us.
-  init(
-    role: String, _ how: Spawn, root: ConfinedRoot, confinement: Confinement, descriptors: [Int32]
-  ) throws {
-    self.role = role
-    let pipe = try makePipe()
-    let nothing = try openFile("/dev/null", O_RDONLY)
-    var how = how
-    how.descriptors = [(nothing.raw, 0), (pipe.write.raw, 1), (pipe.write.raw, 2)]
-    for (index, descriptor) in descriptors.enumerated() { how.descriptors.append((descriptor, Int32(3 + index))) }
-    how.namespaces = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | 0x0200_0000 /* CLONE_NEWCGROUP */
-    how.root = root.path
-    how.directory = "/"
-    how.cgroups = confinement.cgroups
-    how.noNewPrivileges = true
-    how.newSession = true
-    how.deathSignal = SIGKILL
-    how.limits += [(Int32(RLIMIT_CORE.rawValue), 0, 0), (6 /* RLIMIT_NPROC */, 1024, 1024)]
-    child = try how.spawn()
-    guard let identity = child.identity else {
-      throw MachineError(.startFailed, "\(role) ended before it could be looked at")
+    /// Starts it. `descriptors` come from 3 on, in order; 0 is /dev/null, 1 and 2 are a pipe to us.
+    init(
+        role: String, _ how: Spawn, root: ConfinedRoot, confinement: Confinement, descriptors: [Int32]
+    ) throws {
+        self.role = role
+        let pipe = try makePipe()
+        let nothing = try openFile("/dev/null", O_RDONLY)
+        var how = how
+        how.descriptors = [(nothing.raw, 0), (pipe.write.raw, 1), (pipe.write.raw, 2)]
+        for (index, descriptor) in descriptors.enumerated() { how.descriptors.append((descriptor, Int32(3 + index))) }
+        how.namespaces =
+            CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | 0x0200_0000 /* CLONE_NEWCGROUP */
+        how.root = root.path
+        how.directory = "/"
+        how.cgroups = confinement.cgroups
+        how.noNewPrivileges = true
+        how.newSession = true
+        how.deathSignal = SIGKILL
+        how.limits += [(Int32(RLIMIT_CORE.rawValue), 0, 0), (6 /* RLIMIT_NPROC */, 1024, 1024)]
+        child = try how.spawn()
+        guard let identity = child.identity else {
+            throw MachineError(.startFailed, "\(role) ended before it could be looked at")
+        }
+        self.identity = identity
+        output = pipe.read
+        try setNonBlocking(output.raw)
     }
-    self.identity = identity
-    output = pipe.read
-    try setNonBlocking(output.raw)
-  }
 
-  /// Collects what it says until it says no more; run it as long as the process lives.
-  func listen() async {
-    // A pipe that cannot be read any more has nothing more to say.
-    while let bytes = try? await readSome(output.raw, capacity: 4096), !bytes.isEmpty {
-      said += bytes
-      if said.count > Self.complaintLimit { said.removeFirst(said.count - Self.complaintLimit) }
+    /// Collects what it says until it says no more; run it as long as the process lives.
+    func listen() async {
+        // A pipe that cannot be read any more has nothing more to say.
+        while let bytes = try? await readSome(output.raw, capacity: 4096), !bytes.isEmpty {
+            said += bytes
+            if said.count > Self.complaintLimit { said.removeFirst(said.count - Self.complaintLimit) }
+        }
     }
-  }
 
-  /// The last of its standard error, trimmed.
-  var complaints: String {
-    var text = Substring(String(decoding: said, as: UTF8.self))
-    while text.last?.isWhitespace == true { text.removeLast() }
-    return String(text)
-  }
+    /// The last of its standard error, trimmed.
+    var complaints: String {
+        var text = Substring(String(decoding: said, as: UTF8.self))
+        while text.last?.isWhitespace == true { text.removeLast() }
+        return String(text)
+    }
 }

@@ -10,111 +10,112 @@ import LinuxSystem
 /// only can be removed, and the mounts on it go with it (vfs_rmdir, detach_mounts).
 @Loop
 final class ConfinedRoot {
-  /// On the host.
-  let path: String
-  private var isMounted = false
-  /// Mount points of what was bound, in order, seen from the host.
-  private var bound: [String] = []
-  /// What was made in the tmpfs and is to go, in order.
-  private var made: [String] = []
+    /// On the host.
+    let path: String
+    private var isMounted = false
+    /// Mount points of what was bound, in order, seen from the host.
+    private var bound: [String] = []
+    /// What was made in the tmpfs and is to go, in order.
+    private var made: [String] = []
 
-  /// Mounts the tmpfs at `path`, which is made.
-  init(at path: String) throws {
-    self.path = path
-    try makeDirectories(path, mode: 0o755)
-    try mountFilesystem(
-      "hull", path, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC), data: "mode=0755,size=256k,nr_inodes=4096")
-    isMounted = true
-    try mountFilesystem("none", path, flags: UInt(MS_PRIVATE))
-  }
-
-  /// Shows the host's `source` at `inside`. Folders and files that it must go through are made.
-  /// - Parameter keep: it stays when the root is emptied (what a share server serves).
-  func bind(
-    _ source: String, at inside: String, readOnly: Bool = true, devices: Bool = false, executable: Bool = true,
-    recursive: Bool = false, owners: SharedDescriptor? = nil, keep: Bool = false
-  ) throws {
-    var status = stat()
-    try checked("look at", source) { stat(source, &status) }
-    let isFolder = status.st_mode & S_IFMT == S_IFDIR
-    let tree = try DetachedMount(of: source, recursive: recursive)
-    try tree.set(readOnly: readOnly, noSuid: true, noDevices: !devices, noExec: !executable, owners: owners)
-    let point = try makePoint(inside, folder: isFolder, keep: keep)
-    try tree.attach(at: point)
-    bound.append(point)
-  }
-
-  /// A /proc of the caller's pid namespace, read-only, in which the process finds no process but itself.
-  func mountOwnProcesses() throws {
-    let point = try makePoint("/proc", folder: true, keep: false)
-    try mountFilesystem(
-      "proc", point, type: "proc", flags: UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY), data: "hidepid=invisible")
-    bound.append(point)
-  }
-
-  /// The host's programs and libraries, read-only: `/usr`, and `/bin`, `/lib` and their like as the host has them.
-  func bindPrograms() throws {
-    try bind("/usr", at: "/usr")
-    for name in ["bin", "sbin", "lib", "lib32", "lib64"] {
-      var target = [CChar](repeating: 0, count: 256)
-      let count = readlink("/\(name)", &target, 255)
-      if count > 0 {
-        let text = String(decoding: target[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        try checked("link", "\(path)/\(name)") { symlink(text, "\(path)/\(name)") }
-        made.append("\(path)/\(name)")
-      } else if exists("/\(name)") {
-        try bind("/\(name)", at: "/\(name)")
-      }
+    /// Mounts the tmpfs at `path`, which is made.
+    init(at path: String) throws {
+        self.path = path
+        try makeDirectories(path, mode: 0o755)
+        try mountFilesystem(
+            "hull", path, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC), data: "mode=0755,size=256k,nr_inodes=4096"
+        )
+        isMounted = true
+        try mountFilesystem("none", path, flags: UInt(MS_PRIVATE))
     }
-    if exists("/etc/ld.so.cache") { try bind("/etc/ld.so.cache", at: "/etc/ld.so.cache", executable: false) }
-  }
 
-  /// A folder that stays.
-  func makeFolder(_ inside: String, owner: UInt32) throws {
-    let point = try makePoint(inside, folder: true, keep: true)
-    try checked("give away", point) { chown(point, owner, owner) }
-  }
-
-  private func makePoint(_ inside: String, folder: Bool, keep: Bool) throws -> String {
-    let parts = inside.split(separator: "/")
-    var point = path
-    for (index, part) in parts.enumerated() {
-      point += "/\(part)"
-      if index == parts.count - 1 && !folder {
-        _ = try openFile(point, O_WRONLY | O_CREAT | O_EXCL, mode: 0o444)
-      } else if mkdir(point, 0o755) != 0 {
-        if errno == EEXIST { continue }
-        throw SystemError("make the folder", point)
-      }
-      if !keep { made.append(point) }
+    /// Shows the host's `source` at `inside`. Folders and files that it must go through are made.
+    /// - Parameter keep: it stays when the root is emptied (what a share server serves).
+    func bind(
+        _ source: String, at inside: String, readOnly: Bool = true, devices: Bool = false, executable: Bool = true,
+        recursive: Bool = false, owners: SharedDescriptor? = nil, keep: Bool = false
+    ) throws {
+        var status = stat()
+        try checked("look at", source) { stat(source, &status) }
+        let isFolder = status.st_mode & S_IFMT == S_IFDIR
+        let tree = try DetachedMount(of: source, recursive: recursive)
+        try tree.set(readOnly: readOnly, noSuid: true, noDevices: !devices, noExec: !executable, owners: owners)
+        let point = try makePoint(inside, folder: isFolder, keep: keep)
+        try tree.attach(at: point)
+        bound.append(point)
     }
-    return point
-  }
 
-  /// Gives up the caller's own view of what was bound: call it when the process has its own copy, i.e. when it was spawned.
-  func releaseBound() throws {
-    for point in bound.reversed() { try unmountFilesystem(point, flags: 2 /* MNT_DETACH */) }
-    bound = []
-  }
-
-  /// Takes away from the process all that was not to be kept, and makes the root read-only. After `releaseBound`.
-  func empty() throws {
-    for point in made.reversed() {
-      if unlink(point) != 0 && errno != ENOENT {
-        try checked("empty a root of", point) { rmdir(point) }
-      }
+    /// A /proc of the caller's pid namespace, read-only, in which the process finds no process but itself.
+    func mountOwnProcesses() throws {
+        let point = try makePoint("/proc", folder: true, keep: false)
+        try mountFilesystem(
+            "proc", point, type: "proc", flags: UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY), data: "hidepid=invisible")
+        bound.append(point)
     }
-    made = []
-    try mountFilesystem("none", path, flags: UInt(MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC))
-  }
 
-  /// Gives up the handle. The tmpfs lives on as long as the process.
-  func remove() throws {
-    try releaseBound()
-    if isMounted {
-      try unmountFilesystem(path)
-      isMounted = false
+    /// The host's programs and libraries, read-only: `/usr`, and `/bin`, `/lib` and their like as the host has them.
+    func bindPrograms() throws {
+        try bind("/usr", at: "/usr")
+        for name in ["bin", "sbin", "lib", "lib32", "lib64"] {
+            var target = [CChar](repeating: 0, count: 256)
+            let count = readlink("/\(name)", &target, 255)
+            if count > 0 {
+                let text = String(decoding: target[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+                try checked("link", "\(path)/\(name)") { symlink(text, "\(path)/\(name)") }
+                made.append("\(path)/\(name)")
+            } else if exists("/\(name)") {
+                try bind("/\(name)", at: "/\(name)")
+            }
+        }
+        if exists("/etc/ld.so.cache") { try bind("/etc/ld.so.cache", at: "/etc/ld.so.cache", executable: false) }
     }
-    if rmdir(path) != 0 && errno != ENOENT { throw SystemError("remove", path) }
-  }
+
+    /// A folder that stays.
+    func makeFolder(_ inside: String, owner: UInt32) throws {
+        let point = try makePoint(inside, folder: true, keep: true)
+        try checked("give away", point) { chown(point, owner, owner) }
+    }
+
+    private func makePoint(_ inside: String, folder: Bool, keep: Bool) throws -> String {
+        let parts = inside.split(separator: "/")
+        var point = path
+        for (index, part) in parts.enumerated() {
+            point += "/\(part)"
+            if index == parts.count - 1 && !folder {
+                _ = try openFile(point, O_WRONLY | O_CREAT | O_EXCL, mode: 0o444)
+            } else if mkdir(point, 0o755) != 0 {
+                if errno == EEXIST { continue }
+                throw SystemError("make the folder", point)
+            }
+            if !keep { made.append(point) }
+        }
+        return point
+    }
+
+    /// Gives up the caller's own view of what was bound: call it when the process has its own copy, i.e. when it was spawned.
+    func releaseBound() throws {
+        for point in bound.reversed() { try unmountFilesystem(point, flags: 2 /* MNT_DETACH */) }
+        bound = []
+    }
+
+    /// Takes away from the process all that was not to be kept, and makes the root read-only. After `releaseBound`.
+    func empty() throws {
+        for point in made.reversed() {
+            if unlink(point) != 0 && errno != ENOENT {
+                try checked("empty a root of", point) { rmdir(point) }
+            }
+        }
+        made = []
+        try mountFilesystem("none", path, flags: UInt(MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC))
+    }
+
+    /// Gives up the handle. The tmpfs lives on as long as the process.
+    func remove() throws {
+        try releaseBound()
+        if isMounted {
+            try unmountFilesystem(path)
+            isMounted = false
+        }
+        if rmdir(path) != 0 && errno != ENOENT { throw SystemError("remove", path) }
+    }
 }

@@ -4,104 +4,111 @@ public import Machines
 
 /// The driver for QEMU, from 7.2 on.
 public struct QEMU: Hypervisor {
-  // 40 MiB were measured for QEMU under TCG with its translations, 6 for virtiofsd: with room to spare.
-  public let traits = HypervisorTraits(name: "qemu", overheadBytes: 128 << 20)
+    // 40 MiB were measured for QEMU under TCG with its translations, 6 for virtiofsd: with room to spare.
+    public let traits = HypervisorTraits(name: "qemu", overheadBytes: 128 << 20)
 
-  /// Looks for nothing yet.
-  public nonisolated init() {}
+    /// Looks for nothing yet.
+    public nonisolated init() {}
 
-  public func check() async throws -> [String] {
-    var remarks: [String] = []
-    let program = try QEMUProgram.find()
-    let version = try await program.version()
-    if version < (7, 2) {
-      throw MachineError(.missing, "\(program.path) is version \(version.major).\(version.minor): install QEMU 7.2 or newer")
-    }
-    if version.major < 9 {
-      remarks.append(
-        "QEMU \(version.major).\(version.minor) cannot save a machine that has shares: install QEMU 9 or newer (Debian 12 has it in bookworm-backports)")
-    }
-    switch ShareServerProgram.find() {
-    case nil: remarks.append("\(ShareServerProgram.missing.sentence)")
-    case .some(let server) where server.isLegacy:
-      remarks.append("\(server.command[0]) runs out of descriptors in big trees and cannot be saved: install virtiofsd 1.11 or newer")
-    default: break
-    }
-    let kvm = KVMState.probe()
-    if !kvm.works { remarks.append("machines run under software emulation (TCG), several times slower: \(kvm.explanation)") }
-    return remarks
-  }
-
-  public nonisolated func layout(of spec: MachineSpec) throws -> GuestLayout {
-    try GuestLayout(spec, on: try QEMUBoard.resolve(spec))
-  }
-
-  public func withMachine<R: Sendable>(
-    _ source: MachineSource, in directory: MachineDirectory, _ body: @Loop (any VirtualMachine) async throws -> R
-  ) async throws -> R {
-    switch source {
-    case .boot(let spec):
-      let machine = try QEMUMachine(spec, try QEMUPlan(spec), in: directory)
-      do {
-        try await machine.begin()
-        let result = try await body(machine)
-        await machine.stop(grace: .zero)
-        try machine.remove()
-        return result
-      } catch {
-        await machine.stop(grace: .zero)
-        do { try machine.remove() } catch let second {
-          throw MachineError(.startFailed, "\(error); and the machine could not be taken down", cause: second)
+    public func check() async throws -> [String] {
+        var remarks: [String] = []
+        let program = try QEMUProgram.find()
+        let version = try await program.version()
+        if version < (7, 2) {
+            throw MachineError(
+                .missing, "\(program.path) is version \(version.major).\(version.minor): install QEMU 7.2 or newer")
         }
-        throw error
-      }
+        if version.major < 9 {
+            remarks.append(
+                "QEMU \(version.major).\(version.minor) cannot save a machine that has shares: install QEMU 9 or newer (Debian 12 has it in bookworm-backports)"
+            )
+        }
+        switch ShareServerProgram.find() {
+        case nil: remarks.append("\(ShareServerProgram.missing.sentence)")
+        case .some(let server) where server.isLegacy:
+            remarks.append(
+                "\(server.command[0]) runs out of descriptors in big trees and cannot be saved: install virtiofsd 1.11 or newer")
+        default: break
+        }
+        let kvm = KVMState.probe()
+        if !kvm.works { remarks.append("machines run under software emulation (TCG), several times slower: \(kvm.explanation)") }
+        return remarks
     }
-  }
+
+    public nonisolated func layout(of spec: MachineSpec) throws -> GuestLayout {
+        try GuestLayout(spec, on: try QEMUBoard.resolve(spec))
+    }
+
+    public func withMachine<R: Sendable>(
+        _ source: MachineSource, in directory: MachineDirectory, _ body: @Loop (any VirtualMachine) async throws -> R
+    ) async throws -> R {
+        switch source {
+        case .boot(let spec):
+            let machine = try QEMUMachine(spec, try QEMUPlan(spec), in: directory)
+            do {
+                try await machine.begin()
+                let result = try await body(machine)
+                await machine.stop(grace: .zero)
+                try machine.remove()
+                return result
+            } catch {
+                await machine.stop(grace: .zero)
+                do { try machine.remove() } catch let second {
+                    throw MachineError(.startFailed, "\(error); and the machine could not be taken down", cause: second)
+                }
+                throw error
+            }
+        }
+    }
 }
 
 /// All that is decided about a machine before anything is started.
 struct QEMUPlan {
-  /// Below this the guest's kernel cannot unpack itself and its initramfs.
-  static let leastMemory: UInt64 = 128 << 20
+    /// Below this the guest's kernel cannot unpack itself and its initramfs.
+    static let leastMemory: UInt64 = 128 << 20
 
-  var program: QEMUProgram
-  var board: QEMUBoard
-  var accelerator: ResolvedAccelerator
-  var tscKilohertz: UInt64?
-  var shareServer: ShareServerProgram?
-  var layout: GuestLayout
+    var program: QEMUProgram
+    var board: QEMUBoard
+    var accelerator: ResolvedAccelerator
+    var tscKilohertz: UInt64?
+    var shareServer: ShareServerProgram?
+    var layout: GuestLayout
 
-  /// Decides, or says what cannot be honoured.
-  init(_ spec: MachineSpec) throws {
-    board = try QEMUBoard.resolve(spec)
-    layout = try GuestLayout(spec, on: board)
-    guard spec.memoryBytes >= Self.leastMemory else {
-      throw MachineError(
-        .unsupported, "a machine with \(spec.memoryBytes >> 20) MiB of memory cannot boot: give it at least \(Self.leastMemory >> 20) MiB")
+    /// Decides, or says what cannot be honoured.
+    init(_ spec: MachineSpec) throws {
+        board = try QEMUBoard.resolve(spec)
+        layout = try GuestLayout(spec, on: board)
+        guard spec.memoryBytes >= Self.leastMemory else {
+            throw MachineError(
+                .unsupported,
+                "a machine with \(spec.memoryBytes >> 20) MiB of memory cannot boot: give it at least \(Self.leastMemory >> 20) MiB"
+            )
+        }
+        guard (1...255).contains(spec.vcpus) else {
+            throw MachineError(.unsupported, "a machine cannot have \(spec.vcpus) CPUs: from 1 to 255")
+        }
+        for nic in spec.nics where !Self.isMAC(nic.mac) {
+            throw MachineError(
+                .unsupported, "'\(nic.mac)' is no MAC address of a network interface: six pairs of lower-case hexadecimal digits")
+        }
+        program = try QEMUProgram.find()
+        accelerator = try ResolvedAccelerator.resolve(spec.accelerator, KVMState.probe())
+        tscKilohertz = accelerator == .tcg ? TSCFrequency.kilohertz() : nil
+        if spec.share != nil {
+            guard let server = ShareServerProgram.find() else { throw ShareServerProgram.missing }
+            shareServer = server
+        }
     }
-    guard (1...255).contains(spec.vcpus) else {
-      throw MachineError(.unsupported, "a machine cannot have \(spec.vcpus) CPUs: from 1 to 255")
-    }
-    for nic in spec.nics where !Self.isMAC(nic.mac) {
-      throw MachineError(.unsupported, "'\(nic.mac)' is no MAC address of a network interface: six pairs of lower-case hexadecimal digits")
-    }
-    program = try QEMUProgram.find()
-    accelerator = try ResolvedAccelerator.resolve(spec.accelerator, KVMState.probe())
-    tscKilohertz = accelerator == .tcg ? TSCFrequency.kilohertz() : nil
-    if spec.share != nil {
-      guard let server = ShareServerProgram.find() else { throw ShareServerProgram.missing }
-      shareServer = server
-    }
-  }
 
-  static func isMAC(_ text: String) -> Bool {
-    let parts = text.utf8.split(separator: UInt8(ascii: ":"), omittingEmptySubsequences: false)
-    return parts.count == 6
-      && parts.allSatisfy { part in
-        part.count == 2
-          && part.allSatisfy {
-            (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains($0)
-          }
-      }
-  }
+    static func isMAC(_ text: String) -> Bool {
+        let parts = text.utf8.split(separator: UInt8(ascii: ":"), omittingEmptySubsequences: false)
+        return parts.count == 6
+            && parts.allSatisfy { part in
+                part.count == 2
+                    && part.allSatisfy {
+                        (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0)
+                            || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains($0)
+                    }
+            }
+    }
 }

@@ -2,103 +2,103 @@ import Machines
 
 /// QEMU's command line, from a spec and the numbers that its descriptors will have. Pure: the same input, the same words.
 struct QEMUArguments: Sendable {
-  /// The name of the agent's virtio port.
-  static let agentPort = "hull.agent"
+    /// The name of the agent's virtio port.
+    static let agentPort = "hull.agent"
 
-  /// A disk's descriptor in QEMU, and what kind of file it is.
-  struct DiskBacking: Sendable, Hashable {
-    var descriptor: Int32
-    var isBlockDevice: Bool
-  }
-
-  var spec: MachineSpec
-  var board: QEMUBoard
-  var accelerator: ResolvedAccelerator
-  /// The host's TSC in kHz, needed under TCG.
-  var tscKilohertz: UInt64?
-  /// As QEMU sees them, inside its root.
-  var kernel: String
-  var initramfs: String
-  /// Descriptor numbers in QEMU.
-  var control: Int32
-  var agent: Int32
-  var console: Int32
-  var share: Int32?
-  var disks: [DiskBacking]
-  var taps: [Int32]
-
-  /// Whole MiB, rounded up.
-  var megabytes: UInt64 { (spec.memoryBytes + (1 << 20) - 1) >> 20 }
-
-  /// The words after the program's name.
-  func words() -> [String] {
-    var words = [
-      "-name", "hull-\(spec.id)", "-machine", machine, "-accel", accelerator.rawValue,
-      "-cpu", accelerator == .kvm ? "host" : "max", "-smp", "\(spec.vcpus)", "-m", "\(megabytes)M",
-      "-object", memory, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S",
-      "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-      "-kernel", kernel, "-initrd", initramfs, "-append", commandLine.joined(separator: " "),
-      "-chardev", "socket,id=control,fd=\(control)", "-mon", "chardev=control,mode=control",
-      "-chardev", "socket,id=console,fd=\(console)", "-serial", "chardev:console",
-      "-chardev", "socket,id=agent,fd=\(agent)",
-    ]
-    // qboot hands over to a kernel in a tenth of SeaBIOS's time.
-    if board == .microvm { words += ["-bios", "qboot.rom"] }
-    words += ["-device", device("virtio-serial", "id=ports,max_ports=2")]
-    words += ["-device", "virtserialport,bus=ports.0,nr=1,chardev=agent,name=\(Self.agentPort)"]
-    for (index, disk) in spec.disks.enumerated() { words += diskWords(disk, disks[index], index) }
-    if let share, let tag = spec.share?.tag {
-      words += ["-chardev", "socket,id=share,fd=\(share)"]
-      words += ["-device", device("vhost-user-fs", "chardev=share,tag=\(tag)")]
+    /// A disk's descriptor in QEMU, and what kind of file it is.
+    struct DiskBacking: Sendable, Hashable {
+        var descriptor: Int32
+        var isBlockDevice: Bool
     }
-    for (index, nic) in spec.nics.enumerated() {
-      words += ["-netdev", "tap,id=net\(index),fd=\(taps[index])"]
-      let mtu = nic.mtu.map { ",host_mtu=\($0)" } ?? ""
-      let rom = board == .q35 ? ",romfile=" : ""
-      words += ["-device", device("virtio-net", "netdev=net\(index),mac=\(nic.mac)\(mtu)\(rom)")]
+
+    var spec: MachineSpec
+    var board: QEMUBoard
+    var accelerator: ResolvedAccelerator
+    /// The host's TSC in kHz, needed under TCG.
+    var tscKilohertz: UInt64?
+    /// As QEMU sees them, inside its root.
+    var kernel: String
+    var initramfs: String
+    /// Descriptor numbers in QEMU.
+    var control: Int32
+    var agent: Int32
+    var console: Int32
+    var share: Int32?
+    var disks: [DiskBacking]
+    var taps: [Int32]
+
+    /// Whole MiB, rounded up.
+    var megabytes: UInt64 { (spec.memoryBytes + (1 << 20) - 1) >> 20 }
+
+    /// The words after the program's name.
+    func words() -> [String] {
+        var words = [
+            "-name", "hull-\(spec.id)", "-machine", machine, "-accel", accelerator.rawValue,
+            "-cpu", accelerator == .kvm ? "host" : "max", "-smp", "\(spec.vcpus)", "-m", "\(megabytes)M",
+            "-object", memory, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S",
+            "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+            "-kernel", kernel, "-initrd", initramfs, "-append", commandLine.joined(separator: " "),
+            "-chardev", "socket,id=control,fd=\(control)", "-mon", "chardev=control,mode=control",
+            "-chardev", "socket,id=console,fd=\(console)", "-serial", "chardev:console",
+            "-chardev", "socket,id=agent,fd=\(agent)",
+        ]
+        // qboot hands over to a kernel in a tenth of SeaBIOS's time.
+        if board == .microvm { words += ["-bios", "qboot.rom"] }
+        words += ["-device", device("virtio-serial", "id=ports,max_ports=2")]
+        words += ["-device", "virtserialport,bus=ports.0,nr=1,chardev=agent,name=\(Self.agentPort)"]
+        for (index, disk) in spec.disks.enumerated() { words += diskWords(disk, disks[index], index) }
+        if let share, let tag = spec.share?.tag {
+            words += ["-chardev", "socket,id=share,fd=\(share)"]
+            words += ["-device", device("vhost-user-fs", "chardev=share,tag=\(tag)")]
+        }
+        for (index, nic) in spec.nics.enumerated() {
+            words += ["-netdev", "tap,id=net\(index),fd=\(taps[index])"]
+            let mtu = nic.mtu.map { ",host_mtu=\($0)" } ?? ""
+            let rom = board == .q35 ? ",romfile=" : ""
+            words += ["-device", device("virtio-net", "netdev=net\(index),mac=\(nic.mac)\(mtu)\(rom)")]
+        }
+        return words
     }
-    return words
-  }
 
-  private func device(_ name: String, _ properties: String) -> String { "\(board.device(name)),\(properties)" }
+    private func device(_ name: String, _ properties: String) -> String { "\(board.device(name)),\(properties)" }
 
-  private var machine: String {
-    switch board {
-    case .microvm:
-      // Without pit=off,pic=off a kernel that ACPI told to do without them dies of the old timer's first interrupt, which
-      // nobody had programmed away from vector 0 ("divide error: 0000" in start_kernel). Without rtc it looks for one for 2 s.
-      "microvm,acpi=on,pit=off,pic=off,rtc=on,pcie=off,usb=off,auto-kernel-cmdline=off,x-option-roms=off,memory-backend=memory"
-    case .q35: "q35,smm=off,vmport=off,usb=off,graphics=off,memory-backend=memory"
+    private var machine: String {
+        switch board {
+        case .microvm:
+            // Without pit=off,pic=off a kernel that ACPI told to do without them dies of the old timer's first interrupt, which
+            // nobody had programmed away from vector 0 ("divide error: 0000" in start_kernel). Without rtc it looks for one for 2 s.
+            "microvm,acpi=on,pit=off,pic=off,rtc=on,pcie=off,usb=off,auto-kernel-cmdline=off,x-option-roms=off,memory-backend=memory"
+        case .q35: "q35,smm=off,vmport=off,usb=off,graphics=off,memory-backend=memory"
+        }
     }
-  }
 
-  private var memory: String {
-    // A share server maps the guest's memory. Memory that nobody shares stays anonymous: a private mapping of a
-    // memfd would hold each touched page twice.
-    spec.share == nil
-      ? "memory-backend-ram,id=memory,size=\(megabytes)M"
-      : "memory-backend-memfd,id=memory,size=\(megabytes)M,share=on"
-  }
+    private var memory: String {
+        // A share server maps the guest's memory. Memory that nobody shares stays anonymous: a private mapping of a
+        // memfd would hold each touched page twice.
+        spec.share == nil
+            ? "memory-backend-ram,id=memory,size=\(megabytes)M"
+            : "memory-backend-memfd,id=memory,size=\(megabytes)M,share=on"
+    }
 
-  private func diskWords(_ disk: Disk, _ backing: DiskBacking, _ index: Int) -> [String] {
-    let driver = backing.isBlockDevice ? "host_device" : "file"
-    let access = disk.readOnly ? "read-only=on,auto-read-only=off" : "read-only=off,auto-read-only=off,discard=unmap"
-    let set = index + 1
-    return [
-      "-add-fd", "fd=\(backing.descriptor),set=\(set)",
-      "-blockdev",
-      "driver=raw,node-name=disk\(index),\(access),file.driver=\(driver),file.filename=/dev/fdset/\(set)"
-        + (disk.readOnly ? ",file.read-only=on" : ",file.discard=unmap"),
-      "-device", device("virtio-blk", "drive=disk\(index),serial=\(disk.name)"),
-    ]
-  }
+    private func diskWords(_ disk: Disk, _ backing: DiskBacking, _ index: Int) -> [String] {
+        let driver = backing.isBlockDevice ? "host_device" : "file"
+        let access = disk.readOnly ? "read-only=on,auto-read-only=off" : "read-only=off,auto-read-only=off,discard=unmap"
+        let set = index + 1
+        return [
+            "-add-fd", "fd=\(backing.descriptor),set=\(set)",
+            "-blockdev",
+            "driver=raw,node-name=disk\(index),\(access),file.driver=\(driver),file.filename=/dev/fdset/\(set)"
+                + (disk.readOnly ? ",file.read-only=on" : ",file.discard=unmap"),
+            "-device", device("virtio-blk", "drive=disk\(index),serial=\(disk.name)"),
+        ]
+    }
 
-  /// The kernel's command line. Each word earns its place: see docs/performance.md.
-  var commandLine: [String] {
-    var words = ["console=ttyS0", "quiet", "panic=-1", "reboot=t"]
-    // The self-tests of the kernel's ciphers take 0.19 s under TCG.
-    words += ["cryptomgr.notests=1", "random.trust_cpu=on", "no_timer_check"]
-    if accelerator == .tcg, let tscKilohertz { words += ["tsc_early_khz=\(tscKilohertz)", "tsc=reliable"] }
-    return words + spec.kernelArguments
-  }
+    /// The kernel's command line. Each word earns its place: see docs/performance.md.
+    var commandLine: [String] {
+        var words = ["console=ttyS0", "quiet", "panic=-1", "reboot=t"]
+        // The self-tests of the kernel's ciphers take 0.19 s under TCG.
+        words += ["cryptomgr.notests=1", "random.trust_cpu=on", "no_timer_check"]
+        if accelerator == .tcg, let tscKilohertz { words += ["tsc_early_khz=\(tscKilohertz)", "tsc=reliable"] }
+        return words + spec.kernelArguments
+    }
 }

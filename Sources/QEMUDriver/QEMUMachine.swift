@@ -6,214 +6,214 @@ import Machines
 /// A machine that QEMU runs: the process, its control channel, its console, and the share's server.
 @Loop
 final class QEMUMachine: VirtualMachine {
-  nonisolated let guest: GuestLayout
-  private let qemu: ConfinedProcess
-  private let server: ShareServer?
-  private let root: ConfinedRoot
-  private let control: QMPClient
-  private let agent: SharedDescriptor
-  private let console: ConsoleLog
-  private let events: ShutdownEvents
-  private var stopping = false
-  private var helperEnd: ExitStatus?
-  private var hasEnded = false
-  private var ending: Task<MachineExit, Never>?
+    nonisolated let guest: GuestLayout
+    private let qemu: ConfinedProcess
+    private let server: ShareServer?
+    private let root: ConfinedRoot
+    private let control: QMPClient
+    private let agent: SharedDescriptor
+    private let console: ConsoleLog
+    private let events: ShutdownEvents
+    private var stopping = false
+    private var helperEnd: ExitStatus?
+    private var hasEnded = false
+    private var ending: Task<MachineExit, Never>?
 
-  /// Starts QEMU and, where there is a share, its server; the guest does not run yet. When it throws, nothing is left.
-  init(_ spec: MachineSpec, _ plan: QEMUPlan, in directory: MachineDirectory) throws {
-    guest = plan.layout
-    let confinement = spec.confinement
-    let controlPair = try makeSocketPair()
-    let agentPair = try makeSocketPair()
-    let consolePair = try makeSocketPair()
-    let disks = try spec.disks.map { try DiskFile($0) }
-    console = try ConsoleLog(spec.consoleLog, from: consolePair.0)
-    for ours in [controlPair.0, agentPair.0, consolePair.0] { try setNonBlocking(ours.raw) }
-    agent = agentPair.0
-    let events = ShutdownEvents()
-    self.events = events
-    control = QMPClient(controlPair.0) { events.take($0, $1) }
+    /// Starts QEMU and, where there is a share, its server; the guest does not run yet. When it throws, nothing is left.
+    init(_ spec: MachineSpec, _ plan: QEMUPlan, in directory: MachineDirectory) throws {
+        guest = plan.layout
+        let confinement = spec.confinement
+        let controlPair = try makeSocketPair()
+        let agentPair = try makeSocketPair()
+        let consolePair = try makeSocketPair()
+        let disks = try spec.disks.map { try DiskFile($0) }
+        console = try ConsoleLog(spec.consoleLog, from: consolePair.0)
+        for ours in [controlPair.0, agentPair.0, consolePair.0] { try setNonBlocking(ours.raw) }
+        agent = agentPair.0
+        let events = ShutdownEvents()
+        self.events = events
+        control = QMPClient(controlPair.0) { events.take($0, $1) }
 
-    let server = try spec.share.map { share in
-      guard let program = plan.shareServer else { throw ShareServerProgram.missing }
-      return try ShareServer(share, program, confinement: confinement, in: directory)
+        let server = try spec.share.map { share in
+            guard let program = plan.shareServer else { throw ShareServerProgram.missing }
+            return try ShareServer(share, program, confinement: confinement, in: directory)
+        }
+        self.server = server
+        do {
+            root = try ConfinedRoot(at: "\(directory.path)/vmm-root")
+        } catch {
+            server?.kill()
+            throw error
+        }
+        do {
+            try root.bindPrograms()
+            if !plan.program.path.hasPrefix("/usr/") { try root.bind(plan.program.path, at: plan.program.path) }
+            try root.bind(spec.kernel, at: "/kernel", executable: false)
+            try root.bind(spec.initramfs, at: "/initramfs", executable: false)
+            try root.bind("/dev/null", at: "/dev/null", readOnly: false, devices: true)
+            var groups: [UInt32] = []
+            if plan.accelerator == .kvm {
+                try root.bind("/dev/kvm", at: "/dev/kvm", readOnly: false, devices: true)
+                var status = stat()
+                try checked("look at", "/dev/kvm") { stat("/dev/kvm", &status) }
+                groups = [status.st_gid]
+            }
+            var inherited = [controlPair.1.raw, agentPair.1.raw, consolePair.1.raw]
+            func inherit(_ descriptor: Int32) -> Int32 {
+                inherited.append(descriptor)
+                return Int32(3 + inherited.count - 1)
+            }
+            let arguments = QEMUArguments(
+                spec: spec, board: plan.board, accelerator: plan.accelerator, tscKilohertz: plan.tscKilohertz, kernel: "/kernel",
+                initramfs: "/initramfs", control: 3, agent: 4, console: 5, share: server.map { inherit($0.connection.raw) },
+                disks: disks.map { .init(descriptor: inherit($0.file.raw), isBlockDevice: $0.isBlockDevice) },
+                taps: spec.nics.map { inherit($0.tap.raw) })
+            var how = Spawn(plan.program.path, arguments.words(), environment: [])
+            let user = confinement.uidBase + 65536
+            how.identity = (user, user, groups)
+            how.capabilities = 0
+            qemu = try ConfinedProcess(role: "qemu", how, root: root, confinement: confinement, descriptors: inherited)
+        } catch {
+            // What counts is why it could not be started; what could not be taken down goes with the monitor's namespaces.
+            try? root.remove()
+            server?.kill()
+            throw error
+        }
+        server?.connectionGiven()
     }
-    self.server = server
-    do {
-      root = try ConfinedRoot(at: "\(directory.path)/vmm-root")
-    } catch {
-      server?.kill()
-      throw error
-    }
-    do {
-      try root.bindPrograms()
-      if !plan.program.path.hasPrefix("/usr/") { try root.bind(plan.program.path, at: plan.program.path) }
-      try root.bind(spec.kernel, at: "/kernel", executable: false)
-      try root.bind(spec.initramfs, at: "/initramfs", executable: false)
-      try root.bind("/dev/null", at: "/dev/null", readOnly: false, devices: true)
-      var groups: [UInt32] = []
-      if plan.accelerator == .kvm {
-        try root.bind("/dev/kvm", at: "/dev/kvm", readOnly: false, devices: true)
-        var status = stat()
-        try checked("look at", "/dev/kvm") { stat("/dev/kvm", &status) }
-        groups = [status.st_gid]
-      }
-      var inherited = [controlPair.1.raw, agentPair.1.raw, consolePair.1.raw]
-      func inherit(_ descriptor: Int32) -> Int32 {
-        inherited.append(descriptor)
-        return Int32(3 + inherited.count - 1)
-      }
-      let arguments = QEMUArguments(
-        spec: spec, board: plan.board, accelerator: plan.accelerator, tscKilohertz: plan.tscKilohertz, kernel: "/kernel",
-        initramfs: "/initramfs", control: 3, agent: 4, console: 5, share: server.map { inherit($0.connection.raw) },
-        disks: disks.map { .init(descriptor: inherit($0.file.raw), isBlockDevice: $0.isBlockDevice) },
-        taps: spec.nics.map { inherit($0.tap.raw) })
-      var how = Spawn(plan.program.path, arguments.words(), environment: [])
-      let user = confinement.uidBase + 65536
-      how.identity = (user, user, groups)
-      how.capabilities = 0
-      qemu = try ConfinedProcess(role: "qemu", how, root: root, confinement: confinement, descriptors: inherited)
-    } catch {
-      // What counts is why it could not be started; what could not be taken down goes with the monitor's namespaces.
-      try? root.remove()
-      server?.kill()
-      throw error
-    }
-    server?.connectionGiven()
-  }
 
-  /// Waits until QEMU answers, takes from its root and the server's what they had to read, and lets the guest run.
-  func begin() async throws {
-    let qemu = qemu
-    let server = server
-    let listeners = [
-      Task { @Loop in await self.control.read() }, Task { @Loop in await self.console.record() },
-      Task { @Loop in await qemu.listen() },
-    ]
-    if let server {
-      Task { @Loop in await server.process.listen() }
-      Task { @Loop in
-        self.helperEnd = try? await server.process.child.wait()  // waiting for a child of ours fails only when it was reaped
-        if !self.stopping { qemu.child.signal(SIGKILL) }
-      }
+    /// Waits until QEMU answers, takes from its root and the server's what they had to read, and lets the guest run.
+    func begin() async throws {
+        let qemu = qemu
+        let server = server
+        let listeners = [
+            Task { @Loop in await self.control.read() }, Task { @Loop in await self.console.record() },
+            Task { @Loop in await qemu.listen() },
+        ]
+        if let server {
+            Task { @Loop in await server.process.listen() }
+            Task { @Loop in
+                self.helperEnd = try? await server.process.child.wait()  // waiting for a child of ours fails only when it was reaped
+                if !self.stopping { qemu.child.signal(SIGKILL) }
+            }
+        }
+        ending = Task { @Loop in
+            // The same: it is reaped here and nowhere else.
+            let status = (try? await qemu.child.wait()) ?? .code(-1)
+            self.hasEnded = true
+            server?.kill()
+            for listener in listeners { await listener.value }
+            return self.exit(status)
+        }
+        do {
+            try root.releaseBound()
+            try server?.release()
+            try await withDeadline(.seconds(30), awaiting: "QEMU's answer on its control channel") {
+                _ = try await self.control.execute("qmp_capabilities")
+            }
+            try root.empty()
+            try server?.emptyRoot()
+            try await control.execute("cont")
+        } catch {
+            // A QEMU that gave up closes its channel a moment before it has ended.
+            try? await sleep(for: .milliseconds(20))  // cancelled or not: it is ended now
+            let gaveUp = hasEnded
+            await stop(grace: .zero)
+            if !gaveUp { throw error }
+            let end = await wait()
+            let words = end.complaints.isEmpty ? "it ended without a word" : end.complaints
+            throw MachineError(.startFailed, "QEMU did not start: \(words)", cause: error, consoleTail: end.consoleTail)
+        }
     }
-    ending = Task { @Loop in
-      // The same: it is reaped here and nowhere else.
-      let status = (try? await qemu.child.wait()) ?? .code(-1)
-      self.hasEnded = true
-      server?.kill()
-      for listener in listeners { await listener.value }
-      return self.exit(status)
+
+    private func exit(_ status: ExitStatus) -> MachineExit {
+        let reason: MachineExit.Reason
+        if stopping {
+            reason = .stopped
+        } else if let helperEnd, events.reason == nil, status == .signal(SIGKILL) {
+            reason = .helperDied(role: "virtiofsd", helperEnd)
+        } else {
+            switch events.reason {
+            case "guest-panic": reason = .panicked
+            case "guest-reset", "subsystem-reset": reason = console.showsPanic ? .panicked : .reset
+            case "guest-shutdown": reason = .poweredOff
+            default: reason = .vmmDied(status)
+            }
+        }
+        let complaints = [qemu.complaints, server?.process.complaints ?? ""].filter { !$0.isEmpty }.joined(separator: "\n")
+        return MachineExit(reason: reason, consoleTail: console.lines(40), complaints: complaints)
     }
-    do {
-      try root.releaseBound()
-      try server?.release()
-      try await withDeadline(.seconds(30), awaiting: "QEMU's answer on its control channel") {
-        _ = try await self.control.execute("qmp_capabilities")
-      }
-      try root.empty()
-      try server?.emptyRoot()
-      try await control.execute("cont")
-    } catch {
-      // A QEMU that gave up closes its channel a moment before it has ended.
-      try? await sleep(for: .milliseconds(20))  // cancelled or not: it is ended now
-      let gaveUp = hasEnded
-      await stop(grace: .zero)
-      if !gaveUp { throw error }
-      let end = await wait()
-      let words = end.complaints.isEmpty ? "it ended without a word" : end.complaints
-      throw MachineError(.startFailed, "QEMU did not start: \(words)", cause: error, consoleTail: end.consoleTail)
+
+    var processes: [MachineProcess] {
+        [MachineProcess(role: "qemu", identity: qemu.identity)]
+            + (server.map { [MachineProcess(role: "virtiofsd", identity: $0.process.identity)] } ?? [])
     }
-  }
 
-  private func exit(_ status: ExitStatus) -> MachineExit {
-    let reason: MachineExit.Reason
-    if stopping {
-      reason = .stopped
-    } else if let helperEnd, events.reason == nil, status == .signal(SIGKILL) {
-      reason = .helperDied(role: "virtiofsd", helperEnd)
-    } else {
-      switch events.reason {
-      case "guest-panic": reason = .panicked
-      case "guest-reset", "subsystem-reset": reason = console.showsPanic ? .panicked : .reset
-      case "guest-shutdown": reason = .poweredOff
-      default: reason = .vmmDied(status)
-      }
-    }
-    let complaints = [qemu.complaints, server?.process.complaints ?? ""].filter { !$0.isEmpty }.joined(separator: "\n")
-    return MachineExit(reason: reason, consoleTail: console.lines(40), complaints: complaints)
-  }
+    func connect() async throws -> SharedDescriptor { agent }
+    func pause() async throws { try await control.execute("stop") }
+    func resume() async throws { try await control.execute("cont") }
+    func consoleTail(lines: Int) -> String { console.lines(lines) }
 
-  var processes: [MachineProcess] {
-    [MachineProcess(role: "qemu", identity: qemu.identity)]
-      + (server.map { [MachineProcess(role: "virtiofsd", identity: $0.process.identity)] } ?? [])
-  }
-
-  func connect() async throws -> SharedDescriptor { agent }
-  func pause() async throws { try await control.execute("stop") }
-  func resume() async throws { try await control.execute("cont") }
-  func consoleTail(lines: Int) -> String { console.lines(lines) }
-
-  func stop(grace: Duration) async {
-    guard let ending else { return }
-    if grace > .zero {
-      // A guest that does not end in time is ended.
-      _ = try? await withDeadline(grace, awaiting: "the guest's end") { await Self.value(of: ending) }
-    }
-    if !hasEnded { stopping = true }
-    qemu.child.signal(SIGKILL)
-    _ = await ending.value
-  }
-
-  func wait() async -> MachineExit {
-    guard let ending else { preconditionFailure("a machine is waited for after it began") }
-    return await ending.value
-  }
-
-  // Returns early when the waiting task is cancelled.
-  private static func value(of ending: Task<MachineExit, Never>) async {
-    let signal = AsyncStream<Void> { continuation in
-      Task { @Loop in
+    func stop(grace: Duration) async {
+        guard let ending else { return }
+        if grace > .zero {
+            // A guest that does not end in time is ended.
+            _ = try? await withDeadline(grace, awaiting: "the guest's end") { await Self.value(of: ending) }
+        }
+        if !hasEnded { stopping = true }
+        qemu.child.signal(SIGKILL)
         _ = await ending.value
-        continuation.finish()
-      }
     }
-    for await _ in signal {}
-  }
 
-  /// Gives up what the machine had on the host; it has ended.
-  func remove() throws {
-    try root.remove()
-    try server?.remove()
-  }
+    func wait() async -> MachineExit {
+        guard let ending else { preconditionFailure("a machine is waited for after it began") }
+        return await ending.value
+    }
+
+    // Returns early when the waiting task is cancelled.
+    private static func value(of ending: Task<MachineExit, Never>) async {
+        let signal = AsyncStream<Void> { continuation in
+            Task { @Loop in
+                _ = await ending.value
+                continuation.finish()
+            }
+        }
+        for await _ in signal {}
+    }
+
+    /// Gives up what the machine had on the host; it has ended.
+    func remove() throws {
+        try root.remove()
+        try server?.remove()
+    }
 }
 
 /// Why QEMU says that the guest ended. Kept apart from the machine, because it is told before that is whole.
 @Loop
 final class ShutdownEvents {
-  private(set) var reason: String?
+    private(set) var reason: String?
 
-  func take(_ name: String, _ data: JSON) {
-    if name == "SHUTDOWN" { reason = data["reason"]?.text }
-    if name == "GUEST_PANICKED" { reason = "guest-panic" }
-  }
+    func take(_ name: String, _ data: JSON) {
+        if name == "SHUTDOWN" { reason = data["reason"]?.text }
+        if name == "GUEST_PANICKED" { reason = "guest-panic" }
+    }
 }
 
 /// A disk's file, opened as it is to be used.
 struct DiskFile {
-  let file: SharedDescriptor
-  let isBlockDevice: Bool
-
-  init(_ disk: Disk) throws {
     let file: SharedDescriptor
-    do {
-      file = SharedDescriptor(try openFile(disk.path, disk.readOnly ? O_RDONLY : O_RDWR))
-    } catch {
-      throw MachineError(.startFailed, "the disk '\(disk.name)' cannot be opened", cause: error)
+    let isBlockDevice: Bool
+
+    init(_ disk: Disk) throws {
+        let file: SharedDescriptor
+        do {
+            file = SharedDescriptor(try openFile(disk.path, disk.readOnly ? O_RDONLY : O_RDWR))
+        } catch {
+            throw MachineError(.startFailed, "the disk '\(disk.name)' cannot be opened", cause: error)
+        }
+        var status = stat()
+        try checked("look at", disk.path) { fstat(file.raw, &status) }
+        self.file = file
+        isBlockDevice = status.st_mode & S_IFMT == S_IFBLK
     }
-    var status = stat()
-    try checked("look at", disk.path) { fstat(file.raw, &status) }
-    self.file = file
-    isBlockDevice = status.st_mode & S_IFMT == S_IFBLK
-  }
 }

@@ -5,45 +5,51 @@ import Machines
 
 /// Where virtiofsd is, and how this one wants to be called.
 struct ShareServerProgram: Sendable, Hashable {
-  /// The words that start it: the program, or a loader of its own, its library path and the program.
-  var command: [String]
-  /// The folders that it must see at its start; empty when it needs the host's own programs and libraries.
-  var folders: [String]
-  /// QEMU 7.2's C program, which has other options than the Rust one.
-  var isLegacy: Bool
+    /// The words that start it: the program, or a loader of its own, its library path and the program.
+    var command: [String]
+    /// The folders that it must see at its start; empty when it needs the host's own programs and libraries.
+    var folders: [String]
+    /// QEMU 7.2's C program, which has other options than the Rust one.
+    var isLegacy: Bool
 
-  /// The newest on this host; nil when there is none.
-  static func find() -> ShareServerProgram? {
-    for folder in ["/usr/local/lib/hull/virtiofsd", "/usr/lib/hull/virtiofsd"] {
-      // A folder with its own loader and libraries, as the set-up script leaves it; no such file, no such folder.
-      if let text = try? readText("\(folder)/command") {
-        let command = text.split(separator: "\n").map(String.init)
-        if let program = command.first, access(program, X_OK) == 0 {
-          return ShareServerProgram(command: command, folders: [folder], isLegacy: false)
+    /// The newest on this host; nil when there is none.
+    static func find() -> ShareServerProgram? {
+        for folder in ["/usr/local/lib/hull/virtiofsd", "/usr/lib/hull/virtiofsd"] {
+            // A folder with its own loader and libraries, as the set-up script leaves it; no such file, no such folder.
+            if let text = try? readText("\(folder)/command") {
+                let command = text.split(separator: "\n").map(String.init)
+                if let program = command.first, access(program, X_OK) == 0 {
+                    return ShareServerProgram(command: command, folders: [folder], isLegacy: false)
+                }
+            }
         }
-      }
+        for path in ["/usr/libexec/virtiofsd", "/usr/lib/virtiofsd", "/usr/bin/virtiofsd"] where access(path, X_OK) == 0 {
+            return ShareServerProgram(command: [path], folders: [], isLegacy: false)
+        }
+        let legacy = "/usr/lib/qemu/virtiofsd"
+        return access(legacy, X_OK) == 0 ? ShareServerProgram(command: [legacy], folders: [], isLegacy: true) : nil
     }
-    for path in ["/usr/libexec/virtiofsd", "/usr/lib/virtiofsd", "/usr/bin/virtiofsd"] where access(path, X_OK) == 0 {
-      return ShareServerProgram(command: [path], folders: [], isLegacy: false)
+
+    static let missing = MachineError(
+        .missing,
+        "no virtiofsd was found, which bind mounts and volumes need: install the package virtiofsd (Debian 13), or run Hull's set-up script"
+    )
+
+    /// The words after the program, with the listening socket as descriptor `socket` and the share at `/share`.
+    func arguments(socket: Int32) -> [String] {
+        let own =
+            isLegacy
+            ? [
+                "--fd=\(socket)", "-o", "source=/share,sandbox=chroot,xattr,allow_direct_io,cache=auto,announce_submounts",
+                "--rlimit-nofile=0", "-f",
+            ]
+            : [
+                "--fd=\(socket)", "--shared-dir", "/share", "--sandbox", "none", "--xattr", "--allow-direct-io",
+                "--rlimit-nofile=0",
+                "--announce-submounts", "--log-level", "warn",
+            ]
+        return Array(command.dropFirst()) + own
     }
-    let legacy = "/usr/lib/qemu/virtiofsd"
-    return access(legacy, X_OK) == 0 ? ShareServerProgram(command: [legacy], folders: [], isLegacy: true) : nil
-  }
-
-  static let missing = MachineError(
-    .missing, "no virtiofsd was found, which bind mounts and volumes need: install the package virtiofsd (Debian 13), or run Hull's set-up script")
-
-  /// The words after the program, with the listening socket as descriptor `socket` and the share at `/share`.
-  func arguments(socket: Int32) -> [String] {
-    let own =
-      isLegacy
-      ? ["--fd=\(socket)", "-o", "source=/share,sandbox=chroot,xattr,allow_direct_io,cache=auto,announce_submounts", "--rlimit-nofile=0", "-f"]
-      : [
-        "--fd=\(socket)", "--shared-dir", "/share", "--sandbox", "none", "--xattr", "--allow-direct-io", "--rlimit-nofile=0",
-        "--announce-submounts", "--log-level", "warn",
-      ]
-    return Array(command.dropFirst()) + own
-  }
 }
 
 /// The server of a sandbox's one share: a virtiofsd in a user namespace of the sandbox's own ids, whose root holds the
@@ -51,88 +57,92 @@ struct ShareServerProgram: Sendable, Hashable {
 /// refuse writes to what is read-only whatever the server does.
 @Loop
 final class ShareServer {
-  let process: ConfinedProcess
-  /// QEMU's end of the vhost-user connection, until QEMU has it.
-  private(set) var connection: SharedDescriptor!
-  private let root: ConfinedRoot
+    let process: ConfinedProcess
+    /// QEMU's end of the vhost-user connection, until QEMU has it.
+    private(set) var connection: SharedDescriptor!
+    private let root: ConfinedRoot
 
-  // CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SETGID, SETUID, MKNOD, SETFCAP: in its own user namespace, where they reach only
-  // files whose owners its mounts map. SETPCAP it needs to give itself fewer, and gives up. The legacy server also enters its root by itself: SYS_CHROOT.
-  private static let capabilities: UInt64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 27 | 1 << 31
+    // CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SETGID, SETUID, MKNOD, SETFCAP: in its own user namespace, where they reach only
+    // files whose owners its mounts map. SETPCAP it needs to give itself fewer, and gives up. The legacy server also enters its root by itself: SYS_CHROOT.
+    private static let capabilities: UInt64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 27 | 1 << 31
 
-  init(_ share: Share, _ program: ShareServerProgram, confinement: Confinement, in directory: MachineDirectory) throws {
-    root = try ConfinedRoot(at: "\(directory.path)/share-root")
-    do {
-      let users = try makeUserNamespace(base: confinement.uidBase, count: 65536)
-      try root.makeFolder("/share", owner: confinement.uidBase)
-      for entry in share.entries { try Self.bind(entry, in: root, owners: users) }
-      if program.folders.isEmpty {
-        try root.bindPrograms()
-      } else {
-        for folder in program.folders { try root.bind(folder, at: folder) }
-      }
-      try root.mountOwnProcesses()
+    init(_ share: Share, _ program: ShareServerProgram, confinement: Confinement, in directory: MachineDirectory) throws {
+        root = try ConfinedRoot(at: "\(directory.path)/share-root")
+        do {
+            let users = try makeUserNamespace(base: confinement.uidBase, count: 65536)
+            try root.makeFolder("/share", owner: confinement.uidBase)
+            for entry in share.entries { try Self.bind(entry, in: root, owners: users) }
+            if program.folders.isEmpty {
+                try root.bindPrograms()
+            } else {
+                for folder in program.folders { try root.bind(folder, at: folder) }
+            }
+            try root.mountOwnProcesses()
 
-      // virtiofsd takes a listening socket only: it gets one whose one connection is made already and whose path is gone.
-      let path = "\(directory.path)/share.sock"
-      let listener = try UnixSocket.listen(path, backlog: 1)
-      connection = try UnixSocket.connect(path)
-      unlink(path)
-      try setNonBlocking(listener.raw, false)
+            // virtiofsd takes a listening socket only: it gets one whose one connection is made already and whose path is gone.
+            let path = "\(directory.path)/share.sock"
+            let listener = try UnixSocket.listen(path, backlog: 1)
+            connection = try UnixSocket.connect(path)
+            unlink(path)
+            try setNonBlocking(listener.raw, false)
 
-      var how = Spawn(program.command[0], program.arguments(socket: 3), environment: [])
-      how.userNamespace = users
-      how.identity = (0, 0, [])
-      how.capabilities = Self.capabilities | (program.isLegacy ? 1 << 18 : 0)
-      // It holds a descriptor for every file the guest knows.
-      how.limits.append(Self.fileLimit())
-      process = try ConfinedProcess(
-        role: "virtiofsd", how, root: root, confinement: confinement, descriptors: [listener.raw])
-    } catch {
-      // The failure that counts is the one above; the mounts go with the monitor's namespace in any case.
-      try? root.remove()
-      throw error
+            var how = Spawn(program.command[0], program.arguments(socket: 3), environment: [])
+            how.userNamespace = users
+            how.identity = (0, 0, [])
+            how.capabilities = Self.capabilities | (program.isLegacy ? 1 << 18 : 0)
+            // It holds a descriptor for every file the guest knows.
+            how.limits.append(Self.fileLimit())
+            process = try ConfinedProcess(
+                role: "virtiofsd", how, root: root, confinement: confinement, descriptors: [listener.raw])
+        } catch {
+            // The failure that counts is the one above; the mounts go with the monitor's namespace in any case.
+            try? root.remove()
+            throw error
+        }
     }
-  }
 
-  private static func bind(_ entry: ShareEntry, in root: ConfinedRoot, owners: SharedDescriptor) throws {
-    guard !entry.name.isEmpty, !entry.name.contains("/"), entry.name != ".", entry.name != "..", entry.name.utf8.count <= 255 else {
-      throw MachineError(.unsupported, "a share's entry cannot be named '\(entry.name)'")
+    private static func bind(_ entry: ShareEntry, in root: ConfinedRoot, owners: SharedDescriptor) throws {
+        guard !entry.name.isEmpty, !entry.name.contains("/"), entry.name != ".", entry.name != "..", entry.name.utf8.count <= 255
+        else {
+            throw MachineError(.unsupported, "a share's entry cannot be named '\(entry.name)'")
+        }
+        do {
+            try root.bind(
+                entry.hostPath, at: "/share/\(entry.name)", readOnly: entry.readOnly, recursive: !entry.isFile, owners: owners,
+                keep: true)
+        } catch let error as SystemError where error.code == EINVAL || error.code == EPERM {
+            throw MachineError(
+                .unsupported,
+                "\(entry.hostPath) cannot be shown in a machine: its filesystem (or one mounted below it) maps no owners; use a folder on ext4, xfs, btrfs or tmpfs",
+                cause: error)
+        }
     }
-    do {
-      try root.bind(
-        entry.hostPath, at: "/share/\(entry.name)", readOnly: entry.readOnly, recursive: !entry.isFile, owners: owners, keep: true)
-    } catch let error as SystemError where error.code == EINVAL || error.code == EPERM {
-      throw MachineError(
-        .unsupported,
-        "\(entry.hostPath) cannot be shown in a machine: its filesystem (or one mounted below it) maps no owners; use a folder on ext4, xfs, btrfs or tmpfs",
-        cause: error)
+
+    // As many as may be had: 2^20 with CAP_SYS_RESOURCE, else the hard limit.
+    private static func fileLimit() -> (resource: Int32, soft: UInt64, hard: UInt64) {
+        var limit = rlimit()
+        getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        var raised = rlimit(rlim_cur: limit.rlim_cur, rlim_max: 1 << 20)
+        // Raising our own hard limit tells whether the child may.
+        if limit.rlim_max < 1 << 20, setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &raised) != 0 {
+            raised.rlim_max = limit.rlim_max
+        }
+        let most = max(UInt64(limit.rlim_max), UInt64(raised.rlim_max))
+        return (Int32(RLIMIT_NOFILE.rawValue), most, most)
     }
-  }
 
-  // As many as may be had: 2^20 with CAP_SYS_RESOURCE, else the hard limit.
-  private static func fileLimit() -> (resource: Int32, soft: UInt64, hard: UInt64) {
-    var limit = rlimit()
-    getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
-    var raised = rlimit(rlim_cur: limit.rlim_cur, rlim_max: 1 << 20)
-    // Raising our own hard limit tells whether the child may.
-    if limit.rlim_max < 1 << 20, setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &raised) != 0 { raised.rlim_max = limit.rlim_max }
-    let most = max(UInt64(limit.rlim_max), UInt64(raised.rlim_max))
-    return (Int32(RLIMIT_NOFILE.rawValue), most, most)
-  }
+    /// Gives up our view of what the server sees. Call it once the server has been spawned.
+    func release() throws { try root.releaseBound() }
 
-  /// Gives up our view of what the server sees. Call it once the server has been spawned.
-  func release() throws { try root.releaseBound() }
+    /// Takes away all but the entries. Call it once the server serves.
+    func emptyRoot() throws { try root.empty() }
 
-  /// Takes away all but the entries. Call it once the server serves.
-  func emptyRoot() throws { try root.empty() }
+    /// QEMU has its end: ours is closed, so that the server sees QEMU's death.
+    func connectionGiven() { connection = nil }
 
-  /// QEMU has its end: ours is closed, so that the server sees QEMU's death.
-  func connectionGiven() { connection = nil }
+    /// Ends the server; whoever waits for it reaps it.
+    func kill() { process.child.signal(SIGKILL) }
 
-  /// Ends the server; whoever waits for it reaps it.
-  func kill() { process.child.signal(SIGKILL) }
-
-  /// Gives up the root. The server has ended.
-  func remove() throws { try root.remove() }
+    /// Gives up the root. The server has ended.
+    func remove() throws { try root.remove() }
 }

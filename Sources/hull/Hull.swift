@@ -90,6 +90,9 @@ enum Globals {
         guard getcwd(&buffer, buffer.count) != nil else { return path }
         let here = String(
             decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        return here == "/" ? "/\(path)" : "\(here)/\(path)"
+        var rest = Substring(path)
+        while rest.hasPrefix("./") { rest = rest.dropFirst(2) }
+        if rest == "." || rest.isEmpty { return here }
+        return here == "/" ? "/\(rest)" : "\(here)/\(rest)"
     }
 }

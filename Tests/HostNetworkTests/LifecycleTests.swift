@@ -60,6 +60,43 @@ import Testing
         try world.end()
     }
 
+    /// Somebody who sends all the time, from one port, before there is a container, to one, and to the next.
+    @Loop @Test func datagramsMeetTheRulesAnew() async throws {
+        let world = try World()
+        let client = try Traffic.socket(in: world.internet, World.outside, SOCK_DGRAM)
+        func ask() async throws -> String {
+            _ = SocketAddress.withSockaddr(World.hostAddress, 9999) { address, length in
+                sendto(client.raw, "?", 1, 0x4000, address.assumingMemoryBound(to: sockaddr.self), length)
+            }
+            do {
+                return try await withDeadline(.milliseconds(300), awaiting: "an answer") {
+                    String(decoding: try await readSome(client.raw), as: UTF8.self)
+                }
+            } catch is DeadlineError {
+                return "silence"
+            } catch let error as SystemError where error.code == ECONNREFUSED {
+                return "refused"
+            }
+        }
+        // Somebody on the host has the port, and then no more.
+        let before = try Traffic.serve("before", in: world.host, "0.0.0.0", 9999)
+        #expect(try await ask().hasPrefix("before "))
+        await before.end()
+        let other = try await attach(world, "other")
+        for name in ["one", "two"] {
+            let guest = try await world.guest(name, "9999:99/udp")
+            let server = try Traffic.serve(name, in: guest.namespace, "0.0.0.0", 99)
+            #expect(try await ask().hasPrefix("\(name) "))
+            await server.end()
+            await guest.stop()
+            try await world.network.detach(name)
+        }
+        withExtendedLifetime(other) {}
+        try await world.network.detach("other")
+        #expect(try await world.remains() == [])
+        try world.end()
+    }
+
     /// A server that has just ended leaves connections in TIME_WAIT: its port is free all the same.
     @Loop @Test func timeWaitIsNobody() async throws {
         let world = try World()

@@ -80,12 +80,13 @@ import Testing
                 bytes[offset + 3] = 0
             }
             // Each may throw; none may trap.
-            for message in (try? NetlinkMessage.decode(bytes)) ?? [] { _ = RouteSocket.detail(of: message) }
+            for message in (try? NetlinkMessage.decode(bytes)) ?? [] { _ = NetlinkConnection.detail(of: message) }
             _ = try? Link(payload: bytes)
+            _ = try? TrackedConnection(payload: bytes)
             _ = try? LinkAddress(payload: bytes)
             _ = try? Route(payload: bytes)
-            _ = RouteSocket.detail(of: NetlinkMessage(type: 2, flags: 0x300, payload: bytes))
-            _ = RouteSocket.detail(of: NetlinkMessage(type: 2, flags: 0x200, payload: bytes))
+            _ = NetlinkConnection.detail(of: NetlinkMessage(type: 2, flags: 0x300, payload: bytes))
+            _ = NetlinkConnection.detail(of: NetlinkMessage(type: 2, flags: 0x200, payload: bytes))
         }
     }
 

@@ -22,7 +22,7 @@ extension Agent {
                 try configure(read(frame))
                 reply(header, Done())
             case .setIdentity:
-                try Guest.identify(read(frame))
+                try Guest.identify(read(frame), since: arrival)
                 reply(header, Done())
             case .createContainer:
                 try create(read(frame))
@@ -53,6 +53,11 @@ extension Agent {
                 try container(reference.container).remove(self)
                 containers[reference.container] = nil
                 reply(header, Done())
+            case .reclaim:
+                do throws(KernelError) { try TextFile.write("/proc/sys/vm/drop_caches", "2") } catch {
+                    throw AgentFailure(.other, "dropping cached inodes: \(error.words)", errno: error.number)
+                }
+                reply(header, Done())
             case .shutdown:
                 shuttingDown = try read(frame)
                 reply(header, Done())
@@ -80,7 +85,7 @@ extension Agent {
                 .version,
                 "the agent speaks protocol 1 to \(Hello.version), the host \(hello.oldest) to \(hello.newest)")
         }
-        greeted = true
+        session.greet()
         reply(header, state(version: min(hello.newest, Hello.version)))
         repeatCredit()
         pumpAll()
@@ -101,9 +106,7 @@ extension Agent {
     private func quiesce(_ header: FrameHeader) {
         sync()
         reply(header, state(version: Hello.version))
-        inEpoch = false
-        greeted = false
-        decoder.hunt(epoch: nil)
+        session.silence()
     }
 
     private func configure(_ configuration: SandboxConfiguration) throws(AgentFailure) {
@@ -120,7 +123,7 @@ extension Agent {
             try Mounting.mount(configuration.share, Boot.directory + "/share", "virtiofs")
             share = Boot.directory + "/share"
         }
-        try Guest.identify(configuration.identity)
+        try Guest.identify(configuration.identity, since: arrival)
         for setting in configuration.sysctls { try Guest.set(setting) }
         isConfigured = true
     }
@@ -144,7 +147,12 @@ extension Agent {
         }
         guard containers.count < 256 else { throw AgentFailure(.resources, "the guest has 256 containers already") }
         let index = (containers.values.map { $0.index }.max() ?? 0) + 1
-        containers[configuration.id] = try Container(configuration, index: index, agent: self)
+        do throws(AgentFailure) {
+            containers[configuration.id] = try Container(configuration, index: index, agent: self)
+        } catch {
+            Container.discard(configuration.id)
+            throw error
+        }
     }
 
     private func signal(_ request: SignalRequest) throws(AgentFailure) {

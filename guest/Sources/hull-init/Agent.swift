@@ -5,13 +5,10 @@ import CGuest
 final class Agent {
     let loop: EventLoop
     let port: Descriptor
-    var decoder = FrameDecoder(maximum: Limits.request)
+    var session = GuestSession()
     var queue = ByteQueue()
-    /// Whether an epoch runs; before the first `hello` and while quiesced the agent says nothing.
-    var inEpoch = false
-    /// Whether the host said hello in this epoch.
-    var greeted = false
-    /// Events that happened while the agent had to be silent.
+    /// Whether the host listens.
+    var greeted: Bool { session.isGreeted }
     var isPrepared = false
     var isConfigured = false
     var portWritable = true
@@ -72,71 +69,53 @@ final class Agent {
     // MARK: the stream to the host
 
     private func hostLeft() {
-        inEpoch = false
-        greeted = false
+        session.reset()
         queue.removeAll()
-        decoder = FrameDecoder(maximum: Limits.request)
     }
 
     private func readPort() {
         while true {
             let number = port.number
-            let got = decoder.fill(65536) { read(number, $0.baseAddress, $0.count) }
+            let got = session.fill(65536) { read(number, $0.baseAddress, $0.count) }
             if got <= 0 { return }
+            arrival = guest_clock(CLOCK_MONOTONIC)
             while true {
                 do throws(WireError) {
-                    guard let frame = try decoder.next() else { break }
-                    try handle(frame)
+                    guard let event = try session.next() else { break }
+                    try handle(event)
                 } catch {
                     console("bytes of the host make no sense; waiting for it to begin anew")
-                    decoder.hunt(epoch: nil)
-                    inEpoch = false
-                    greeted = false
+                    session.silence()
                 }
             }
         }
     }
 
-    private func handle(_ frame: Frame) throws(WireError) {
-        if frame.header.kind == .synchronise {
+    /// When the bytes that are handled arrived; a wall clock in them was right then.
+    private(set) var arrival: UInt64 = 0
+
+    private func handle(_ event: GuestSession.Event) throws(WireError) {
+        switch event {
+        case .begin(let epoch):
             queue.removeAll()
-            inEpoch = true
-            greeted = false
-            queue.append(FrameHeader(.synchronise, offset: frame.header.offset).encoded)
-            return
-        }
-        guard inEpoch else { throw .unexpected }
-        switch frame.header.kind {
-        case .request:
-            guard let kind = RequestKind(rawValue: frame.header.type) else {
-                fail(frame.header, AgentFailure(.invalid, "the agent knows no request \(frame.header.type)"))
-                return
-            }
-            guard greeted || kind == .hello else { throw .unexpected }
-            answer(kind, frame)
-        case .data:
-            guard greeted, frame.header.type == StreamKind.input.rawValue else { throw .unexpected }
-            guard let process = processes[frame.header.id] else { return }
-            try process.inputWindow.accept(at: frame.header.offset, count: frame.payload.count)
-            if process.input != nil { process.inputQueue.append(frame.payload) }
+            queue.append(FrameHeader(.synchronise, offset: epoch).encoded)
+        case .request(let header, let kind, let payload): answer(kind, Frame(header, payload))
+        case .unknownRequest(let header):
+            fail(header, AgentFailure(.invalid, "the agent knows no request \(header.type)"))
+        case .input(let id, let offset, let bytes):
+            guard let process = processes[id] else { return }
+            try process.inputWindow.accept(at: offset, count: bytes.count)
+            if process.input != nil || process.pendingRequest != nil { process.inputQueue.append(bytes) }
             if process.pendingRequest == nil { writeInput(process) }
-        case .end:
-            guard greeted else { throw .unexpected }
-            guard let process = processes[frame.header.id] else { return }
-            try process.inputWindow.acceptEnd(at: frame.header.offset)
+        case .inputEnd(let id, let offset):
+            guard let process = processes[id] else { return }
+            try process.inputWindow.acceptEnd(at: offset)
             process.inputEnds = true
             if process.pendingRequest == nil { writeInput(process) }
-        case .credit:
-            guard greeted else { throw .unexpected }
-            guard let process = processes[frame.header.id] else { return }
-            if frame.header.type == StreamKind.output.rawValue {
-                process.outputWindow.allow(upTo: frame.header.offset)
-                pump(process, .output)
-            } else if frame.header.type == StreamKind.error.rawValue {
-                process.errorWindow.allow(upTo: frame.header.offset)
-                pump(process, .error)
-            }
-        case .reply, .failure, .event, .synchronise: throw .unexpected
+        case .credit(let id, let stream, let limit):
+            guard let process = processes[id] else { return }
+            if stream == .output { process.outputWindow.allow(upTo: limit) } else { process.errorWindow.allow(upTo: limit) }
+            pump(process, stream)
         }
     }
 
@@ -152,7 +131,7 @@ final class Agent {
 
     /// Queues a message; drops it when no epoch runs (its state is told in the next one).
     func send<M: WireMessage>(_ kind: FrameKind, _ type: UInt16, _ id: UInt64, _ message: M) {
-        guard inEpoch else { return }
+        guard session.inEpoch else { return }
         let payload = message.encoded()
         queue.append(FrameHeader(kind, type: type, length: payload.count, id: id).encoded)
         queue.append(payload)

@@ -9,6 +9,7 @@ struct Cgroup {
     /// Makes it.
     init(_ id: String) throws(AgentFailure) {
         try Self.makeParent()
+        Self.limitParent()
         path = Self.parent + "/" + id
         if mkdir(path, 0o755) < 0, guest_errno() != EEXIST {
             throw AgentFailure(.cgroup, "making a cgroup: \(KernelError(guest_errno()).words)", errno: guest_errno())
@@ -25,11 +26,16 @@ struct Cgroup {
         for controller in ["+memory", "+pids", "+cpu", "+cpuset", "+io"] {
             _ = try? TextFile.write(parent + "/cgroup.subtree_control", controller)  // as above
         }
-        // What containers use together leaves the agent room to work: a sixteenth of memory, 4 to 32 MiB.
-        let memory = UInt64(guest_sysinfo_memory())
-        let reserve = min(max(memory / 16, 4 << 20), 32 << 20)
-        if memory > reserve { _ = try? TextFile.write(parent + "/memory.max", "\(memory - reserve)") }  // as above
         _ = try? TextFile.write(parent + "/pids.max", "\(mostProcesses())")  // as above
+    }
+
+    /// What containers may use together: what is free now and what they have, less a reserve for the agent and the kernel on
+    /// their behalf (a sixteenth, 8 to 48 MiB). Without it they drive the whole guest out of memory, not only themselves.
+    private static func limitParent() {
+        guard let free = Scan.value(of: "MemAvailable:", in: TextFile.read("/proc/meminfo", limit: 8192)) else { return }
+        let all = free &* 1024 &+ (TextFile.readNumber(parent + "/memory.current") ?? 0)
+        let reserve = min(max(all / 16, 8 << 20), 48 << 20)
+        if all > reserve * 2 { _ = try? TextFile.write(parent + "/memory.max", "\(all - reserve)") }  // the guest works without
     }
 
     /// As many processes as containers may have together: the kernel's limit less a reserve.
@@ -42,6 +48,7 @@ struct Cgroup {
 
     /// Sets limits; what is absent stays.
     func apply(_ limits: ContainerLimits, isNew: Bool) throws(AgentFailure) {
+        if !isNew { Self.limitParent() }
         if let memory = limits.memory {
             // The order matters when both shrink or grow: memory.max below what is used reclaims or kills, as in runc.
             try set("memory.max", Self.text(memory))

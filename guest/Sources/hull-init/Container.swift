@@ -91,11 +91,18 @@ final class Container {
     func remove(_ agent: Agent) {
         if memoryEvents >= 0 { close(memoryEvents) }
         cgroup.killAll()
-        _ = umount2(rootPath, Int32(MNT_DETACH))
-        _ = umount2(directory + "/upper", Int32(MNT_DETACH))
         for folder in cgroup.tree().reversed() where rmdir(folder) < 0 && guest_errno() == EBUSY { agent.dying.append(folder) }
-        for number in configuration.files.indices { _ = unlink("\(directory)/files/\(number)") }
+        Self.discard(configuration.id)
+    }
+
+    /// Takes away what a failed creation left.
+    static func discard(_ id: String) {
+        let directory = Boot.directory + "/containers/" + id
+        _ = umount2(directory + "/root", Int32(MNT_DETACH))
+        _ = umount2(directory + "/upper", Int32(MNT_DETACH))
+        for name in Directory.names(directory + "/files") { _ = unlink(directory + "/files/" + name) }
         for folder in ["/files", "/upper", "/root", ""] { _ = rmdir(directory + folder) }
+        _ = rmdir(Cgroup.parent + "/" + id)
     }
 
     /// Whether a name can be a container's: it becomes a directory's.

@@ -8,7 +8,7 @@ enum Disks {
         if let path = find(name) { return path }
         let events = guest_netlink_socket(NETLINK_KOBJECT_UEVENT, 1)
         defer { if events >= 0 { close(events) } }
-        let deadline = guest_clock(CLOCK_MONOTONIC) + 5_000_000_000
+        let deadline = guest_clock(CLOCK_MONOTONIC) + 3_000_000_000
         var buffer = [UInt8](repeating: 0, count: 8192)
         while true {
             if let path = find(name) { return path }

@@ -9,7 +9,7 @@ enum Guest {
     static func kernelRelease() -> String { TextFile.readLine("/proc/sys/kernel/osrelease") }
 
     /// Makes the machine this one, at boot or after a clone: entropy first, because everything else may use it.
-    static func identify(_ identity: Identity) throws(AgentFailure) {
+    static func identify(_ identity: Identity, since arrival: UInt64) throws(AgentFailure) {
         if !identity.entropy.isEmpty {
             let device = guest_open("/dev/urandom", O_WRONLY, 0)
             let bytes = identity.entropy
@@ -19,7 +19,7 @@ enum Guest {
                 throw AgentFailure(.security, "seeding the guest's random generator: \(KernelError(-done).words)", errno: -done)
             }
         }
-        if identity.realtime != 0 { try Clock.set(identity.realtime) }
+        if identity.realtime != 0 { try Clock.set(identity.realtime &+ (guest_clock(CLOCK_MONOTONIC) &- arrival)) }
         if !identity.machineID.utf8.isEmpty { machineID = identity.machineID }
         if !identity.hostname.utf8.isEmpty {
             let name = Array(identity.hostname.utf8)

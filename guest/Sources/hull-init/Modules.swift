@@ -20,6 +20,7 @@ enum BootModules {
             return
         }
         let done = guest_init_module(file.number, 0)
+        _ = unlink(path)  // the initramfs is memory
         if done < 0, done != -EEXIST { console("module \(name): \(KernelError(-done).words)") }
     }
 }

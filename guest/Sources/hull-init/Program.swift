@@ -27,7 +27,7 @@ struct Program {
                     .security, "error setting rlimit type \(limit.resource): \(error.words)", errno: error.number)
             }
         }
-        _ = umask(configuration.umask)
+        _ = umask(configuration.umask & 0o777)
         if configuration.noNewPrivileges { _ = guest_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }
         // Without no_new_privs only a privileged process may load a filter.
         if !configuration.noNewPrivileges { try loadSeccomp() }
