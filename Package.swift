@@ -6,8 +6,6 @@ let strict: [SwiftSetting] = [
     .enableUpcomingFeature("MemberImportVisibility"),
     .enableUpcomingFeature("InternalImportsByDefault"),
     .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
-    // The C library as CLinux sees it. Two views of it cannot be imported together: a first build failed now and then, as its jobs ran.
-    .unsafeFlags(["-Xcc", "-D_GNU_SOURCE"]),
 ]
 
 /// A library of ours: imports point down only (`Tests/ArchitectureTests` reads them).

@@ -27,7 +27,7 @@ func copySparse(from source: String, to target: String) throws {
 }
 
 private func copyRange(_ from: Int32, _ to: Int32, _ start: Int, _ end: Int, _ source: String) throws(SystemError) {
-    var (inOffset, outOffset) = (off64_t(start), off64_t(start))
+    var (inOffset, outOffset) = (off_t(start), off_t(start))
     while inOffset < end {
         let count = copy_file_range(from, &inOffset, to, &outOffset, end - Int(inOffset), 0)
         if count > 0 { continue }
@@ -41,7 +41,7 @@ private func copyRange(_ from: Int32, _ to: Int32, _ start: Int, _ end: Int, _ s
         }
         if bytes.isEmpty { throw SystemError("copy", source, code: EIO) }
         let wrote = try checked("copy", source) { pwrite(to, bytes, bytes.count, Int(outOffset)) }
-        inOffset += off64_t(wrote)
-        outOffset += off64_t(wrote)
+        inOffset += off_t(wrote)
+        outOffset += off_t(wrote)
     }
 }
