@@ -66,7 +66,7 @@ import Testing
         let client = try Traffic.socket(in: world.internet, World.outside, SOCK_DGRAM)
         func ask() async throws -> String {
             _ = SocketAddress.withSockaddr(World.hostAddress, 9999) { address, length in
-                sendto(client.raw, "?", 1, 0x4000, address.assumingMemoryBound(to: sockaddr.self), length)
+                sendto(client.raw, "?", 1, 0x4000, __CONST_SOCKADDR_ARG(__sockaddr__: address.assumingMemoryBound(to: sockaddr.self)), length)
             }
             do {
                 return try await withDeadline(.milliseconds(300), awaiting: "an answer") {
