@@ -209,3 +209,9 @@ long guest_sysinfo_memory(void) {
 }
 
 void guest_signal(int number, int ignored) { signal(number, ignored ? SIG_IGN : SIG_DFL); }
+
+void guest_schedule(int batch) {
+    struct sched_param none = {0};
+    sched_setscheduler(0, batch ? SCHED_BATCH : SCHED_OTHER, &none);
+    setpriority(PRIO_PROCESS, 0, batch ? -20 : 0);
+}

@@ -116,8 +116,13 @@ extension Agent {
             try? Mounting.makeDirectory("/lib/modules")  // as above
             let target = "/lib/modules/" + release
             try Mounting.makeDirectory(target)
-            try Mounting.mount(
-                try Disks.device(modules.device), target, modules.type, UInt(MS_RDONLY | MS_NOSUID | MS_NODEV))
+            do throws(AgentFailure) {
+                try Mounting.mount(
+                    try Disks.device(modules.device), target, modules.type, UInt(MS_RDONLY | MS_NOSUID | MS_NODEV))
+            } catch {
+                // Everything works but what the kernel would load on demand.
+                log("no kernel module can be loaded on demand: \(error.message)")
+            }
         }
         if !configuration.share.utf8.isEmpty {
             try Mounting.mount(configuration.share, Boot.directory + "/share", "virtiofs")

@@ -29,6 +29,8 @@ extension Agent {
             let wanted = min(allowance, Limits.data)
             let got = chunk.withUnsafeMutableBytes { read(number, $0.baseAddress! + FrameHeader.size, wanted) }
             if got > 0 {
+                process.lastRead = guest_clock(CLOCK_MONOTONIC)
+                process.lastWasSmall = got < 1024
                 deliver(process, stream, got)
                 continue
             }
@@ -38,6 +40,32 @@ extension Agent {
             // The end: no writer (0; EIO for a terminal), or the process is gone and what it wrote was read.
             return endStream(process, stream)
         }
+    }
+
+    /// A process that writes little and often would cost a message to the host each time (a terminal: for every line two):
+    /// what follows a small read within two milliseconds waits until they are over.
+    func isDeferred(_ process: Process, _ stream: StreamKind) -> Bool {
+        guard process.lastWasSmall, guest_clock(CLOCK_MONOTONIC) &- process.lastRead < 2_000_000 else { return false }
+        watch(process, stream, false)
+        if !deferred.contains(process.id) { deferred.append(process.id) }
+        return true
+    }
+
+    /// Reads what was put off, when its time has come.
+    func pumpDeferred() {
+        guard !deferred.isEmpty else { return }
+        let now = guest_clock(CLOCK_MONOTONIC)
+        var waiting: [UInt64] = []
+        for id in deferred {
+            guard let process = processes[id] else { continue }
+            if now &- process.lastRead < 2_000_000 {
+                waiting.append(id)
+            } else {
+                pump(process, .output)
+                pump(process, .error)
+            }
+        }
+        deferred = waiting
     }
 
     private func deliver(_ process: Process, _ stream: StreamKind, _ count: Int) {

@@ -19,6 +19,8 @@ final class Agent {
     /// Cgroups that could not be removed yet.
     var dying: [String] = []
     var shuttingDown: ShutdownRequest?
+    /// Processes whose small writes are being collected.
+    var deferred: [UInt64] = []
     private let signals: Descriptor
     var chunk = [UInt8](repeating: 0, count: FrameHeader.size + Limits.data)
     private var logAllowance = 200
@@ -42,7 +44,8 @@ final class Agent {
         readPort()
         while true {
             flush()
-            loop.wait(-1) { what, id, events in self.handle(what, id, events) }
+            loop.wait(deferred.isEmpty ? -1 : 2) { what, id, events in self.handle(what, id, events) }
+            pumpDeferred()
             if let request = shuttingDown, queue.isEmpty { Shutdown.perform(request, self) }
         }
     }
@@ -59,8 +62,8 @@ final class Agent {
             while read(signals.number, &info, MemoryLayout<signalfd_siginfo>.size) > 0 {}
             reap()
         case .start: if let process = processes[id] { readStart(process) }
-        case .output, .terminal: if let process = processes[id] { pump(process, .output) }
-        case .error: if let process = processes[id] { pump(process, .error) }
+        case .output, .terminal: if let process = processes[id], !isDeferred(process, .output) { pump(process, .output) }
+        case .error: if let process = processes[id], !isDeferred(process, .error) { pump(process, .error) }
         case .input: if let process = processes[id] { writeInput(process) }
         case .memory: memoryEvent(id)
         }

@@ -29,6 +29,7 @@ struct ChildSetup {
     private mutating func become() throws(AgentFailure) {
         // Until exec this is the agent's memory: nobody in the container may look at it or reopen the agent's file.
         _ = guest_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+        guest_schedule(0)
         resetSignals()
         _ = try? TextFile.write("/proc/self/oom_score_adj", "\(configuration.oomScoreAdjust)")  // a refusal harms nobody
         _ = umask(0)

@@ -13,6 +13,8 @@ enum HullInit {
         Boot.mountKernelFileSystems()
         let port = Boot.openPort()
         do throws(KernelError) {
+            // A process that writes line by line would wake the agent, and through it the host, for each: let it fill its pipe.
+            guest_schedule(1)
             let agent = try Agent(port: port)
             agent.run()
         } catch {

@@ -36,6 +36,10 @@ final class Process {
     var watchesError = false
     var watchesInput = false
 
+    /// When output was last read, and whether that was little.
+    var lastRead: UInt64 = 0
+    var lastWasSmall = false
+
     /// How it ended, once it did.
     var exit: ProcessExit?
     /// Whether the host wants no more output: it is read and dropped.

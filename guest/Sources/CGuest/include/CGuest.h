@@ -74,6 +74,8 @@ int guest_netlink_socket(int protocol, unsigned groups);
 int guest_execve(const char *path, char *const *arguments, char *const *environment);
 char *const *guest_strings(const char *block, size_t count);
 long guest_sysinfo_memory(void);
+// Scheduling: with `batch` the caller is never woken into the middle of what runs, and has the highest weight.
+void guest_schedule(int batch);
 // How a signal is handled: ignored, or by default.
 void guest_signal(int number, int ignored);
 #endif
