@@ -68,7 +68,9 @@ import Testing
             // Late answers of the one before are passed over.
             for _ in 0..<20 {
                 _ = SocketAddress.withSockaddr(World.hostAddress, 9999) { address, length in
-                    sendto(client.raw, "?", 1, 0x4000, address.assumingMemoryBound(to: sockaddr.self), length)
+                    sendto(
+                        client.raw, "?", 1, 0x4000,
+                        __CONST_SOCKADDR_ARG(__sockaddr__: address.assumingMemoryBound(to: sockaddr.self)), length)
                 }
                 do {
                     let answer = try await withDeadline(.milliseconds(200), awaiting: "an answer") {
