@@ -56,7 +56,7 @@ test-storm: build images ## 500 seeded kills at random moments instead of 50
 	@HULL_STORM=$${HULL_STORM:-500} $(SWIFT) test --filter Storm
 
 test-kvm: build images ## Hull with --accel kvm, inside a machine whose SVM is emulated
-	@scripts/test-kvm.sh
+	@scripts/test-kvm.py
 
 bench: build images ## speed and memory beside their floors
 	@bench/bench.py

@@ -41,7 +41,7 @@ let package = Package(
         library("QEMUDriver", ["Machines", "LinuxSystem", "CLinux"]),
         library("Kernels", ["LinuxSystem", "CLinux"]),
         library("Images", ["OCISpec", "LinuxSystem"]),
-        library("Storage", ["LinuxSystem"]),
+        library("Storage", ["LinuxSystem", "CLinux"]),
         library("HostNetwork", ["Netlink", "LinuxSystem"]),
         library("Sandboxes", [
             "AgentClient", "AgentProtocol", "HostNetwork", "Images", "Kernels", "LinuxSystem", "Machines", "OCISpec", "Storage",

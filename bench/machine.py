@@ -83,11 +83,11 @@ while read -r line; do sh -c "$line" </dev/null 2>&1; echo; echo "#done"; done
 """
 
 
-def modules():
-    """The modules of the raw guest, in the order in which they load."""
+def modules(names=("virtio_mmio", "virtio_console", "virtio_blk", "virtiofs", "crc32c_generic")):
+    """The modules of a raw guest, as file name → content, in the order in which they load."""
     release = os.path.basename(newest("/lib/modules/*-cloud-amd64"))
     found = {}
-    for name in ("virtio_mmio", "virtio_console", "virtio_blk", "virtiofs", "crc32c_generic"):
+    for name in names:
         shown = subprocess.run(["modprobe", "-S", release, "--show-depends", name],
                                stdout=subprocess.PIPE, text=True, check=True).stdout
         for line in shown.splitlines():

@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 
 readonly packages=(
     # to build
-    pkg-config libarchive-dev libseccomp-dev libc6-dev
+    pkg-config libarchive-dev nettle-dev libseccomp-dev libc6-dev
     # to run: guest kernel, disks, images, network
     linux-image-cloud-amd64 erofs-utils e2fsprogs skopeo nftables iproute2 lz4 zstd xz-utils
     # to test and to make images

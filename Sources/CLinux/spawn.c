@@ -4,6 +4,7 @@
 #include <linux/sched.h>
 #include <linux/capability.h>
 #include <grp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,7 +74,12 @@ static void child(const struct hull_spawn *how, int report) {
     for (int s = 1; s < NSIG; s++) sigaction(s, &plain, NULL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    if (how->death_signal) prctl(PR_SET_PDEATHSIG, how->death_signal, 0, 0, 0);
+    if (how->death_signal) {
+        prctl(PR_SET_PDEATHSIG, how->death_signal, 0, 0, 0);
+        // A parent that died before that line sends nothing any more; the pipe to it tells. (getppid is 0 in a new pid namespace.)
+        struct pollfd parent = { .fd = report };
+        if (poll(&parent, 1, 0) > 0 && parent.revents & POLLERR) _exit(127);
+    }
 
     errno = 0;
     for (size_t i = 0; i < how->cgroup_count; i++)

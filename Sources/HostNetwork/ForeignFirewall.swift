@@ -3,7 +3,8 @@ import LinuxSystem
 import Netlink
 
 /// The accept rules that Hull needs in the FORWARD chain of others. An accept in Hull's own table does not help where
-/// another base chain drops: "a packet is accepted if no base chain drops it" (nft(8), VERDICT STATEMENTS), and dockerd gives FORWARD the policy DROP.
+/// another base chain drops: an accept ends the evaluation of its own base chain only (nft(8), VERDICT STATEMENTS), and
+/// dockerd gives FORWARD the policy DROP.
 /// What may come into the bridge is still for Hull's own table to say, which drops the rest.
 struct ForeignFirewall: Sendable {
     var bridge: String
@@ -51,6 +52,24 @@ struct ForeignFirewall: Sendable {
         var family: String
         var name: String
         var words: [String] { [family, "filter", name] }
+    }
+
+    /// Of what `nft list chains` printed: the chains, as `family table chain`, that drop what is forwarded by default and in which
+    /// Hull makes no rules.
+    static func droppingChains(_ text: String) -> [String] {
+        var found: [String] = []
+        var table: [Substring] = []
+        var chain = ""
+        for line in text.split(separator: "\n") {
+            let words = line.split(whereSeparator: \.isWhitespace)
+            if words.first == "table", words.count >= 3 { table = Array(words[1...2]) }
+            if words.first == "chain", words.count >= 2 { chain = String(words[1]) }
+            guard words.first == "type", line.contains("hook forward"), line.contains("policy drop"), table.count == 2,
+                table[0] != "bridge", table[0] != "netdev", !(table[1] == "filter" && table[0] != "inet" && chain == "FORWARD")
+            else { continue }
+            found.append("\(table[0]) \(table[1]) \(chain)")
+        }
+        return found
     }
 
     /// Of what `nft list chains` printed: for each family DOCKER-USER, else FORWARD (with `all`, both).

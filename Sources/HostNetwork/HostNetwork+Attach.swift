@@ -55,7 +55,8 @@ extension HostNetwork {
             let tap = try Tap.open(endpoint.tap, in: namespace)
             let index = try routes.index(of: endpoint.tap)
             try routes.change(index, master: bridge, mtu: endpoint.mtu, noLinkLocal: ipv6)
-            // A guest's connection to its own published port: where br_netfilter is at work, the translated frame does not leave the bridge.
+            // A guest's connection to its own published port: where br_netfilter is at work, the translated frame does not
+            // leave the bridge.
             try routes.setHairpin(index, true)
             try routes.change(index, up: true)
             try forgetDatagrams(endpoint, leaving: false)
@@ -85,7 +86,8 @@ extension HostNetwork {
         guard let subnet = AddressPool.chooseSubnet(configuration.subnets, taken: taken) else {
             throw HostNetworkError(
                 .noAddress,
-                "choose a subnet: each of \(configuration.subnets.map(\.description).joined(separator: ", ")) collides with a route of this host"
+                "choose a subnet: each of \(configuration.subnets.map(\.description).joined(separator: ", ")) collides with a "
+                    + "route of this host"
             )
         }
         return NetworkRecords.Choice(

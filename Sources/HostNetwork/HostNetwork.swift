@@ -1,3 +1,4 @@
+import LinuxSystem
 public import Netlink
 
 /// The host's side of the default network: a bridge, taps, NAT, published ports and a way to the host's resolvers.
@@ -40,6 +41,16 @@ public struct HostNetwork: Sendable {
 
     /// The endpoints that were made and not yet detached: whose sandbox is gone must be `detach`ed.
     public func endpoints() throws -> [Endpoint] { try records.endpoints() }
+
+    /// What of other programs' rules stands in the way of guests' traffic and is not Hull's to mend, each with its remedy.
+    /// For `hull doctor`. Throws when nft is missing.
+    @Loop
+    public func findings() async throws -> [String] {
+        let chains = try await Firewall(namespace: namespace).ask(["list", "chains"]) ?? ""
+        return ForeignFirewall.droppingChains(chains).map {
+            "the nftables chain \"\($0)\" drops what is forwarded: accept iifname and oifname \(configuration.bridge) in it"
+        }
+    }
 
     var records: NetworkRecords {
         NetworkRecords(directory: configuration.stateDirectory, choiceFile: configuration.choiceFile)

@@ -54,7 +54,8 @@ struct Ruleset: Sendable {
             lines += [
                 // Published on every address of the host's, and on one.
                 "add map inet \(table) any\(family) { type inet_proto . inet_service : \(address) . inet_service ; }",
-                "add map inet \(table) one\(family) { type \(address) . inet_proto . inet_service : \(address) . inet_service ; }",
+                "add map inet \(table) one\(family) "
+                    + "{ type \(address) . inet_proto . inet_service : \(address) . inet_service ; }",
             ]
         }
         lines += [
@@ -74,8 +75,8 @@ struct Ruleset: Sendable {
         lines += chain(
             "inet", "publish", nil,
             [
-                // The kernel finds no route for an answer to ::1 that came by a bridge, and IPv6 has no route_localnet: refused at once
-                // (the port is held, nobody listens), a client tries 127.0.0.1.
+                // The kernel finds no route for an answer to ::1 that came by a bridge, and IPv6 has no route_localnet:
+                // refused at once (the port is held, nobody listens), a client tries 127.0.0.1.
                 "ip6 daddr ::1 return",
                 "dnat ip to ip daddr . meta l4proto . th dport map @one4",
                 "dnat ip6 to ip6 daddr . meta l4proto . th dport map @one6",
@@ -123,7 +124,8 @@ struct Ruleset: Sendable {
             [
                 "iifname vmap @guests"
             ])
-        // Of its own frames a guest gets back those only that lead to its own published port: no broadcast, no neighbour discovery.
+        // Of its own frames a guest gets back those only that lead to its own published port: no broadcast, no neighbour
+        // discovery.
         lines += chain(
             "bridge", "crossing", "type filter hook forward priority -300",
             [

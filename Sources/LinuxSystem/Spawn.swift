@@ -205,6 +205,7 @@ extension Spawn {
         let (collected, complaints) = try await (out, err)
         let status = try await child.wait()
         await feeding
+        try Task.checkCancellation()
         return Output(status: status, standardOutput: collected, standardError: complaints)
       } onCancel: {
         child.signal(SIGKILL)

@@ -66,8 +66,8 @@ public protocol VirtualMachine: AnyObject, Sendable {
     /// Lets it go on.
     func resume() async throws
 
-    /// Ends the machine: asks the guest to power off where it can be asked, and after `grace` ends the VMM. `.zero` ends it at once.
-    /// Always returns with the machine stopped; stopping what has ended is no error.
+    /// Ends the machine: waits up to `grace` for the guest's own end, which the caller has asked the agent for, then ends the VMM.
+    /// `.zero` ends it at once. Always returns with the machine stopped; stopping what has ended is no error.
     func stop(grace: Duration) async
 
     /// Waits for the end, whatever its reason. May be called by several tasks, and after the end.
@@ -106,7 +106,8 @@ public struct MachineExit: Sendable, Hashable {
     public enum Reason: Sendable, Hashable {
         /// The guest powered itself off.
         case poweredOff
-        /// The guest asked for a reset, which ends a machine.
+        /// The guest asked for a reset, which ends a machine. It is how an agent ends one on every board: a microvm that powers off
+        /// stays as a halted QEMU.
         case reset
         /// The guest's kernel panicked.
         case panicked

@@ -33,4 +33,10 @@ public struct MachineError: HullError {
         self.cause = cause
         self.consoleTail = consoleTail
     }
+
+    /// The sentence, those of its causes, and the last of the guest's console where there is one.
+    public var description: String {
+        let text = cause.map { "\(sentence): \($0)" } ?? sentence
+        return consoleTail.isEmpty ? text : "\(text)\nthe last of the guest's console:\n\(consoleTail)"
+    }
 }

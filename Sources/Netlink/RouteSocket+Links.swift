@@ -74,7 +74,8 @@ extension RouteSocket {
             attributes)
     }
 
-    /// Changes an interface, in one step of the kernel's; nil leaves a thing as it is. A `master` of 0 takes the interface off its bridge.
+    /// Changes an interface, in one step of the kernel's; nil leaves a thing as it is. A `master` of 0 takes it off its
+    /// bridge.
     /// With `noLinkLocal` the kernel gives it no IPv6 address of its own when it comes up.
     public func change(
         _ index: Int32, up: Bool? = nil, name: String? = nil, master: Int32? = nil, mtu: UInt32? = nil,

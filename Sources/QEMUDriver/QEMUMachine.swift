@@ -42,7 +42,7 @@ final class QEMUMachine: VirtualMachine {
         do {
             root = try ConfinedRoot(at: "\(directory.path)/vmm-root")
         } catch {
-            server?.kill()
+            server?.abandon()
             throw error
         }
         do {
@@ -76,7 +76,7 @@ final class QEMUMachine: VirtualMachine {
         } catch {
             // What counts is why it could not be started; what could not be taken down goes with the monitor's namespaces.
             try? root.remove()
-            server?.kill()
+            server?.abandon()
             throw error
         }
         server?.connectionGiven()
@@ -90,11 +90,15 @@ final class QEMUMachine: VirtualMachine {
             Task { @Loop in await self.control.read() }, Task { @Loop in await self.console.record() },
             Task { @Loop in await qemu.listen() },
         ]
-        if let server {
-            Task { @Loop in await server.process.listen() }
+        let helper = server.map { server in
             Task { @Loop in
-                self.helperEnd = try? await server.process.child.wait()  // waiting for a child of ours fails only when it was reaped
-                if !self.stopping { qemu.child.signal(SIGKILL) }
+                async let listening: Void = server.process.listen()
+                // Waiting for a child of ours fails only when it was reaped, which is done here alone.
+                let end = try? await server.process.child.wait()
+                // One that ended well did so because QEMU's end of its connection closed: QEMU went first.
+                if !self.hasEnded, end != .code(0) { self.helperEnd = end }
+                qemu.child.signal(SIGKILL)
+                await listening
             }
         }
         ending = Task { @Loop in
@@ -102,6 +106,7 @@ final class QEMUMachine: VirtualMachine {
             let status = (try? await qemu.child.wait()) ?? .code(-1)
             self.hasEnded = true
             server?.kill()
+            await helper?.value
             for listener in listeners { await listener.value }
             return self.exit(status)
         }
@@ -141,7 +146,7 @@ final class QEMUMachine: VirtualMachine {
             }
         }
         let complaints = [qemu.complaints, server?.process.complaints ?? ""].filter { !$0.isEmpty }.joined(separator: "\n")
-        return MachineExit(reason: reason, consoleTail: console.lines(40), complaints: complaints)
+        return MachineExit(reason: reason, consoleTail: console.lines(reason == .panicked ? 100 : 40), complaints: complaints)
     }
 
     var processes: [MachineProcess] {

@@ -143,6 +143,16 @@ final class ShareServer {
     /// Ends the server; whoever waits for it reaps it.
     func kill() { process.child.signal(SIGKILL) }
 
+    /// Ends a server that no machine came to use, and takes down what it had.
+    func abandon() {
+        kill()
+        let child = process.child
+        // It was killed: nothing but its being reaped is awaited.
+        Task { @Loop in _ = try? await child.wait() }
+        // Why the machine did not start counts; what could not be taken down goes with the monitor's namespace.
+        try? root.remove()
+    }
+
     /// Gives up the root. The server has ended.
     func remove() throws { try root.remove() }
 }

@@ -82,7 +82,7 @@ final class Sandbox {
             case .tmpfs: return ResolvedMount(mount: mount)
             case .volume(let name, _):
                 return ResolvedMount(
-                    mount: mount, hostPath: try Volumes(root: roots.volumes).make(name).volume.path)
+                    mount: mount, hostPath: try Volumes(root: roots.volumes).make(name).path)
             case .bind(let path):
                 var status = stat()
                 if stat(path, &status) != 0 {

@@ -126,6 +126,15 @@ import Testing
         #expect(ForeignFirewall.forwardChains("").isEmpty)
     }
 
+    @Test func findsWhatDrops() {
+        let hook = "\t\ttype filter hook forward priority filter; policy drop;\n\t}\n"
+        let text =
+            "table ip filter {\n\tchain FORWARD {\n\(hook)}\ntable inet mine {\n\tchain other {\n\t}\n\tchain fwd {\n\(hook)}\n"
+            + "table inet hull {\n\tchain forwarding {\n\t\ttype filter hook forward priority filter; policy accept;\n\t}\n}\n"
+        #expect(ForeignFirewall.droppingChains(text) == ["inet mine fwd"])
+        #expect(ForeignFirewall.droppingChains("").isEmpty)
+    }
+
     @Test func findsHandles() {
         let text = """
             table ip filter {

@@ -92,7 +92,7 @@ struct Lab {
         }
         archive.addFile("modules/order", Array(order.utf8), mode: 0o644)
         archive.finish()
-        let path = "\(cache)/initramfs-\(getpid())-\(key.utf8.count)-\(modules.count)"
+        let path = "\(cache)/initramfs-\(key)"
         try replaceFile(path, archive.bytes, mode: 0o644)
         prepared?.initramfs[key] = path
         return path
@@ -102,13 +102,14 @@ struct Lab {
     private static let shell = """
         #!/busybox sh
         B=/busybox
-        $B --install -s /bin 2>/dev/null || { $B mkdir /bin; $B --install -s /bin; }
+        $B mkdir /bin; $B mount -t proc proc /proc; $B --install -s /bin
         export PATH=/bin
-        mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
+        mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
         while read -r m; do insmod /modules/$m; done </modules/order
-        for p in /sys/class/virtio-ports/*; do
-          [ "$(cat $p/name)" = hull.agent ] && exec 3<>/dev/$(basename $p)
-        done
+        # The port's name comes in a message from the host, a moment after the module.
+        until p=$(grep -lx hull.agent /sys/class/virtio-ports/*/name 2>/dev/null); do usleep 1000; done
+        p=${p%/name}
+        exec 3<>/dev/${p##*/}
         echo READY >&3
         while read -r line <&3; do
           (eval "$line") </dev/null >&3 2>&1

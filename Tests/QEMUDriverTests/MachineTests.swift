@@ -27,7 +27,7 @@ import Testing
                 for disk in disks {
                     let place = try #require(machine.guest.disks[disk.name])
                     let short = place.path.dropFirst("/dev/".count)
-                    #expect(try await shell.run("cat /sys/block/\(short)/serial") == disk.name)
+                    #expect(try await shell.run("echo $(cat /sys/block/\(short)/serial)") == disk.name)
                     #expect(try await shell.run("head -n 1 \(place.path)") == "this is \(disk.name)")
                     #expect(try await shell.run("cat /sys/block/\(short)/ro") == (disk.readOnly ? "1" : "0"))
                 }

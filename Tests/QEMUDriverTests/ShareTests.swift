@@ -65,6 +65,20 @@ import Testing
                 return await machine.wait()
             }
             #expect(exit.reason == .helperDied(role: "virtiofsd", .signal(SIGKILL)))
+            // And a dead VMM ends the server, and is not taken for the server's death.
+            let other = try await lab.withShell(try await lab.spec { $0.share = share }) { machine, _ in
+                machine.processes[0].identity.signal(SIGKILL)
+                return await machine.wait()
+            }
+            #expect(other.reason == .vmmDied(.signal(SIGKILL)))
+        }
+    }
+
+    @Test func aMachineThatCannotStartLeavesNoServer() async throws {
+        try await Lab.run { lab in
+            var spec = try await lab.spec { $0.share = Share(tag: "hull", entries: []) }
+            spec.kernel = "\(lab.folder)/no-such-kernel"
+            await #expect(throws: SystemError.self) { try await lab.withShell(spec) { _, _ in } }
         }
     }
 }

@@ -3,9 +3,8 @@
 #ifndef HULL_CLINUX_H
 #define HULL_CLINUX_H
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
+// No _GNU_SOURCE here: Swift's own module of the C library is built without it, and two modules must not differ in what a
+// struct is. The sources of this target define it for themselves.
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -40,6 +39,7 @@
 #include <linux/vm_sockets.h>
 #include <linux/openat2.h>
 #include <linux/fs.h>
+#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <termios.h>
@@ -47,6 +47,16 @@
 #include <fcntl.h>
 #include <dirent.h>
 #include <errno.h>
+
+// What the C library shows under _GNU_SOURCE only (fcntl-linux.h, unistd.h).
+#ifndef O_PATH
+#define O_PATH 010000000
+#endif
+#ifndef O_TMPFILE
+#define O_TMPFILE 020200000
+#endif
+int pipe2(int descriptors[2], int flags);
+ssize_t copy_file_range(int from, off_t *from_offset, int to, off_t *to_offset, size_t count, unsigned flags);
 
 struct hull_descriptor { int from, to; };
 struct hull_limit { int resource; uint64_t soft, hard; };

@@ -14,7 +14,7 @@ struct Volume: ParsableCommand {
 
         func perform() async throws -> Int32 {
             let rows = try Volumes(root: try await openStore().roots.volumes).list().map {
-                ["Name": $0.name, "Driver": "local", "Mountpoint": $0.path, "CreatedAt": Timestamp(nanoseconds: $0.created).rfc3339]
+                ["Name": $0.name, "Driver": "local", "Mountpoint": $0.path, "CreatedAt": $0.created]
             }
             try Table(
                 columns: [.init(key: "Driver", title: "DRIVER"), .init(key: "Name", title: "VOLUME NAME")],
@@ -31,7 +31,7 @@ struct Volume: ParsableCommand {
         @Argument(help: "Its name.") var name: String?
 
         func perform() async throws -> Int32 {
-            print(try Volumes(root: try await openStore().roots.volumes).make(name).volume.name)
+            print(try Volumes(root: try await openStore().roots.volumes).make(name).name)
             return 0
         }
     }
@@ -64,7 +64,7 @@ struct Volume: ParsableCommand {
                 rows: [
                     [
                         "Name": volume.name, "Driver": "local", "Mountpoint": volume.path,
-                        "CreatedAt": Timestamp(nanoseconds: volume.created).rfc3339,
+                        "CreatedAt": volume.created,
                     ]
                 ]
             ).print(format: "json")
