@@ -211,9 +211,17 @@ public struct HostSession: Sendable {
         let ends = header.kind == .end
         if ends, !payload.isEmpty { throw .malformed }
         if stream == .output {
-            if ends { try found.output.acceptEnd(at: header.offset) } else { try found.output.accept(at: header.offset, count: payload.count) }
+            if ends {
+                try found.output.acceptEnd(at: header.offset)
+            } else {
+                try found.output.accept(at: header.offset, count: payload.count)
+            }
         } else {
-            if ends { try found.error.acceptEnd(at: header.offset) } else { try found.error.accept(at: header.offset, count: payload.count) }
+            if ends {
+                try found.error.acceptEnd(at: header.offset)
+            } else {
+                try found.error.accept(at: header.offset, count: payload.count)
+            }
         }
         streams[header.id] = found
         if ends { return .outputEnd(process: header.id, stream) }

@@ -24,7 +24,9 @@ import Testing
         }
     }
 
-    private func worst(skew: Double, start: Double = 0, seconds: Double, event: ((inout Guest, Int) -> Void)? = nil) -> (Double, Double) {
+    private func worst(skew: Double, start: Double = 0, seconds: Double, event: ((inout Guest, Int) -> Void)? = nil) -> (
+        Double, Double
+    ) {
         var guest = Guest(skew: skew)
         guest.realtime = start
         var discipline = ClockDiscipline()

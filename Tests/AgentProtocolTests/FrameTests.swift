@@ -61,14 +61,19 @@ import Testing
         var out: [UInt8] = []
         var next: UInt8 = 0
         for round in 0..<300 {
-            queue.append((0..<(round % 50)).map { _ in next &+= 1; return next })
+            queue.append(
+                (0..<(round % 50)).map { _ in
+                    next &+= 1; return next
+                })
             _ = queue.drain { bytes in
                 let count = min(bytes.count, round % 37)
                 out += bytes.prefix(count)
                 return count
             }
         }
-        _ = queue.drain { out += $0; return $0.count }
+        _ = queue.drain {
+            out += $0; return $0.count
+        }
         #expect(queue.isEmpty)
         #expect(zip(out, out.dropFirst()).allSatisfy { $0 &+ 1 == $1 })
     }

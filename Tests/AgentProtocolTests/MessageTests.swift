@@ -223,7 +223,9 @@ import Testing
         #expect(throws: WireError.malformed) { try ResizeRequest(decoding: [4, 0xFF, 0xFF, 0xFF, 0xFF, 0x1F]) }
         #expect(throws: WireError.malformed) { try MountConfiguration(decoding: [4, 99]) }
         #expect(throws: WireError.malformed) { try Setting(decoding: [2, 5]) }
-        #expect(throws: WireError.malformed) { try Setting(decoding: [0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1]) }
+        #expect(throws: WireError.malformed) {
+            try Setting(decoding: [0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1])
+        }
         #expect(throws: WireError.malformed) { try Setting(decoding: [0, 0]) }
     }
 

@@ -41,7 +41,8 @@ struct ChildSetup {
         } else {
             if ipc >= 0 { _ = guest_setns(ipc, Int32(CLONE_NEWIPC)) }
             if unshare(Int32(CLONE_NEWCGROUP)) < 0 {
-                throw AgentFailure(.cgroup, "making a cgroup namespace: \(KernelError(guest_errno()).words)", errno: guest_errno())
+                throw AgentFailure(
+                    .cgroup, "making a cgroup namespace: \(KernelError(guest_errno()).words)", errno: guest_errno())
             }
             try setNames()
             var root = ContainerRoot(container: container.configuration, path: container.rootPath, share: share)
@@ -64,10 +65,13 @@ struct ChildSetup {
     private func setNames() throws(AgentFailure) {
         let name = Array(container.configuration.hostname.utf8)
         let domain = Array(container.configuration.domainname.utf8)
-        if !name.isEmpty, name.withUnsafeBytes({ sethostname($0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count) }) < 0 {
+        if !name.isEmpty, name.withUnsafeBytes({ sethostname($0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count) }) < 0
+        {
             throw AgentFailure(.other, "setting the host name: \(KernelError(guest_errno()).words)", errno: guest_errno())
         }
-        if !domain.isEmpty, domain.withUnsafeBytes({ setdomainname($0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count) }) < 0 {
+        if !domain.isEmpty,
+            domain.withUnsafeBytes({ setdomainname($0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count) }) < 0
+        {
             throw AgentFailure(.other, "setting the domain name: \(KernelError(guest_errno()).words)", errno: guest_errno())
         }
     }
@@ -111,7 +115,8 @@ struct ChildSetup {
             _ = fchown(stderr, user.uid, gid_t.max)
         }
         guard dup2(stdin, 0) >= 0, dup2(stdout, 1) >= 0, dup2(stderr, 2) >= 0 else {
-            throw AgentFailure(.resources, "placing the process's streams: \(KernelError(guest_errno()).words)", errno: guest_errno())
+            throw AgentFailure(
+                .resources, "placing the process's streams: \(KernelError(guest_errno()).words)", errno: guest_errno())
         }
         if configuration.terminal { _ = guest_controlling_terminal(0) }
     }

@@ -93,7 +93,8 @@ struct ContainerRoot {
         var status = stat()
         guard fstat(source, &status) == 0 else { throw KernelError(guest_errno()) }
         let isDirectory = status.st_mode & UInt32(S_IFMT) == UInt32(S_IFDIR)
-        if mount.copyUp, isDirectory, let image = try? root.open(mount.destination, O_RDONLY | O_DIRECTORY) {  // else: nothing to copy
+        // Where the image has no such directory, there is nothing to copy.
+        if mount.copyUp, isDirectory, let image = try? root.open(mount.destination, O_RDONLY | O_DIRECTORY) {
             defer { close(image) }
             let into = Descriptor(owning: try KernelError.check(guest_open(Mounting.path(of: source), O_RDONLY | O_DIRECTORY, 0)))
             if CopyUp.isEmpty(into.number) { try CopyUp.copy(from: image, to: into.number) }
@@ -104,7 +105,8 @@ struct ContainerRoot {
         try KernelError.check(
             guest_mount(
                 Mounting.path(of: source), Mounting.path(of: target.number), nil, UInt(MS_BIND) | recursive, nil))
-        let kept = UInt(MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        let kept =
+            UInt(MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
             | UInt(MS_NOATIME | MS_NODIRATIME | MS_RELATIME)
         if UInt(mount.flags) & kept != 0 { try remount(mount.destination, UInt(mount.flags) & kept, root) }
         try propagate(mount, root)

@@ -21,8 +21,10 @@ enum CopyUp {
             switch status.st_mode & UInt32(S_IFMT) {
             case UInt32(S_IFDIR):
                 try KernelError.checkErrno(mkdirat(target, name, 0o700))
-                let from = Descriptor(owning: try KernelError.check(guest_openat(source, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)))
-                let to = Descriptor(owning: try KernelError.check(guest_openat(target, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)))
+                let from = Descriptor(
+                    owning: try KernelError.check(guest_openat(source, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)))
+                let to = Descriptor(
+                    owning: try KernelError.check(guest_openat(target, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)))
                 try copyEntries(from.number, to.number, depth: depth + 1)
                 try properties(from.number, to.number)
             case UInt32(S_IFREG):
@@ -40,7 +42,8 @@ enum CopyUp {
             default:
                 try KernelError.check(
                     guest_mknodat(
-                        target, name, status.st_mode, guest_device_major(UInt64(status.st_rdev)), guest_device_minor(UInt64(status.st_rdev))))
+                        target, name, status.st_mode, guest_device_major(UInt64(status.st_rdev)),
+                        guest_device_minor(UInt64(status.st_rdev))))
                 _ = fchownat(target, name, status.st_uid, status.st_gid, AT_SYMLINK_NOFOLLOW)
             }
         }

@@ -28,7 +28,10 @@ enum DeviceNodes {
             guard lstat(from, &status) == 0 else { continue }
             let type = status.st_mode & UInt32(S_IFMT)
             if type == UInt32(S_IFCHR) || type == UInt32(S_IFBLK) {
-                if guest_mknodat(folder, name, status.st_mode, guest_device_major(UInt64(status.st_rdev)), guest_device_minor(UInt64(status.st_rdev))) == 0 {
+                if guest_mknodat(
+                    folder, name, status.st_mode, guest_device_major(UInt64(status.st_rdev)),
+                    guest_device_minor(UInt64(status.st_rdev))) == 0
+                {
                     _ = fchownat(folder, name, status.st_uid, status.st_gid, AT_SYMLINK_NOFOLLOW)
                 }
             } else if type == UInt32(S_IFDIR), depth < 4 {

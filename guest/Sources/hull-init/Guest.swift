@@ -26,7 +26,8 @@ enum Guest {
             let done = name.withUnsafeBytes { sethostname($0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count) }
             if done < 0 {
                 throw AgentFailure(
-                    .other, "setting the host name \"\(identity.hostname)\": \(KernelError(guest_errno()).words)", errno: guest_errno())
+                    .other, "setting the host name \"\(identity.hostname)\": \(KernelError(guest_errno()).words)",
+                    errno: guest_errno())
             }
         }
         try Network.apply(identity)

@@ -73,7 +73,11 @@ struct ModuleTree {
             guard words.count > 2, words[0].elementsEqual("softdep".utf8), Self.normal(words[1]) == name else { return }
             var isBefore = false
             for word in words.dropFirst(2) {
-                if word.elementsEqual("pre:".utf8) { isBefore = true } else if word.elementsEqual("post:".utf8) { isBefore = false } else if isBefore {
+                if word.elementsEqual("pre:".utf8) {
+                    isBefore = true
+                } else if word.elementsEqual("post:".utf8) {
+                    isBefore = false
+                } else if isBefore {
                     found.append(Self.normal(word))
                 }
             }

@@ -98,7 +98,9 @@ enum Network {
         return Scan.text(bytes)
     }
 
-    private static func add(_ address: String, _ index: UInt32, _ name: String, _ socket: borrowing Descriptor) throws(AgentFailure) {
+    private static func add(_ address: String, _ index: UInt32, _ name: String, _ socket: borrowing Descriptor)
+        throws(AgentFailure)
+    {
         guard let parsed = Address(address) else {
             throw AgentFailure(.invalid, "\"\(address)\" is no address with a prefix length")
         }

@@ -116,7 +116,9 @@ struct Program {
             if status.st_mode & UInt32(S_IFMT) == UInt32(S_IFDIR) {
                 throw AgentFailure(.notExecutable, "exec: \"\(name)\": is a directory", errno: EISDIR)
             }
-            if access(name, X_OK) < 0 { throw AgentFailure(.notExecutable, "exec: \"\(name)\": permission denied", errno: EACCES) }
+            if access(name, X_OK) < 0 {
+                throw AgentFailure(.notExecutable, "exec: \"\(name)\": permission denied", errno: EACCES)
+            }
             return name
         }
         var path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -139,7 +141,8 @@ struct Program {
         let error = Self.block(configuration.arguments).withUnsafeBytes { arguments in
             Self.block(environment).withUnsafeBytes { variables in
                 guest_execve(
-                    path, guest_strings(arguments.baseAddress?.assumingMemoryBound(to: CChar.self), configuration.arguments.count),
+                    path,
+                    guest_strings(arguments.baseAddress?.assumingMemoryBound(to: CChar.self), configuration.arguments.count),
                     guest_strings(variables.baseAddress?.assumingMemoryBound(to: CChar.self), environment.count))
             }
         }

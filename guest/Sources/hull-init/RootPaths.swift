@@ -9,7 +9,9 @@ struct RootPaths: ~Copyable {
     /// The root at `path`.
     init(_ path: String) throws(AgentFailure) {
         let opened = guest_open(path, O_PATH | O_DIRECTORY, 0)
-        if opened < 0 { throw AgentFailure(.mount, "opening the root file system: \(KernelError(-opened).words)", errno: -opened) }
+        if opened < 0 {
+            throw AgentFailure(.mount, "opening the root file system: \(KernelError(-opened).words)", errno: -opened)
+        }
         root = Descriptor(owning: opened)
     }
 
