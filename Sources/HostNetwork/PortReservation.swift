@@ -88,7 +88,7 @@ enum PortReservation {
         try checked("read a socket's address") {
             withUnsafeMutablePointer(to: &storage) {
                 $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    getsockname(socket.raw, __SOCKADDR_ARG(__sockaddr__: $0), &length)
+                    getsockname(socket.raw, $0, &length)
                 }
             }
         }

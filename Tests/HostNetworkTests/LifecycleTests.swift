@@ -70,7 +70,7 @@ import Testing
                 _ = SocketAddress.withSockaddr(World.hostAddress, 9999) { address, length in
                     sendto(
                         client.raw, "?", 1, 0x4000,
-                        __CONST_SOCKADDR_ARG(__sockaddr__: address.assumingMemoryBound(to: sockaddr.self)), length)
+                        address.assumingMemoryBound(to: sockaddr.self), length)
                 }
                 do {
                     let answer = try await withDeadline(.milliseconds(200), awaiting: "an answer") {

@@ -33,9 +33,9 @@ enum Traffic {
                     var length = socklen_t(MemoryLayout<sockaddr_in6>.size)
                     withUnsafeMutablePointer(to: &from) {
                         $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { from in
-                            guard recvfrom(udp.raw, &buffer, 64, 0, __SOCKADDR_ARG(__sockaddr__: from), &length) >= 0 else { return }
+                            guard recvfrom(udp.raw, &buffer, 64, 0, from, &length) >= 0 else { return }
                             let answer = Array("\(name) \(Self.name(from))".utf8)
-                            sendto(udp.raw, answer, answer.count, 0, __CONST_SOCKADDR_ARG(__sockaddr__: from), length)
+                            sendto(udp.raw, answer, answer.count, 0, from, length)
                         }
                     }
                 }
@@ -100,7 +100,7 @@ enum Traffic {
 
     private static func connect(_ socket: Int32, _ address: IPAddress, _ port: UInt16) -> Int32 {
         SocketAddress.withSockaddr(address, port) { pointer, length in
-            Glibc.connect(socket, __CONST_SOCKADDR_ARG(__sockaddr__: pointer.assumingMemoryBound(to: sockaddr.self)), length)
+            Glibc.connect(socket, pointer.assumingMemoryBound(to: sockaddr.self), length)
         }
     }
 
@@ -113,7 +113,7 @@ enum Traffic {
         var length = socklen_t(MemoryLayout<sockaddr_in6>.size)
         return withUnsafeMutablePointer(to: &address) {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                getpeername(socket.raw, __SOCKADDR_ARG(__sockaddr__: $0), &length)
+                getpeername(socket.raw, $0, &length)
                 return name($0)
             }
         }
