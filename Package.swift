@@ -25,7 +25,7 @@ let package = Package(
         .executable(name: "hull-unpack", targets: ["hull-unpack"]),
     ],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
     ],
     targets: [
         .target(name: "CLinux", cSettings: [.define("_GNU_SOURCE")]),
@@ -43,15 +43,19 @@ let package = Package(
         library("Images", ["OCISpec", "LinuxSystem"]),
         library("Storage", ["LinuxSystem", "CLinux"]),
         library("HostNetwork", ["Netlink", "LinuxSystem"]),
-        library("Sandboxes", [
-            "AgentClient", "AgentProtocol", "HostNetwork", "Images", "Kernels", "LinuxSystem", "Machines", "OCISpec", "Storage",
-            "CSeccomp",
-        ]),
+        library(
+            "Sandboxes",
+            [
+                "AgentClient", "AgentProtocol", "HostNetwork", "Images", "Kernels", "LinuxSystem", "Machines", "OCISpec",
+                "Storage",
+                "CSeccomp",
+            ]),
 
         .executableTarget(
             name: "hull",
             dependencies: [
-                "Sandboxes", "QEMUDriver", "HostNetwork", "Images", "LinuxSystem", "Machines", "OCISpec", "Storage", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Sandboxes", "QEMUDriver", "HostNetwork", "Images", "LinuxSystem", "Machines", "OCISpec", "Storage",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         // Reads layers somebody else made: a program of its own, so that it can be confined and so that libarchive's

@@ -34,7 +34,7 @@ public struct Cgroup: Sendable {
         for folder in folders.values {
             do {
                 try makeDirectories(folder, mode: 0o755)
-            } catch where error.code == ENOENT {
+            } catch  where error.code == ENOENT {
                 // A neighbour's end took the empty parent away between two of our steps.
                 try makeDirectories(folder, mode: 0o755)
             }

@@ -3,264 +3,264 @@ import Glibc
 
 /// How a process is to be started. Plain data; `spawn()` starts it. No shell is ever between.
 public struct Spawn {
-  /// What to execute, seen from inside `root`.
-  public var file: String
-  /// argv, the name first.
-  public var arguments: [String]
-  /// The whole environment, `NAME=value` each; nothing is inherited.
-  public var environment: [String]
-  /// The child's descriptors: (ours, its number). All others are closed, and 0–2 too where they are not named.
-  public var descriptors: [(from: Int32, to: Int32)]
-  /// CLONE_NEW* flags.
-  public var namespaces: Int32 = 0
-  /// Namespaces to join.
-  public var userNamespace: SharedDescriptor?
-  public var networkNamespace: SharedDescriptor?
-  public var mountNamespace: SharedDescriptor?
-  /// Open `cgroup.procs` files, into which the child writes itself before anything else.
-  public var cgroups: [SharedDescriptor] = []
-  /// A mount point that becomes the child's `/` (needs CLONE_NEWNS).
-  public var root: String?
-  /// The working directory, seen from inside `root`.
-  public var directory: String?
-  /// User and group id, and supplementary groups.
-  public var identity: (uid: UInt32, gid: UInt32, groups: [UInt32])?
-  /// The capabilities that stay, as a mask; nil leaves all as they are.
-  public var capabilities: UInt64?
-  public var noNewPrivileges = false
-  /// setsid(2); `controllingTerminal` is the child's descriptor number to take as its terminal.
-  public var newSession = false
-  public var controllingTerminal: Int32?
-  /// PR_SET_PDEATHSIG. Only from the loop's thread, which lives as long as the process.
-  public var deathSignal: Int32 = 0
-  public var oomScore: Int32?
-  /// Resource limits (RLIMIT_*).
-  public var limits: [(resource: Int32, soft: UInt64, hard: UInt64)] = []
+    /// What to execute, seen from inside `root`.
+    public var file: String
+    /// argv, the name first.
+    public var arguments: [String]
+    /// The whole environment, `NAME=value` each; nothing is inherited.
+    public var environment: [String]
+    /// The child's descriptors: (ours, its number). All others are closed, and 0–2 too where they are not named.
+    public var descriptors: [(from: Int32, to: Int32)]
+    /// CLONE_NEW* flags.
+    public var namespaces: Int32 = 0
+    /// Namespaces to join.
+    public var userNamespace: SharedDescriptor?
+    public var networkNamespace: SharedDescriptor?
+    public var mountNamespace: SharedDescriptor?
+    /// Open `cgroup.procs` files, into which the child writes itself before anything else.
+    public var cgroups: [SharedDescriptor] = []
+    /// A mount point that becomes the child's `/` (needs CLONE_NEWNS).
+    public var root: String?
+    /// The working directory, seen from inside `root`.
+    public var directory: String?
+    /// User and group id, and supplementary groups.
+    public var identity: (uid: UInt32, gid: UInt32, groups: [UInt32])?
+    /// The capabilities that stay, as a mask; nil leaves all as they are.
+    public var capabilities: UInt64?
+    public var noNewPrivileges = false
+    /// setsid(2); `controllingTerminal` is the child's descriptor number to take as its terminal.
+    public var newSession = false
+    public var controllingTerminal: Int32?
+    /// PR_SET_PDEATHSIG. Only from the loop's thread, which lives as long as the process.
+    public var deathSignal: Int32 = 0
+    public var oomScore: Int32?
+    /// Resource limits (RLIMIT_*).
+    public var limits: [(resource: Int32, soft: UInt64, hard: UInt64)] = []
 
-  /// A child that executes `file` with `arguments` (argv[0] is added: the file's name).
-  public init(
-    _ file: String, _ arguments: [String] = [],
-    environment: [String] = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
-  ) {
-    self.file = file
-    self.arguments = [file.split(separator: "/").last.map(String.init) ?? file] + arguments
-    self.environment = environment
-    self.descriptors = []
-  }
+    /// A child that executes `file` with `arguments` (argv[0] is added: the file's name).
+    public init(
+        _ file: String, _ arguments: [String] = [],
+        environment: [String] = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
+    ) {
+        self.file = file
+        self.arguments = [file.split(separator: "/").last.map(String.init) ?? file] + arguments
+        self.environment = environment
+        self.descriptors = []
+    }
 
-  /// Starts the child. Returns when it has executed `file`; throws when a step before that failed, with its name.
-  public func spawn() throws(SystemError) -> ChildProcess {
-    var argv: [UnsafeMutablePointer<CChar>?] = arguments.map { strdup($0) } + [nil]
-    var envp: [UnsafeMutablePointer<CChar>?] = environment.map { strdup($0) } + [nil]
-    let strings = [file, root, directory].map { $0.flatMap { strdup($0) } }
-    defer { for pointer in argv + envp + strings { free(pointer) } }
-    var pid: pid_t = 0
-    var pidfd: Int32 = -1
-    var step: UnsafePointer<CChar>?
-    let map = descriptors.map { hull_descriptor(from: $0.from, to: $0.to) }
-    let cgroupDescriptors = cgroups.map(\.raw)
-    let groups = identity?.groups ?? []
-    let limits = limits.map { hull_limit(resource: $0.resource, soft: $0.soft, hard: $0.hard) }
-    let failure = argv.withUnsafeMutableBufferPointer { argv in
-      envp.withUnsafeMutableBufferPointer { envp in
-        map.withUnsafeBufferPointer { map in
-          cgroupDescriptors.withUnsafeBufferPointer { cgroupDescriptors in
-            groups.withUnsafeBufferPointer { groups in
-              limits.withUnsafeBufferPointer { limits in
-                var how = hull_spawn()
-                how.file = UnsafePointer(strings[0])
-                how.exec_descriptor = -1
-                how.argv = UnsafePointer(argv.baseAddress!)
-                how.envp = UnsafePointer(envp.baseAddress!)
-                how.descriptors = map.baseAddress
-                how.descriptor_count = map.count
-                how.namespaces = UInt64(UInt32(bitPattern: namespaces))
-                how.join_user = userNamespace?.raw ?? -1
-                how.join_net = networkNamespace?.raw ?? -1
-                how.join_mount = mountNamespace?.raw ?? -1
-                how.cgroups = cgroupDescriptors.baseAddress
-                how.cgroup_count = cgroupDescriptors.count
-                how.root = UnsafePointer(strings[1])
-                how.directory = UnsafePointer(strings[2])
-                if let identity {
-                  how.set_ids = 1
-                  how.uid = identity.uid
-                  how.gid = identity.gid
-                  how.groups = groups.baseAddress
-                  how.group_count = groups.count
+    /// Starts the child. Returns when it has executed `file`; throws when a step before that failed, with its name.
+    public func spawn() throws(SystemError) -> ChildProcess {
+        var argv: [UnsafeMutablePointer<CChar>?] = arguments.map { strdup($0) } + [nil]
+        var envp: [UnsafeMutablePointer<CChar>?] = environment.map { strdup($0) } + [nil]
+        let strings = [file, root, directory].map { $0.flatMap { strdup($0) } }
+        defer { for pointer in argv + envp + strings { free(pointer) } }
+        var pid: pid_t = 0
+        var pidfd: Int32 = -1
+        var step: UnsafePointer<CChar>?
+        let map = descriptors.map { hull_descriptor(from: $0.from, to: $0.to) }
+        let cgroupDescriptors = cgroups.map(\.raw)
+        let groups = identity?.groups ?? []
+        let limits = limits.map { hull_limit(resource: $0.resource, soft: $0.soft, hard: $0.hard) }
+        let failure = argv.withUnsafeMutableBufferPointer { argv in
+            envp.withUnsafeMutableBufferPointer { envp in
+                map.withUnsafeBufferPointer { map in
+                    cgroupDescriptors.withUnsafeBufferPointer { cgroupDescriptors in
+                        groups.withUnsafeBufferPointer { groups in
+                            limits.withUnsafeBufferPointer { limits in
+                                var how = hull_spawn()
+                                how.file = UnsafePointer(strings[0])
+                                how.exec_descriptor = -1
+                                how.argv = UnsafePointer(argv.baseAddress!)
+                                how.envp = UnsafePointer(envp.baseAddress!)
+                                how.descriptors = map.baseAddress
+                                how.descriptor_count = map.count
+                                how.namespaces = UInt64(UInt32(bitPattern: namespaces))
+                                how.join_user = userNamespace?.raw ?? -1
+                                how.join_net = networkNamespace?.raw ?? -1
+                                how.join_mount = mountNamespace?.raw ?? -1
+                                how.cgroups = cgroupDescriptors.baseAddress
+                                how.cgroup_count = cgroupDescriptors.count
+                                how.root = UnsafePointer(strings[1])
+                                how.directory = UnsafePointer(strings[2])
+                                if let identity {
+                                    how.set_ids = 1
+                                    how.uid = identity.uid
+                                    how.gid = identity.gid
+                                    how.groups = groups.baseAddress
+                                    how.group_count = groups.count
+                                }
+                                if let capabilities {
+                                    how.drop_capabilities = 1
+                                    how.keep_capabilities = capabilities
+                                }
+                                how.no_new_privileges = noNewPrivileges ? 1 : 0
+                                how.new_session = newSession ? 1 : 0
+                                how.controlling_terminal = controllingTerminal ?? -1
+                                how.death_signal = deathSignal
+                                if let oomScore {
+                                    how.set_oom_score = 1
+                                    how.oom_score = oomScore
+                                }
+                                how.limits = limits.baseAddress
+                                how.limit_count = limits.count
+                                return hull_spawn_process(&how, &pid, &pidfd, &step)
+                            }
+                        }
+                    }
                 }
-                if let capabilities {
-                  how.drop_capabilities = 1
-                  how.keep_capabilities = capabilities
-                }
-                how.no_new_privileges = noNewPrivileges ? 1 : 0
-                how.new_session = newSession ? 1 : 0
-                how.controlling_terminal = controllingTerminal ?? -1
-                how.death_signal = deathSignal
-                if let oomScore {
-                  how.set_oom_score = 1
-                  how.oom_score = oomScore
-                }
-                how.limits = limits.baseAddress
-                how.limit_count = limits.count
-                return hull_spawn_process(&how, &pid, &pidfd, &step)
-              }
             }
-          }
         }
-      }
+        guard failure == 0 else {
+            throw SystemError(
+                "start \(file) (\(step.map { String(cString: $0) } ?? "make a process"))", code: failure)
+        }
+        return ChildProcess(pid: pid, descriptor: SharedDescriptor(owning: pidfd))
     }
-    guard failure == 0 else {
-      throw SystemError(
-        "start \(file) (\(step.map { String(cString: $0) } ?? "make a process"))", code: failure)
-    }
-    return ChildProcess(pid: pid, descriptor: SharedDescriptor(owning: pidfd))
-  }
 }
 
 /// How a process ended.
 public enum ExitStatus: Hashable, Sendable {
-  case code(Int32)
-  case signal(Int32)
+    case code(Int32)
+    case signal(Int32)
 
-  /// As a shell says it: the code, or 128 + the signal.
-  public var shellCode: Int32 {
-    switch self {
-    case .code(let code): code
-    case .signal(let signal): 128 + signal
+    /// As a shell says it: the code, or 128 + the signal.
+    public var shellCode: Int32 {
+        switch self {
+        case .code(let code): code
+        case .signal(let signal): 128 + signal
+        }
     }
-  }
-  public var isSuccess: Bool { self == .code(0) }
+    public var isSuccess: Bool { self == .code(0) }
 }
 
 /// A process of ours, held by a pidfd, so that no signal can reach another one that got its number.
 public final class ChildProcess: Sendable {
-  public let pid: Int32
-  private let descriptor: SharedDescriptor
+    public let pid: Int32
+    private let descriptor: SharedDescriptor
 
-  init(pid: Int32, descriptor: SharedDescriptor) {
-    self.pid = pid
-    self.descriptor = descriptor
-  }
-
-  /// The process as this host's `/proc` names it, which may belong to another pid namespace than ours; nil when it was reaped.
-  public var identity: ProcessIdentity? {
-    // pidfd's fdinfo gives the number in the namespace of the /proc that is read (proc(5)).
-    guard let text = try? readText("/proc/self/fdinfo/\(descriptor.raw)"),  // no /proc, no identity
-      let line = text.split(separator: "\n").first(where: { $0.hasPrefix("Pid:") }),
-      let pid = Int32(line.dropFirst(4).drop(while: \.isWhitespace)), pid > 0
-    else { return nil }
-    return ProcessIdentity(pid: pid)
-  }
-
-  /// Waits for the end and reaps. At most one task may wait.
-  public func wait() async throws -> ExitStatus {
-    while true {
-      if let status = try poll() { return status }
-      try await readable(descriptor.raw)
+    init(pid: Int32, descriptor: SharedDescriptor) {
+        self.pid = pid
+        self.descriptor = descriptor
     }
-  }
 
-  /// Its status if it has ended (it is reaped then), else nil.
-  public func poll() throws(SystemError) -> ExitStatus? {
-    var status: Int32 = 0
-    let result = hull_pidfd_wait(descriptor.raw, &status)
-    if result < 0 { throw SystemError("wait for process \(pid)", code: -result) }
-    if result == 0 { return nil }
-    return hull_wifexited(status) != 0
-      ? .code(hull_wexitstatus(status)) : .signal(hull_wtermsig(status))
-  }
+    /// The process as this host's `/proc` names it, which may belong to another pid namespace than ours; nil when it was reaped.
+    public var identity: ProcessIdentity? {
+        // pidfd's fdinfo gives the number in the namespace of the /proc that is read (proc(5)).
+        guard let text = try? readText("/proc/self/fdinfo/\(descriptor.raw)"),  // no /proc, no identity
+            let line = text.split(separator: "\n").first(where: { $0.hasPrefix("Pid:") }),
+            let pid = Int32(line.dropFirst(4).drop(while: \.isWhitespace)), pid > 0
+        else { return nil }
+        return ProcessIdentity(pid: pid)
+    }
 
-  /// Sends `signal`; a process that has ended already is no error.
-  public func signal(_ signal: Int32) {
-    _ = hull_pidfd_send_signal(descriptor.raw, signal)
-  }
+    /// Waits for the end and reaps. At most one task may wait.
+    public func wait() async throws -> ExitStatus {
+        while true {
+            if let status = try poll() { return status }
+            try await readable(descriptor.raw)
+        }
+    }
+
+    /// Its status if it has ended (it is reaped then), else nil.
+    public func poll() throws(SystemError) -> ExitStatus? {
+        var status: Int32 = 0
+        let result = hull_pidfd_wait(descriptor.raw, &status)
+        if result < 0 { throw SystemError("wait for process \(pid)", code: -result) }
+        if result == 0 { return nil }
+        return hull_wifexited(status) != 0
+            ? .code(hull_wexitstatus(status)) : .signal(hull_wtermsig(status))
+    }
+
+    /// Sends `signal`; a process that has ended already is no error.
+    public func signal(_ signal: Int32) {
+        _ = hull_pidfd_send_signal(descriptor.raw, signal)
+    }
 }
 
 /// What a program that was run to its end left.
 public struct Output: Sendable {
-  public var status: ExitStatus
-  public var standardOutput: [UInt8]
-  public var standardError: [UInt8]
-  /// Standard error as text, trimmed: for error sentences.
-  public var complaint: String {
-    var text = Substring(String(decoding: standardError, as: UTF8.self))
-    while text.last?.isWhitespace == true { text.removeLast() }
-    return String(text)
-  }
+    public var status: ExitStatus
+    public var standardOutput: [UInt8]
+    public var standardError: [UInt8]
+    /// Standard error as text, trimmed: for error sentences.
+    public var complaint: String {
+        var text = Substring(String(decoding: standardError, as: UTF8.self))
+        while text.last?.isWhitespace == true { text.removeLast() }
+        return String(text)
+    }
 }
 
 extension Spawn {
-  /// Runs the program to its end with `input` on its standard input; both outputs are collected, up to `limit` bytes each
-  /// (what is more is dropped). Cancelling the task kills it; it is reaped in any case.
-  @Loop
-  public func run(input: [UInt8] = [], limit: Int = 16 << 20) async throws -> Output {
-    let pipes = try ChildPipes()
-    let child = try pipes.spawn(self)
-    do {
-      return try await withTaskCancellationHandler {
-        async let feeding: Void = pipes.feed(input)
-        async let out = pipes.drainOutput(limit)
-        async let err = pipes.drainError(limit)
-        let (collected, complaints) = try await (out, err)
-        let status = try await child.wait()
-        await feeding
-        try Task.checkCancellation()
-        return Output(status: status, standardOutput: collected, standardError: complaints)
-      } onCancel: {
-        child.signal(SIGKILL)
-      }
-    } catch {
-      child.signal(SIGKILL)
-      // In a task of its own: this one may be cancelled, and nobody else will reap.
-      _ = await Task { @Loop in try await child.wait() }.result
-      throw error
+    /// Runs the program to its end with `input` on its standard input; both outputs are collected, up to `limit` bytes each
+    /// (what is more is dropped). Cancelling the task kills it; it is reaped in any case.
+    @Loop
+    public func run(input: [UInt8] = [], limit: Int = 16 << 20) async throws -> Output {
+        let pipes = try ChildPipes()
+        let child = try pipes.spawn(self)
+        do {
+            return try await withTaskCancellationHandler {
+                async let feeding: Void = pipes.feed(input)
+                async let out = pipes.drainOutput(limit)
+                async let err = pipes.drainError(limit)
+                let (collected, complaints) = try await (out, err)
+                let status = try await child.wait()
+                await feeding
+                try Task.checkCancellation()
+                return Output(status: status, standardOutput: collected, standardError: complaints)
+            } onCancel: {
+                child.signal(SIGKILL)
+            }
+        } catch {
+            child.signal(SIGKILL)
+            // In a task of its own: this one may be cancelled, and nobody else will reap.
+            _ = await Task { @Loop in try await child.wait() }.result
+            throw error
+        }
     }
-  }
 }
 
 /// The pipes of a child. The ends are held here and nowhere else: as long as a copy of an end is open, whoever reads the other
 /// waits for more.
 @Loop
 private final class ChildPipes {
-  private var childs: [SharedDescriptor]
-  private var input: SharedDescriptor?
-  private let output: SharedDescriptor
-  private let error: SharedDescriptor
+    private var childs: [SharedDescriptor]
+    private var input: SharedDescriptor?
+    private let output: SharedDescriptor
+    private let error: SharedDescriptor
 
-  init() throws {
-    let stdin = try makePipe()
-    let stdout = try makePipe()
-    let stderr = try makePipe()
-    childs = [stdin.read, stdout.write, stderr.write]
-    input = stdin.write
-    output = stdout.read
-    error = stderr.read
-    for end in [stdin.write, stdout.read, stderr.read] { try setNonBlocking(end.raw) }
-  }
-
-  func spawn(_ how: Spawn) throws -> ChildProcess {
-    var how = how
-    for (number, end) in childs.enumerated() { how.descriptors.append((end.raw, Int32(number))) }
-    defer { childs = [] }
-    return try how.spawn()
-  }
-
-  func feed(_ bytes: [UInt8]) async {
-    // A program that does not read its input to the end is free to do so.
-    if let raw = input?.raw { try? await writeAll(raw, bytes) }
-    input = nil
-  }
-
-  func drainOutput(_ limit: Int) async throws -> [UInt8] { try await drain(output, limit) }
-  func drainError(_ limit: Int) async throws -> [UInt8] { try await drain(error, limit) }
-
-  private func drain(_ end: SharedDescriptor, _ limit: Int) async throws -> [UInt8] {
-    var all: [UInt8] = []
-    while true {
-      let chunk = try await readSome(end.raw)
-      if chunk.isEmpty { return all }
-      if all.count < limit { all += chunk.prefix(limit - all.count) }
+    init() throws {
+        let stdin = try makePipe()
+        let stdout = try makePipe()
+        let stderr = try makePipe()
+        childs = [stdin.read, stdout.write, stderr.write]
+        input = stdin.write
+        output = stdout.read
+        error = stderr.read
+        for end in [stdin.write, stdout.read, stderr.read] { try setNonBlocking(end.raw) }
     }
-  }
+
+    func spawn(_ how: Spawn) throws -> ChildProcess {
+        var how = how
+        for (number, end) in childs.enumerated() { how.descriptors.append((end.raw, Int32(number))) }
+        defer { childs = [] }
+        return try how.spawn()
+    }
+
+    func feed(_ bytes: [UInt8]) async {
+        // A program that does not read its input to the end is free to do so.
+        if let raw = input?.raw { try? await writeAll(raw, bytes) }
+        input = nil
+    }
+
+    func drainOutput(_ limit: Int) async throws -> [UInt8] { try await drain(output, limit) }
+    func drainError(_ limit: Int) async throws -> [UInt8] { try await drain(error, limit) }
+
+    private func drain(_ end: SharedDescriptor, _ limit: Int) async throws -> [UInt8] {
+        var all: [UInt8] = []
+        while true {
+            let chunk = try await readSome(end.raw)
+            if chunk.isEmpty { return all }
+            if all.count < limit { all += chunk.prefix(limit - all.count) }
+        }
+    }
 }

@@ -50,7 +50,9 @@ public struct Examination: Sendable {
             all.append(Finding(level: .missing, subject: "kernel", text: "\(error)"))
         }
         for program in Self.programs {
-            let found = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].contains { access("\($0)/\(program.name)", X_OK) == 0 }
+            let found = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].contains {
+                access("\($0)/\(program.name)", X_OK) == 0
+            }
             all.append(
                 Finding(
                     level: found ? .good : program.vital ? .missing : .remark, subject: program.name,
@@ -60,10 +62,15 @@ public struct Examination: Sendable {
             all.append(
                 Finding(
                     level: .remark, subject: "network",
-                    text: "/dev/net/tun cannot be used, so that only --network none works: modprobe tun, and give this container or machine the device"))
+                    text:
+                        "/dev/net/tun cannot be used, so that only --network none works: modprobe tun, and give this container or machine the device"
+                ))
         }
         if !Cgroup("hull/doctor").isSupported {
-            all.append(Finding(level: .remark, subject: "cgroups", text: "no cgroups are mounted at /sys/fs/cgroup: machines are not bounded on the host"))
+            all.append(
+                Finding(
+                    level: .remark, subject: "cgroups",
+                    text: "no cgroups are mounted at /sys/fs/cgroup: machines are not bounded on the host"))
         }
         return all
     }

@@ -41,7 +41,9 @@ struct KillTests {
             }
             #expect(try processes(naming: scratch.path) == [], "round \(round)")
             // A child that was killed before it executed anything held the locks a moment longer.
-            repeat { try store.collectLeftovers() } while try !listDirectory("\(store.root)/ingest").isEmpty
+            repeat {
+                try store.collectLeftovers()
+            } while try !listDirectory("\(store.root)/ingest").isEmpty
                 && ContinuousClock.now < deadline
             #expect(try listDirectory("\(store.root)/ingest") == [], "round \(round)")
             // Whatever has a name is whole.

@@ -11,7 +11,9 @@ import Testing
         }
         #expect(Timestamp(rfc3339: "2026-11-21T01:02:03+01:00") == Timestamp(rfc3339: "2026-11-21T00:02:03Z"))
         #expect(Timestamp(rfc3339: "2026-11-21T01:02:03.5Z")?.nanoseconds.isMultiple(of: 500_000_000) == true)
-        for text in ["", "2026", "2026-11-21", "2026-11-21T01:02:03", "2026-11-21T01:02:03.Z", "x"] { #expect(Timestamp(rfc3339: text) == nil) }
+        for text in ["", "2026", "2026-11-21", "2026-11-21T01:02:03", "2026-11-21T01:02:03.Z", "x"] {
+            #expect(Timestamp(rfc3339: text) == nil)
+        }
     }
 
     private func withLog(_ body: (String) throws -> Void) throws {
@@ -36,7 +38,9 @@ import Testing
 
     @Test func tailCountsWholeLines() throws {
         let entries = ["P a", "F b", "F c", "P d"].map { LogEntry(Array("1970-01-01T00:00:00Z stdout \($0)".utf8))! }
-        func texts(_ count: Int) -> [String] { LogReader.last(count, of: entries).map { String(decoding: $0.text, as: UTF8.self) } }
+        func texts(_ count: Int) -> [String] {
+            LogReader.last(count, of: entries).map { String(decoding: $0.text, as: UTF8.self) }
+        }
         #expect(texts(0) == [])
         #expect(texts(1) == ["d"])
         #expect(texts(2) == ["c\n", "d"])

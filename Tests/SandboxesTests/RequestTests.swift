@@ -4,9 +4,10 @@ import Testing
 @testable import Sandboxes
 
 @Suite struct RequestTests {
-    @Test(arguments: [
-        ("512m", 512 << 20), ("1.5g", 3 << 29), ("64KiB", 64 << 10), ("1024", 1024), ("10b", 10), ("2GB", 2 << 30), ("0", 0),
-    ] as [(String, UInt64)])
+    @Test(
+        arguments: [
+            ("512m", 512 << 20), ("1.5g", 3 << 29), ("64KiB", 64 << 10), ("1024", 1024), ("10b", 10), ("2GB", 2 << 30), ("0", 0),
+        ] as [(String, UInt64)])
     func amounts(text: String, bytes: UInt64) { #expect(ByteCount.parse(text) == bytes) }
 
     @Test(arguments: ["", "m", "1x", "-5m", "1.2.3g", "99999999999999p", "1 m"])
@@ -34,18 +35,24 @@ import Testing
     @Test func mounts() throws {
         let bind = try MountFlags.mount("type=bind,source=/a,destination=/b,readonly")
         #expect(bind.source == .bind("/a") && bind.readOnly && bind.options == ["must-exist"])
-        #expect(try MountFlags.mount("type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=700").source == .tmpfs(size: 1 << 20, mode: 0o700))
+        #expect(
+            try MountFlags.mount("type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=700").source == .tmpfs(size: 1 << 20, mode: 0o700))
         #expect(try MountFlags.mount("src=v,dst=/t").source == .volume(name: "v", anonymous: false))
         #expect(try MountFlags.tmpfs("/run:size=64k,noexec").source == .tmpfs(size: 64 << 10, mode: nil))
     }
 
-    @Test(arguments: ["type=bind,dst=/b", "type=bind,src=/a", "type=what,dst=/b", "type=tmpfs,src=/a,dst=/b", "dst=b", "type=bind,src=/a,dst=/b,x=y"])
+    @Test(arguments: [
+        "type=bind,dst=/b", "type=bind,src=/a", "type=what,dst=/b", "type=tmpfs,src=/a,dst=/b", "dst=b",
+        "type=bind,src=/a,dst=/b,x=y",
+    ])
     func badMounts(text: String) { #expect(throws: SandboxError.self) { try MountFlags.mount(text) } }
 
     @Test func limits() throws {
         #expect(try Limits.parse("nofile=1024:2048") == .init(name: "nofile", soft: 1024, hard: 2048))
         #expect(try Limits.parse("core=-1") == .init(name: "core", soft: .max, hard: .max))
-        for text in ["nofile", "nofile=2:1", "what=1", "nofile=a", "nofile=1:2:3"] { #expect(throws: SandboxError.self) { try Limits.parse(text) } }
+        for text in ["nofile", "nofile=2:1", "what=1", "nofile=a", "nofile=1:2:3"] {
+            #expect(throws: SandboxError.self) { try Limits.parse(text) }
+        }
     }
 
     @Test func capabilities() throws {
@@ -69,7 +76,8 @@ import Testing
     }
 
     private func record(_ request: RunRequest, _ image: ImageConfig?) throws -> ContainerRecord {
-        try request.record(id: String(repeating: "a", count: 64), root: .image(reference: "x", id: "y", file: "/z"), image: image, now: 1)
+        try request.record(
+            id: String(repeating: "a", count: 64), root: .image(reference: "x", id: "y", file: "/z"), image: image, now: 1)
     }
 
     @Test func commandsAndEntrypoints() throws {

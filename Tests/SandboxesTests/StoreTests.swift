@@ -26,11 +26,15 @@ import Testing
 
     @Test func aContainerIsThereWholeOrNotAtAll() async throws {
         try await withStore { store in
-            let made = try await store.add(self.record("one")) { folder in try writeFile("\(folder)/disk.img", [1], flags: O_WRONLY | O_CREAT) }
+            let made = try await store.add(self.record("one")) { folder in
+                try writeFile("\(folder)/disk.img", [1], flags: O_WRONLY | O_CREAT)
+            }
             #expect(try store.find("one").id == made.id)
             #expect(try store.find("aaaa").name == "one")
             await #expect(throws: SandboxError.self) { try await store.add(self.record("one", "b")) { _ in } }
-            await #expect(throws: SystemError.self) { try await store.add(self.record("two", "c")) { _ in throw SystemError("fill", code: ENOSPC) } }
+            await #expect(throws: SystemError.self) {
+                try await store.add(self.record("two", "c")) { _ in throw SystemError("fill", code: ENOSPC) }
+            }
             #expect(try store.list().count == 1)
             #expect(try listDirectory(store.roots.containers) == [made.id], "what failed left nothing")
             try store.remove(made.id)
