@@ -70,7 +70,7 @@ let package = Package(
         tests("KernelsTests", ["Kernels", "LinuxSystem", "CLinux"]),
         tests("ImagesTests", ["Images", "Storage", "OCISpec", "LinuxSystem", "hull-unpack"]),
         tests("HostNetworkTests", ["HostNetwork", "Netlink", "LinuxSystem"]),
-        tests("SandboxesTests", ["Sandboxes", "LinuxSystem"]),
+        tests("SandboxesTests", ["Sandboxes", "HostNetwork", "OCISpec", "LinuxSystem"]),
         tests("ArchitectureTests", []),
     ],
     swiftLanguageModes: [.v6]
