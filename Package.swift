@@ -54,7 +54,7 @@ let package = Package(
         .executableTarget(
             name: "hull",
             dependencies: [
-                "Sandboxes", "QEMUDriver", "HostNetwork", "Images", "LinuxSystem", "Machines", "OCISpec", "Storage",
+                "Sandboxes", "QEMUDriver", "HostNetwork", "Images", "LinuxSystem", "Machines", "Netlink", "OCISpec", "Storage",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
