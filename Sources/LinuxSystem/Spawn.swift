@@ -197,18 +197,21 @@ extension Spawn {
     public func run(input: [UInt8] = [], limit: Int = 16 << 20) async throws -> Output {
         let pipes = try ChildPipes()
         let child = try pipes.spawn(self)
+        // Tasks of the loop: an `async let` would begin on Swift's global pool, whose threads stay.
+        let feeding = Task { @Loop in await pipes.feed(input) }
+        let out = Task { @Loop in try await pipes.drainOutput(limit) }
+        let err = Task { @Loop in try await pipes.drainError(limit) }
+        defer { for end in [feeding.cancel, out.cancel, err.cancel] { end() } }
         do {
             return try await withTaskCancellationHandler {
-                async let feeding: Void = pipes.feed(input)
-                async let out = pipes.drainOutput(limit)
-                async let err = pipes.drainError(limit)
-                let (collected, complaints) = try await (out, err)
+                let (collected, complaints) = (try await out.value, try await err.value)
                 let status = try await child.wait()
-                await feeding
+                await feeding.value
                 try Task.checkCancellation()
                 return Output(status: status, standardOutput: collected, standardError: complaints)
             } onCancel: {
                 child.signal(SIGKILL)
+                for end in [feeding.cancel, out.cancel, err.cancel] { end() }
             }
         } catch {
             child.signal(SIGKILL)

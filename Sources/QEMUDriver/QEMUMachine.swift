@@ -92,13 +92,13 @@ final class QEMUMachine: VirtualMachine {
         ]
         let helper = server.map { server in
             Task { @Loop in
-                async let listening: Void = server.process.listen()
+                let listening = Task { @Loop in await server.process.listen() }
                 // Waiting for a child of ours fails only when it was reaped, which is done here alone.
                 let end = try? await server.process.child.wait()
                 // One that ended well did so because QEMU's end of its connection closed: QEMU went first.
                 if !self.hasEnded, end != .code(0) { self.helperEnd = end }
                 qemu.child.signal(SIGKILL)
-                await listening
+                await listening.value
             }
         }
         ending = Task { @Loop in

@@ -50,9 +50,11 @@ final class ProcessStreams {
 
     /// Carries both outputs until they end. Everything was written when this returns.
     func carry() async {
-        async let out: Void = carry(.stdout)
-        async let error: Void = carry(.stderr)
-        _ = await (out, error)
+        // Tasks of the loop: an `async let` would begin on Swift's global pool, whose threads stay.
+        let out = Task { @Loop in await self.carry(.stdout) }
+        let error = Task { @Loop in await self.carry(.stderr) }
+        await out.value
+        await error.value
         for attachment in attachments { attachment.end() }
         attachments = []
     }

@@ -27,7 +27,7 @@ enum Launch {
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HULL_ROOT=\(roots.data)", "HULL_EXEC_ROOT=\(roots.runtime)",
         ]
-        for name in ["HULL_FAULT", "HULL_LIBEXEC"] {
+        for name in ["HULL_BOOT_TIMEOUT", "HULL_FAULT", "HULL_LIBEXEC", "HULL_QEMU"] {
             if let value = Globals.environment(name) { all.append("\(name)=\(value)") }
         }
         return all
