@@ -164,7 +164,8 @@ int hull_spawn_process(const struct hull_spawn *how, pid_t *pid, int *pidfd, con
     return 0;
 }
 
-// A child that only keeps the namespace alive until its descriptor is open.
+// A child that only keeps the namespace alive until its descriptor is open. It says its number as the mounted /proc counts: in a
+// pid namespace that sees the host's /proc, what clone3 returns is another process there.
 int hull_user_namespace(uint32_t base, uint32_t count) {
     int hold[2], ready[2];
     if (pipe2(hold, O_CLOEXEC) < 0) return -errno;
@@ -175,25 +176,32 @@ int hull_user_namespace(uint32_t base, uint32_t count) {
     long pid = syscall(SYS_clone3, &args, sizeof args);
     int result = pid < 0 ? -errno : 0;
     if (pid == 0) {
-        char c;
+        char name[16], c;
         close(hold[1]);
+        ssize_t length = readlink("/proc/self", name, sizeof name);
+        if (length > 0) (void)!write(ready[1], name, (size_t)length);
+        close(ready[1]);
         (void)!read(hold[0], &c, 1);
         _exit(0);
     }
-    close(hold[0]); close(ready[0]); close(ready[1]);
+    close(hold[0]); close(ready[1]);
     if (pid > 0) {
-        char path[64], map[64];
+        char name[16] = "", path[64], map[64];
+        ssize_t length;
+        do length = read(ready[0], name, sizeof name - 1); while (length < 0 && errno == EINTR);
+        if (length <= 0) result = -ENOENT;
         snprintf(map, sizeof map, "0 %u %u\n", base, count);
-        snprintf(path, sizeof path, "/proc/%ld/uid_map", pid);
-        if (write_file(path, map) < 0) result = -errno;
-        snprintf(path, sizeof path, "/proc/%ld/gid_map", pid);
+        snprintf(path, sizeof path, "/proc/%s/uid_map", name);
         if (result == 0 && write_file(path, map) < 0) result = -errno;
-        snprintf(path, sizeof path, "/proc/%ld/ns/user", pid);
+        snprintf(path, sizeof path, "/proc/%s/gid_map", name);
+        if (result == 0 && write_file(path, map) < 0) result = -errno;
+        snprintf(path, sizeof path, "/proc/%s/ns/user", name);
         if (result == 0 && (result = open(path, O_RDONLY | O_CLOEXEC)) < 0) result = -errno;
         close(hold[1]);
         int status;
         while (waitpid((pid_t)pid, &status, 0) < 0 && errno == EINTR) {}
     } else close(hold[1]);
+    close(ready[0]);
     return result;
 }
 

@@ -118,7 +118,7 @@ final class MonitorServer {
                 // A process that has just ended has no window and takes no signal.
                 try? await process.resize(rows: rows, columns: columns)
             case .signal(let signal):
-                try? await process.signal(signal)
+                try? await process.signal(signal)  // it has just ended
             }
         }
     }

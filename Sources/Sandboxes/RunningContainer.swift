@@ -74,6 +74,7 @@ final class RunningContainer {
         let process = process
         if seconds > 0 || signal != SIGKILL {
             try await process.signal(signal)
+            // Neither too late nor gone is news here: what follows kills.
             if (try? await withDeadline(
                 .seconds(max(0, seconds)), awaiting: "the container's end", { try await process.wait() }))
                 != nil

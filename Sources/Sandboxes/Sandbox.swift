@@ -144,6 +144,7 @@ final class Sandbox {
         // A program that is missing is nobody's crash.
         if let failure = error as? AgentFailure { return SandboxError(agent: failure) }
         let ended = Task { @Loop in await machine.wait() }
+        // A machine that has not ended by then runs on.
         guard
             let exit = try? await withDeadline(
                 .milliseconds(300), awaiting: "the machine's end", { await ended.value })

@@ -21,6 +21,7 @@ struct Run: Verb {
     var image: [String]
 
     func perform() async throws -> Int32 {
+        if image.first == "--help" { throw CleanExit.helpRequest(Self.self) }
         let store = try await openStore()
         let creation = Creation(options: options, arguments: image)
         let keys = try DetachKeys(detachKeys)
