@@ -17,6 +17,7 @@ enum Launch {
         how.newSession = true
         how.directory = "/"
         _ = try how.spawn()
+        withExtendedLifetime(theirs) {}
         return MonitorClient(ours)
     }
 

@@ -108,6 +108,7 @@ final class Session {
     }
 
     private func begin(_ verb: Request.Verb, _ descriptors: [SharedDescriptor?]) async throws {
+        defer { withExtendedLifetime(descriptors) {} }
         do {
             try await client.ask(verb, descriptors: descriptors.compactMap { $0?.raw })
             try await client.expectDone()
