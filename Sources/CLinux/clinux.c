@@ -1,4 +1,7 @@
 #include "CLinux.h"
+#include <link.h>
+#include <malloc.h>
+#include <sys/mman.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -113,3 +116,22 @@ int hull_ioctl_tun_owner(int fd, uid_t o) { return ioctl(fd, TUNSETOWNER, o); }
 int hull_ioctl_tun_vnet_header_size(int fd, int size) { return ioctl(fd, TUNSETVNETHDRSZ, &size); }
 int hull_ioctl_clone_file(int to, int from) { return ioctl(to, FICLONE, from); }
 int hull_ioctl_open_namespace_user(int ns) { return ioctl(ns, 0xb701 /* NS_GET_USERNS */); }
+
+// Segments that cannot be written are never dirty: relocations are in writable ones until RELRO closes those.
+static int forget_object(struct dl_phdr_info *object, size_t size, void *unused) {
+    (void)size; (void)unused;
+    long page = sysconf(_SC_PAGESIZE);
+    for (int i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &object->dlpi_phdr[i];
+        if (segment->p_type != PT_LOAD || segment->p_flags & PF_W) continue;
+        uintptr_t from = (object->dlpi_addr + segment->p_vaddr) & ~(uintptr_t)(page - 1);
+        uintptr_t to = object->dlpi_addr + segment->p_vaddr + segment->p_memsz;
+        madvise((void *)from, to - from, MADV_DONTNEED);
+    }
+    return 0;
+}
+
+void hull_forget_pages(void) {
+    malloc_trim(0);
+    dl_iterate_phdr(forget_object, NULL);
+}

@@ -10,6 +10,7 @@ final class MonitorServer {
     private let listener: SharedDescriptor
     private var accepting: Task<Void, Never>?
     private var connections: [Task<Void, Never>] = []
+    private let memory = IdleMemory(after: .seconds(2))
 
     /// Listens at `path`.
     init(_ container: RunningContainer, at path: String) throws {
@@ -30,10 +31,13 @@ final class MonitorServer {
     func adopt(_ channel: Channel, _ streams: Streams, _ descriptors: [SharedDescriptor]) async {
         let attachment = container.streams.attach(streams, descriptors)
         await container.announcer.started()
+        memory.touch()
         connections.append(Task { @Loop in await self.listen(channel, to: attachment) })
     }
 
     private func serve(_ channel: Channel) async {
+        memory.touch()
+        defer { memory.touch() }
         do {
             guard let (request, descriptors) = try await channel.receive(Request.self) else { return }
             try await answer(request.verb, descriptors, channel)
