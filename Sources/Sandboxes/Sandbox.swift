@@ -111,14 +111,19 @@ final class Sandbox {
                 Self.bootDeadline, awaiting: "the first word of the agent in the guest"
             ) { try await agent.hello() }
             Fault.point("agent:hello")
-            try await agent.configure(
-                planner.sandbox(
-                    machine.guest, endpoint: endpoint, entropy: Self.entropy(), now: Timestamp.now.nanoseconds
-                ))
-            try await agent.createContainer(
-                try planner.container(machine.guest, mounts: mounts, endpoint: endpoint))
-            let process = try await agent.start(
-                try planner.process(record.process, number: 1, isExec: false, streams: streams))
+            // All three at once: the agent carries them out in order, and does not stand idle while an answer travels.
+            let sandbox = planner.sandbox(
+                machine.guest, endpoint: endpoint, entropy: Self.entropy(), now: Timestamp.now.nanoseconds)
+            let made = try planner.container(machine.guest, mounts: mounts, endpoint: endpoint)
+            let first = try planner.process(record.process, number: 1, isExec: false, streams: streams)
+            let configuring = Task { @Loop in try await agent.configure(sandbox, followsClock: false) }
+            let creating = Task { @Loop in try await agent.createContainer(made) }
+            let starting = Task { @Loop in try await agent.start(first) }
+            // The first failure is the one that explains the others.
+            try await configuring.value
+            try await creating.value
+            let process = try await starting.value
+            agent.followClock()
             let output = ProcessStreams(process, log: try LogWriter(paths.log))
             let container = RunningContainer(
                 record: record, planner: planner, agent: agent, process: process, streams: output,
