@@ -90,7 +90,7 @@ public struct ContainerStore: Sendable {
             let paths = roots.container(record.id)
             try checked("make the container", record.id) { rename(aside, paths.folder) }
             unlink("\(paths.folder)/lock")
-            _ = (lock, making)
+            withExtendedLifetime((lock, making)) {}
             return Container(record: record, state: state, paths: paths)
         } catch {
             try removeTree(aside)
@@ -111,7 +111,7 @@ public struct ContainerStore: Sendable {
             if rename(roots.container(id).folder, aside) != 0 && errno != ENOENT {
                 throw SystemError("remove the container", id)
             }
-            _ = lock
+            withExtendedLifetime(lock) {}
         }
         Fault.point("remove:renamed")
         try removeTree(aside)

@@ -50,8 +50,6 @@ final class Session {
         var streams = Streams()
         streams.rows = window?.rows
         streams.columns = window?.columns
-        let typed = try makePipe(nonBlocking: true)
-        let shown = try makePipe(nonBlocking: true)
         streams.input = input
         streams.ownsInput = true
         streams.output = true
@@ -59,8 +57,17 @@ final class Session {
         if input, user == nil {
             throw SandboxError("the input device is not a terminal: drop -t, or run hull from a terminal")
         }
-        try await begin(verb(streams), [input ? typed.read : nil, shown.write])
-        return try await relay(signals, user, typed: input ? typed.write : nil, shown: shown.read)
+        let (typed, shown) = try await beginWithPipes(verb(streams))
+        return try await relay(signals, user, typed: typed, shown: shown)
+    }
+
+    /// Our ends of two pipes whose other ends the monitor has. A function of its own: no copy of theirs may stay here, or what is
+    /// shown never ends.
+    private func beginWithPipes(_ verb: Request.Verb) async throws -> (typed: SharedDescriptor?, shown: SharedDescriptor) {
+        let typed = try makePipe(nonBlocking: true)
+        let shown = try makePipe(nonBlocking: true)
+        try await begin(verb, [input ? typed.read : nil, shown.write])
+        return (input ? typed.write : nil, shown.read)
     }
 
     private func relay(
@@ -110,6 +117,7 @@ final class Session {
     private func begin(_ verb: Request.Verb, _ descriptors: [SharedDescriptor?]) async throws {
         do {
             try await client.ask(verb, descriptors: descriptors.compactMap { $0?.raw })
+            withExtendedLifetime(descriptors) {}
             try await client.expectDone()
         } catch {
             throw NeverStarted(cause: error)
