@@ -73,9 +73,8 @@ public struct ContainerStore: Sendable {
         try roots.prepare()
         let aside = "\(roots.containers)/.making-\(record.id)"
         do {
-            try makeDirectories(aside)
             // Held until the rename: whoever collects left-overs leaves alone what is being made.
-            let making = try FileLock.acquire("\(aside)/lock")
+            let making = try begin(aside)
             let state = ContainerState(.created)
             try replaceFile("\(aside)/container.json", Array(try JSONEncoder().encode(record)))
             try replaceFile("\(aside)/state.json", Array(try JSONEncoder().encode(state)))
@@ -96,6 +95,14 @@ public struct ContainerStore: Sendable {
             try removeTree(aside)
             throw error
         }
+    }
+
+    /// Makes the folder of a container to be, locked; with the store's lock, so that nobody takes it for a left-over in between.
+    private func begin(_ aside: String) throws -> FileLock {
+        let lock = try FileLock.acquire(roots.storeLock)
+        defer { withExtendedLifetime(lock) {} }
+        try makeDirectories(aside)
+        return try FileLock.acquire("\(aside)/lock")
     }
 
     /// Writes a container's state.
@@ -120,7 +127,11 @@ public struct ContainerStore: Sendable {
     /// Removes what makers and removers that were killed have left.
     public func collectLeftovers() throws {
         guard exists(roots.containers) else { return }
-        for name in try listDirectory(roots.containers) where name.hasPrefix(".") {
+        let left = try listDirectory(roots.containers).filter { $0.hasPrefix(".") }
+        if left.isEmpty { return }
+        let lock = try FileLock.acquire(roots.storeLock)
+        defer { withExtendedLifetime(lock) {} }
+        for name in left {
             let path = "\(roots.containers)/\(name)"
             if name.hasPrefix(".making-"), FileLock.isHeld("\(path)/lock") { continue }
             try removeTree(path)

@@ -5,8 +5,8 @@ import Sandboxes
 /// Starts a container's monitor: PID 1 of a pid and a mount namespace of its own, out of this terminal's reach, so that it
 /// outlives the verb and takes everything with it when it ends.
 enum Launch {
-    /// The first connection to it, over which it waits for `start`.
-    @Loop static func monitor(of container: Container) async throws -> MonitorClient {
+    /// The process, and the first connection to it, over which it waits for `start`.
+    @Loop static func monitor(of container: Container) async throws -> (client: MonitorClient, process: ChildProcess) {
         let (ours, theirs) = try makeSocketPair(nonBlocking: true)
         let log = SharedDescriptor(try openFile(container.paths.monitorLog, O_WRONLY | O_CREAT | O_APPEND))
         let null = SharedDescriptor(try openFile("/dev/null", O_RDWR))
@@ -16,8 +16,8 @@ enum Launch {
         how.namespaces = 0x2000_0000 | 0x0002_0000  // CLONE_NEWPID, CLONE_NEWNS
         how.newSession = true
         how.directory = "/"
-        _ = try how.spawn()
-        return MonitorClient(ours)
+        let process = try how.spawn()
+        return (MonitorClient(ours), process)
     }
 
     /// Nothing of the user's environment but what Hull itself reads.
