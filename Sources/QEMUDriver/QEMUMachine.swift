@@ -58,23 +58,21 @@ final class QEMUMachine: VirtualMachine {
                 try checked("look at", "/dev/kvm") { stat("/dev/kvm", &status) }
                 groups = [status.st_gid]
             }
-            var inherited = [controlPair.1.raw, agentPair.1.raw, consolePair.1.raw]
-            func inherit(_ descriptor: Int32) -> Int32 {
+            var inherited = [controlPair.1, agentPair.1, consolePair.1]
+            func inherit(_ descriptor: SharedDescriptor) -> Int32 {
                 inherited.append(descriptor)
                 return Int32(3 + inherited.count - 1)
             }
             let arguments = QEMUArguments(
                 spec: spec, board: plan.board, accelerator: plan.accelerator, tscKilohertz: plan.tscKilohertz, kernel: "/kernel",
-                initramfs: "/initramfs", control: 3, agent: 4, console: 5, share: server.map { inherit($0.connection.raw) },
-                disks: disks.map { .init(descriptor: inherit($0.file.raw), isBlockDevice: $0.isBlockDevice) },
-                taps: spec.nics.map { inherit($0.tap.raw) })
+                initramfs: "/initramfs", control: 3, agent: 4, console: 5, share: server.map { inherit($0.connection) },
+                disks: disks.map { .init(descriptor: inherit($0.file), isBlockDevice: $0.isBlockDevice) },
+                taps: spec.nics.map { inherit($0.tap) })
             var how = Spawn(plan.program.path, arguments.words(), environment: [])
             let user = confinement.uidBase + 65536
             how.identity = (user, user, groups)
             how.capabilities = 0
             qemu = try ConfinedProcess(role: "qemu", how, root: root, confinement: confinement, descriptors: inherited)
-            // Only their numbers were used above: an optimised build closes what an array holds after its last use.
-            withExtendedLifetime((disks, spec, controlPair, agentPair, consolePair)) {}
         } catch {
             // What counts is why it could not be started; what could not be taken down goes with the monitor's namespaces.
             try? root.remove()

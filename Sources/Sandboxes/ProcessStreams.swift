@@ -59,6 +59,20 @@ final class ProcessStreams {
         attachments = []
     }
 
+    /// Gives readers up that take nothing. Call it when somebody asked for the end and the process has ended: from then on a reader
+    /// that stands still holds nobody any more; one that reads on, however slowly, still gets everything.
+    func dropStalled(after pause: Duration = .seconds(2)) async {
+        while !attachments.isEmpty {
+            let before = attachments.map(\.written)
+            let those = attachments
+            do { try await sleep(for: pause) } catch { return }  // cancelled: nobody waits for the end any more
+            for (attachment, written) in zip(those, before) where attachment.written == written && attachment.isWriting {
+                attachments.removeAll { $0 === attachment }
+                attachment.end()
+            }
+        }
+    }
+
     private func carry(_ stream: OutputStream) async {
         while let bytes = await process.readOutput(stream == .stdout ? .stdout : .stderr) {
             log?.append(bytes, from: stream)
@@ -74,6 +88,9 @@ final class StreamAttachment {
     let input: SharedDescriptor?
     private var outputs: [OutputStream: SharedDescriptor] = [:]
     private var writing: [OutputStream: Task<Void, any Error>] = [:]
+    /// Bytes that its reader has taken, in the pieces in which they came.
+    private(set) var written = 0
+    var isWriting: Bool { !writing.isEmpty }
     var typing: Task<Void, Never>?
 
     init(_ streams: Streams, _ descriptors: [SharedDescriptor]) {
@@ -89,7 +106,7 @@ final class StreamAttachment {
         guard let output = outputs[stream] else { return }
         let task = Task { @Loop in try await writeAll(output.raw, bytes) }
         writing[stream] = task
-        if case .failure = await task.result { outputs[stream] = nil }
+        if case .failure = await task.result { outputs[stream] = nil } else { written += bytes.count }
         writing[stream] = nil
     }
 

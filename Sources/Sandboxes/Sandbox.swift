@@ -17,6 +17,8 @@ final class Sandbox {
     private let hypervisor: any Hypervisor
     private let ledger: Ledger
     let planner: Planner
+    /// The container, from its first process's start on.
+    private(set) var container: RunningContainer?
 
     init(
         _ record: ContainerRecord, paths: ContainerPaths, roots: Roots, hypervisor: any Hypervisor,
@@ -32,8 +34,7 @@ final class Sandbox {
 
     /// Boots, runs the container to its end, and ends the machine. What is on the host stays in the ledger, for the caller.
     func run(
-        _ streams: Streams, _ descriptors: [SharedDescriptor], _ channel: Channel, _ signals: Signals, _ announcer: Announcer,
-        _ chronicle: Chronicle
+        _ streams: Streams, _ descriptors: [SharedDescriptor], _ channel: Channel, _ announcer: Announcer, _ chronicle: Chronicle
     ) async throws -> ContainerState.Exit {
         let mounts = try resolveMounts()
         let cgroup = Cgroup("hull/\(record.id)")
@@ -60,7 +61,7 @@ final class Sandbox {
             machine in
             Fault.point("machine:started")
             return try await self.serve(
-                machine, mounts, attachment, streams, descriptors, channel, signals, announcer, chronicle)
+                machine, mounts, attachment, streams, descriptors, channel, announcer, chronicle)
         }
         Fault.point("machine:ended")
         withExtendedLifetime(attachment) {}
@@ -102,7 +103,7 @@ final class Sandbox {
     /// From the first byte of the agent to the last of the container.
     private func serve(
         _ machine: any VirtualMachine, _ mounts: [ResolvedMount], _ attachment: Attachment?, _ streams: Streams,
-        _ descriptors: [SharedDescriptor], _ channel: Channel, _ signals: Signals, _ announcer: Announcer, _ chronicle: Chronicle
+        _ descriptors: [SharedDescriptor], _ channel: Channel, _ announcer: Announcer, _ chronicle: Chronicle
     ) async throws -> ContainerState.Exit {
         do {
             let agent = AgentConnection(stream: try await machine.connect())
@@ -119,10 +120,12 @@ final class Sandbox {
             let configuring = Task { @Loop in try await agent.configure(sandbox, followsClock: false) }
             let creating = Task { @Loop in try await agent.createContainer(made) }
             let starting = Task { @Loop in try await agent.start(first) }
-            // The first failure is the one that explains the others.
-            try await configuring.value
-            try await creating.value
-            let process = try await starting.value
+            // A guest that fell silent must not hold the host for ever; the first failure explains those that follow from it.
+            try await Self.answer(configuring, within: Self.bootDeadline, awaiting: "the guest's set-up")
+            // An empty volume gets what the image has at its place, which may be much.
+            try await Self.answer(creating, within: .seconds(1800), awaiting: "the container's root in the guest")
+            let process = try await Self.answer(
+                starting, within: Self.bootDeadline, awaiting: "the start of the container's command")
             agent.followClock()
             let output = ProcessStreams(process, log: try LogWriter(paths.log))
             let container = RunningContainer(
@@ -133,12 +136,24 @@ final class Sandbox {
                 ports: endpoint?.ports.map { $0.displayText } ?? [])
             let server = try MonitorServer(container, at: paths.socket)
             await server.adopt(channel, streams, descriptors)
-            let exit = try await container.finish(
-                signals, keepsFiles: !record.autoRemove || machine.guest.share != nil)
+            self.container = container
+            let exit = try await container.finish(keepsFiles: !record.autoRemove || machine.guest.share != nil)
             server.stop()
             return exit
         } catch {
             throw try await explained(error, machine)
+        }
+    }
+
+    private static func answer<R: Sendable>(
+        _ request: Task<R, any Error>, within time: Duration, awaiting what: String
+    ) async throws -> R {
+        try await withDeadline(time, awaiting: what) {
+            try await withTaskCancellationHandler {
+                try await request.value
+            } onCancel: {
+                request.cancel()
+            }
         }
     }
 
