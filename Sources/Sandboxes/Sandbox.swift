@@ -115,6 +115,9 @@ final class Sandbox {
                 planner.sandbox(
                     machine.guest, endpoint: endpoint, entropy: Self.entropy(), now: Timestamp.now.nanoseconds
                 ))
+            // It ends with the machine or the stream, of which everybody else is told.
+            let watching = Task { @Loop in try? await DescriptorGuard.watch(machine, agent) }
+            defer { watching.cancel() }
             try await agent.createContainer(
                 try planner.container(machine.guest, mounts: mounts, endpoint: endpoint))
             let process = try await agent.start(
