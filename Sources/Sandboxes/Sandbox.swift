@@ -121,6 +121,9 @@ final class Sandbox {
                         machine.guest, endpoint: endpoint, entropy: Self.entropy(), now: Timestamp.now.nanoseconds
                     ))
             }
+            // It ends with the machine or the stream, of which everybody else is told.
+            let watching = Task { @Loop in try? await DescriptorGuard.watch(machine, agent) }
+            defer { watching.cancel() }
             // An empty volume gets what the image has at its place, which may be much.
             try await withDeadline(.seconds(1800), awaiting: "the container's root in the guest") {
                 try await agent.createContainer(
