@@ -72,6 +72,8 @@ let package = Package(
         tests("HostNetworkTests", ["HostNetwork", "Netlink", "LinuxSystem"]),
         tests("SandboxesTests", ["Sandboxes", "HostNetwork", "OCISpec", "LinuxSystem"]),
         tests("ArchitectureTests", []),
+        // Runs bin/hull in real machines: make build first.
+        tests("IntegrationTests", ["CLinux"]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -117,6 +117,19 @@ int hull_ioctl_tun_vnet_header_size(int fd, int size) { return ioctl(fd, TUNSETV
 int hull_ioctl_clone_file(int to, int from) { return ioctl(to, FICLONE, from); }
 int hull_ioctl_open_namespace_user(int ns) { return ioctl(ns, 0xb701 /* NS_GET_USERNS */); }
 
+// Swift's runtime (swift/Runtime/Concurrency.h). Weak: not every program that has this file has tasks.
+extern void *swift_task_enqueueGlobal_hook __attribute__((weak));
+static void (*job_taker)(void *);
+__attribute__((swiftcall)) static void take_job(void *job, void *original) {
+    (void)original;
+    job_taker(job);
+}
+void hull_take_global_jobs(void (*taker)(void *job)) {
+    if (!&swift_task_enqueueGlobal_hook) return;
+    job_taker = taker;
+    swift_task_enqueueGlobal_hook = (void *)take_job;
+}
+
 // Segments that cannot be written are never dirty: relocations are in writable ones until RELRO closes those.
 static int forget_object(struct dl_phdr_info *object, size_t size, void *unused) {
     (void)size; (void)unused;

@@ -17,6 +17,7 @@ public actor Loop {
     public nonisolated static func run<R: Sendable>(_ body: @escaping @Loop @Sendable () async -> R)
         -> R
     {
+        takeAllJobs()
         let box = Mutex<R?>(nil)
         return withUnsafeBox(box) { set, get in
             Task { @Loop in
@@ -26,6 +27,12 @@ public actor Loop {
             executor.run()
             return get()!
         }
+    }
+
+    // Jobs of no actor run here too: one thread. libdispatch's pool also looks at its threads below /proc by their numbers, and
+    // ends a process that has a pid namespace of its own but the host's /proc.
+    private nonisolated static func takeAllJobs() {
+        hull_take_global_jobs { job in Loop.executor.enqueue(unsafeBitCast(job, to: UnownedJob.self)) }
     }
 
     private nonisolated static func withUnsafeBox<R: Sendable>(
@@ -92,8 +99,9 @@ final class EventLoop: SerialExecutor {
 
     func newIdentifier() -> UInt64 { identifiers.wrappingAdd(1, ordering: .relaxed).oldValue }
 
-    func enqueue(_ job: consuming ExecutorJob) {
-        let job = UnownedJob(job)
+    func enqueue(_ job: consuming ExecutorJob) { enqueue(UnownedJob(job)) }
+
+    func enqueue(_ job: UnownedJob) {
         let asleep = state.withLock { state in
             state.jobs.append(job)
             return state.asleep

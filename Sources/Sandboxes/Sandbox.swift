@@ -120,12 +120,15 @@ final class Sandbox {
             let configuring = Task { @Loop in try await agent.configure(sandbox, followsClock: false) }
             let creating = Task { @Loop in try await agent.createContainer(made) }
             let starting = Task { @Loop in try await agent.start(first) }
-            // A guest that fell silent must not hold the host for ever; the first failure explains those that follow from it.
-            try await Self.answer(configuring, within: Self.bootDeadline, awaiting: "the guest's set-up")
-            // An empty volume gets what the image has at its place, which may be much.
-            try await Self.answer(creating, within: .seconds(1800), awaiting: "the container's root in the guest")
-            let process = try await Self.answer(
-                starting, within: Self.bootDeadline, awaiting: "the start of the container's command")
+            // It ends with the machine or the stream, of which everybody else is told.
+            let watching = Task { @Loop in try? await DescriptorGuard.watch(machine, agent) }
+            defer { watching.cancel() }
+            // The first failure is the one that explains the others, and a guest that fell silent must not hold the host for ever.
+            // (An empty volume gets what the image has at its place, which may be much.)
+            try await Self.outcome(of: configuring, within: Self.bootDeadline, awaiting: "the guest's set-up")
+            try await Self.outcome(of: creating, within: .seconds(1800), awaiting: "the container's root in the guest")
+            let process = try await Self.outcome(
+                of: starting, within: Self.bootDeadline, awaiting: "the start of the container's command")
             agent.followClock()
             let output = ProcessStreams(process, log: try LogWriter(paths.log))
             let container = RunningContainer(
@@ -145,14 +148,14 @@ final class Sandbox {
         }
     }
 
-    private static func answer<R: Sendable>(
-        _ request: Task<R, any Error>, within time: Duration, awaiting what: String
+    private static func outcome<R: Sendable>(
+        of task: Task<R, any Error>, within duration: Duration, awaiting awaited: String
     ) async throws -> R {
-        try await withDeadline(time, awaiting: what) {
+        try await withDeadline(duration, awaiting: awaited) {
             try await withTaskCancellationHandler {
-                try await request.value
+                try await task.value
             } onCancel: {
-                request.cancel()
+                task.cancel()
             }
         }
     }

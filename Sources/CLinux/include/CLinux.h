@@ -92,6 +92,9 @@ int hull_keep_capabilities(uint64_t keep);
 /// A new user namespace that maps 0…count-1 to base…base+count-1, as a descriptor; or -errno.
 int hull_user_namespace(uint32_t base, uint32_t count);
 
+/// From now on jobs of Swift tasks that belong to no executor go to `taker`, and none to libdispatch.
+void hull_take_global_jobs(void (*_Nonnull taker)(void *_Nonnull job));
+
 /// Detaches `paths` inside the mount namespace `mount_namespace`, from a child made for that. 0 or an errno.
 int hull_unmount_inside(int mount_namespace, const char *const *paths, size_t count);
 
