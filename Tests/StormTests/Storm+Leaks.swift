@@ -22,7 +22,9 @@ extension Storm {
         let deadline = ContinuousClock.now + .seconds(1)
         while true {
             var left = try processes(id).map { "process \($0.role) \($0.pid)" }
-            left += try readText("/proc/self/mountinfo").split(separator: "\n").filter { $0.contains(folder) }.map { "mount \($0)" }
+            left += try readText("/proc/self/mountinfo").split(separator: "\n").filter { $0.contains(folder) }.map {
+                "mount \($0)"
+            }
             if taps { left += try await links().filter { $0.contains("hull0t") }.map { "tap \($0)" } }
             if left.isEmpty || ContinuousClock.now > deadline { return left }
             try await sleep(for: .milliseconds(20))
@@ -32,7 +34,8 @@ extension Storm {
     /// After a verb: no cgroup, file, socket, half a container.
     func leftAfter(_ id: String) throws -> [String] {
         var left: [String] = []
-        for controller in [""] + (try listDirectory("/sys/fs/cgroup").map { "/\($0)" }) where exists("/sys/fs/cgroup\(controller)/hull/\(id)") {
+        for controller in [""] + (try listDirectory("/sys/fs/cgroup").map { "/\($0)" })
+        where exists("/sys/fs/cgroup\(controller)/hull/\(id)") {
             left.append("cgroup \(controller)/hull/\(id)")
         }
         left += try files(runtime).filter { $0.contains(id) }

@@ -2,6 +2,11 @@ import FoundationEssentials
 import Glibc
 import LinuxSystem
 import Netlink
+import Testing
+
+/// One after the other: each has the machine for itself, as far as it can.
+@Suite(.serialized, .enabled(if: Storm.canRun))
+enum Storms {}
 
 /// Where Hull is run, killed and looked at from outside: roots of its own and a network namespace of its own. What it knows of
 /// Hull is its command line, its files, and what the kernel shows.
@@ -15,13 +20,16 @@ final class Storm {
     nonisolated private static let repository = String(#filePath.split(separator: "/").dropLast(3).map { "/\($0)" }.joined())
     nonisolated static let program = path("HULL_BIN", "\(repository)/bin/hull")
     nonisolated static let image = "oci-archive:" + path("HULL_IMAGES", "\(repository)/.build/images") + "/busybox.tar"
-    nonisolated private static func path(_ name: String, _ other: String) -> String { getenv(name).map { String(cString: $0) } ?? other }
+    nonisolated private static func path(_ name: String, _ other: String) -> String {
+        getenv(name).map { String(cString: $0) } ?? other
+    }
 
     /// Why no storm can be made here; nil when it can.
     nonisolated static let obstacle: String? =
         geteuid() != 0
         ? "root is needed"
-        : access(program, X_OK) != 0 ? "\(program) is missing: make build" : exists(String(image.dropFirst(12))) ? nil : "make images"
+        : access(program, X_OK) != 0
+            ? "\(program) is missing: make build" : exists(String(image.dropFirst(12))) ? nil : "make images"
 
     nonisolated static var canRun: Bool {
         // The tests run on it.
@@ -74,11 +82,13 @@ final class Storm {
 
     func hull(_ arguments: [String], fault: String? = nil) async throws -> Result {
         let how = spawn(arguments, fault: fault)
-        let output = try await withDeadline(.seconds(60), awaiting: "hull \(arguments.joined(separator: " ")) (\(fault ?? ""))") {
+        let output = try await withDeadline(.seconds(120), awaiting: "hull \(arguments.joined(separator: " ")) (\(fault ?? ""))")
+        {
             try await how.run()
         }
         return Result(
-            code: output.status.shellCode, output: String(decoding: output.standardOutput, as: UTF8.self), error: output.complaint)
+            code: output.status.shellCode, output: String(decoding: output.standardOutput, as: UTF8.self), error: output.complaint
+        )
     }
 
     /// One line of `hull ps`.
@@ -117,7 +127,7 @@ final class Storm {
 
     /// Waits, by the state file, until a container runs.
     func running(_ name: String) async throws -> String {
-        try await withDeadline(.seconds(30), awaiting: "\(name) running") {
+        try await withDeadline(.seconds(90), awaiting: "\(name) running") {
             while true {
                 if let id = try self.identifier(name),
                     let state = try? readText("\(self.data)/containers/\(id)/state.json"),  // being made

@@ -133,7 +133,9 @@ final class Session {
         do {
             try await began.value
         } catch {
-            guard began.isCancelled, case .success(let signal) = await interruption.result else { throw NeverStarted(cause: error) }
+            guard began.isCancelled, case .success(let signal) = await interruption.result else {
+                throw NeverStarted(cause: error)
+            }
             throw SandboxError("interrupted before it began", exitCode: 128 + signal)
         }
     }
