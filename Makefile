@@ -43,17 +43,17 @@ images:
 	scripts/make-image.sh debian
 
 test: setup build images ## all tests, on a machine that has only what the set-up installed
-	@$(SWIFT) test
+	@$(SWIFT) test --no-parallel
 
 test-unit: ## the tests that start no machine
 	@scripts/check-swift.sh
-	$(SWIFT) test --skip IntegrationTests
+	$(SWIFT) test --no-parallel --skip 'IntegrationTests|StormTests'
 
 test-vm: build images ## the tests that run containers in real machines
-	$(SWIFT) test --filter IntegrationTests
+	$(SWIFT) test --no-parallel --filter 'IntegrationTests|StormTests'
 
 test-storm: build images ## 500 seeded kills at random moments instead of 50
-	@HULL_STORM=$${HULL_STORM:-500} $(SWIFT) test --filter Storm
+	@HULL_STORM=$${HULL_STORM:-500} $(SWIFT) test --no-parallel --filter Storm
 
 test-kvm: build images ## Hull with --accel kvm, inside a machine whose SVM is emulated
 	@scripts/test-kvm.py

@@ -54,7 +54,7 @@ let package = Package(
         .executableTarget(
             name: "hull",
             dependencies: [
-                "Sandboxes", "QEMUDriver", "HostNetwork", "Images", "LinuxSystem", "Machines", "OCISpec", "Storage",
+                "Sandboxes", "QEMUDriver", "HostNetwork", "Images", "LinuxSystem", "Machines", "Netlink", "OCISpec", "Storage",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -70,7 +70,7 @@ let package = Package(
         tests("KernelsTests", ["Kernels", "LinuxSystem", "CLinux"]),
         tests("ImagesTests", ["Images", "Storage", "OCISpec", "LinuxSystem", "hull-unpack"]),
         tests("HostNetworkTests", ["HostNetwork", "Netlink", "LinuxSystem"]),
-        tests("SandboxesTests", ["Sandboxes", "LinuxSystem"]),
+        tests("SandboxesTests", ["Sandboxes", "HostNetwork", "OCISpec", "LinuxSystem"]),
         tests("ArchitectureTests", []),
     ],
     swiftLanguageModes: [.v6]

@@ -246,10 +246,9 @@ struct Pull {
         }
         try ImageTools.require(store.tools.unpack, package: "hull")
         var how = Spawn(store.tools.unpack, ["digest"] + layers.map(\.digest.algorithm.rawValue), environment: [])
-        how.descriptors = files.enumerated().map { (from: $1.raw, to: Int32(3 + $0)) }
+        how.descriptors = files.enumerated().map { (from: $1, to: Int32(3 + $0)) }
         how.capabilities = 0
         let output = try await Tool(how, task: "verify \(name)", time: store.limits.time).run()
-        withExtendedLifetime(files) {}
         guard output.status.isSuccess else { throw ImageError(.failed, "verify \(name): \(output.complaint)") }
         let lines = String(decoding: output.standardOutput, as: UTF8.self).split(separator: "\n")
         let found = lines.compactMap { line -> (Int64, Digest)? in

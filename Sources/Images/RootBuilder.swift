@@ -57,7 +57,7 @@ struct RootBuilder {
     // CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, SETFCAP, and SYS_ADMIN, which it gives up as soon as its mounts are made.
     private static let capabilities: UInt64 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 31 | 1 << 21
 
-    func confined(_ arguments: [String], in folder: String, _ descriptors: [Int32] = []) -> Spawn {
+    func confined(_ arguments: [String], in folder: String, _ descriptors: [SharedDescriptor] = []) -> Spawn {
         var how = Spawn(store.tools.unpack, arguments, environment: [])
         how.namespaces = Self.namespaces
         how.directory = folder
@@ -76,7 +76,7 @@ struct RootBuilder {
         for layer in layers { files.append(SharedDescriptor(try openFile(store.path(ofBlob: layer.digest), O_RDONLY))) }
         let how = confined(
             ["unpack", "\(store.limits.bytes)", "\(store.limits.entries)"] + diffs.map(\.description), in: tree,
-            files.map(\.raw))
+            files)
         let tally = Tally()
         let (layers, progress) = (layers, progress)
         let output = try await Tool(how, task: "unpack \(name)", time: store.limits.time).run { line in

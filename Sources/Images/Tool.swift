@@ -44,11 +44,11 @@ struct Tool {
 
     @Loop
     private func start() throws -> (ChildProcess, (output: SharedDescriptor, error: SharedDescriptor)) {
-        let nothing = try openFile("/dev/null", O_RDONLY)
+        let nothing = SharedDescriptor(try openFile("/dev/null", O_RDONLY))
         let output = try makePipe()
         let error = try makePipe()
         var how = how
-        how.descriptors += [(nothing.raw, 0), (output.write.raw, 1), (error.write.raw, 2)]
+        how.descriptors += [(nothing, 0), (output.write, 1), (error.write, 2)]
         let child = try how.spawn()
         for end in [output.read, error.read] { try setNonBlocking(end.raw) }
         return (child, (output.read, error.read))

@@ -6,7 +6,7 @@ import LinuxSystem
 enum HostProgram {
     /// Runs `name` with `input` as its standard input and `output` as its standard output.
     static func run(
-        _ name: String, _ arguments: [String], package: String, input: Int32? = nil, output: Int32? = nil
+        _ name: String, _ arguments: [String], package: String, input: (any DescriptorSource)? = nil, output: Int32? = nil
     ) async throws {
         guard
             let path = ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin"]
@@ -29,11 +29,11 @@ enum HostProgram {
     }
 
     // A function of its own: our copy of the pipe's writing end must be gone before its end is waited for.
-    private static func start(_ how: Spawn, _ input: Int32?, _ output: Int32?) throws -> (ChildProcess, SharedDescriptor) {
+    private static func start(_ how: Spawn, _ input: (any DescriptorSource)?, _ output: Int32?) throws -> (ChildProcess, SharedDescriptor) {
         let pipe = try makePipe()
-        let nothing = try openFile("/dev/null", O_RDWR)
+        let nothing = SharedDescriptor(try openFile("/dev/null", O_RDWR))
         var how = how
-        how.descriptors = [(input ?? nothing.raw, 0), (output ?? nothing.raw, 1), (pipe.write.raw, 2)]
+        how.descriptors = [(input ?? nothing, 0), (output ?? nothing, 1), (pipe.write, 2)]
         let child = try how.spawn()
         try setNonBlocking(pipe.read.raw)
         return (child, pipe.read)

@@ -105,12 +105,12 @@ public struct KernelStore {
     }
 
     static func expand(_ packed: [UInt8], _ compression: Compression, into file: Int32) async throws {
-        let memory = OwnedDescriptor(
+        let memory = SharedDescriptor(
             owning: try checked("make a memory file") { hull_memfd_create("packed", 1 /* MFD_CLOEXEC */) })
         try writeFile(memory.raw, "a memory file", packed)
         try checked("rewind", "a memory file") { lseek(memory.raw, 0, SEEK_SET) }
         let program = compression.program
-        try await HostProgram.run(program.name, program.arguments, package: program.package, input: memory.raw, output: file)
+        try await HostProgram.run(program.name, program.arguments, package: program.package, input: memory, output: file)
     }
 
     /// The initramfs for `kernel`: `agent` (a static program) as `/init`, and in `/modules` what `modules` need, in the order that

@@ -32,11 +32,14 @@ public struct Cgroup: Sendable {
     /// Makes it. Being there already is no error.
     public func make() throws(SystemError) {
         for folder in folders.values {
-            do {
-                try makeDirectories(folder, mode: 0o755)
-            } catch  where error.code == ENOENT {
-                // A neighbour's end took the empty parent away between two of our steps.
-                try makeDirectories(folder, mode: 0o755)
+            for attempt in 0... {
+                do {
+                    try makeDirectories(folder, mode: 0o755)
+                    break
+                } catch {
+                    // A neighbour's end took the empty parent away between two of our steps; where many end at once, again.
+                    if error.code != ENOENT || attempt == 100 { throw error }
+                }
             }
         }
         guard isUnified else { return }

@@ -42,6 +42,19 @@ public final class SharedDescriptor: Sendable {
     public func duplicate() throws(SystemError) -> OwnedDescriptor { try owned.duplicate() }
 }
 
+/// Something with a descriptor, that a `Spawn` keeps until its child is made: an optimiser ends an object's life after its last
+/// use, and a bare number is no use.
+public protocol DescriptorSource: Sendable {
+    var raw: Int32 { get }
+}
+
+extension SharedDescriptor: DescriptorSource {}
+
+/// A number whose owner is kept open by the caller, e.g. one of the three standard streams.
+extension Int32: DescriptorSource {
+    public var raw: Int32 { self }
+}
+
 /// Opens `path`. Close-on-exec is always set.
 public func openFile(_ path: String, _ flags: Int32, mode: UInt32 = 0o600) throws(SystemError)
     -> OwnedDescriptor

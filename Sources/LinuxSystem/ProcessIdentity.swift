@@ -23,7 +23,7 @@ public struct ProcessIdentity: Hashable, Codable, Sendable {
         guard ProcessIdentity(pid: pid) == self, let stat = try? readText("/proc/\(pid)/stat"),  // gone is an answer
             let close = stat.lastIndex(of: ")")
         else { return false }
-        return !stat[stat.index(after: close)...].hasPrefix(" Z")
+        return !stat[stat.index(after: close)...].hasPrefix(") Z")
     }
 
     /// Sends `signal` to that very process; false when it is gone.

@@ -10,7 +10,7 @@ public struct Spawn {
     /// The whole environment, `NAME=value` each; nothing is inherited.
     public var environment: [String]
     /// The child's descriptors: (ours, its number). All others are closed, and 0–2 too where they are not named.
-    public var descriptors: [(from: Int32, to: Int32)]
+    public var descriptors: [(from: any DescriptorSource, to: Int32)]
     /// CLONE_NEW* flags.
     public var namespaces: Int32 = 0
     /// Namespaces to join.
@@ -57,7 +57,7 @@ public struct Spawn {
         var pid: pid_t = 0
         var pidfd: Int32 = -1
         var step: UnsafePointer<CChar>?
-        let map = descriptors.map { hull_descriptor(from: $0.from, to: $0.to) }
+        let map = descriptors.map { hull_descriptor(from: $0.from.raw, to: $0.to) }
         let cgroupDescriptors = cgroups.map(\.raw)
         let groups = identity?.groups ?? []
         let limits = limits.map { hull_limit(resource: $0.resource, soft: $0.soft, hard: $0.hard) }
@@ -110,6 +110,7 @@ public struct Spawn {
                 }
             }
         }
+        withExtendedLifetime(self) {}
         guard failure == 0 else {
             throw SystemError(
                 "start \(file) (\(step.map { String(cString: $0) } ?? "make a process"))", code: failure)
@@ -197,18 +198,21 @@ extension Spawn {
     public func run(input: [UInt8] = [], limit: Int = 16 << 20) async throws -> Output {
         let pipes = try ChildPipes()
         let child = try pipes.spawn(self)
+        // Tasks of the loop: an `async let` would begin on Swift's global pool, whose threads stay.
+        let feeding = Task { @Loop in await pipes.feed(input) }
+        let out = Task { @Loop in try await pipes.drainOutput(limit) }
+        let err = Task { @Loop in try await pipes.drainError(limit) }
+        defer { for end in [feeding.cancel, out.cancel, err.cancel] { end() } }
         do {
             return try await withTaskCancellationHandler {
-                async let feeding: Void = pipes.feed(input)
-                async let out = pipes.drainOutput(limit)
-                async let err = pipes.drainError(limit)
-                let (collected, complaints) = try await (out, err)
+                let (collected, complaints) = (try await out.value, try await err.value)
                 let status = try await child.wait()
-                await feeding
+                await feeding.value
                 try Task.checkCancellation()
                 return Output(status: status, standardOutput: collected, standardError: complaints)
             } onCancel: {
                 child.signal(SIGKILL)
+                for end in [feeding.cancel, out.cancel, err.cancel] { end() }
             }
         } catch {
             child.signal(SIGKILL)
@@ -241,7 +245,7 @@ private final class ChildPipes {
 
     func spawn(_ how: Spawn) throws -> ChildProcess {
         var how = how
-        for (number, end) in childs.enumerated() { how.descriptors.append((end.raw, Int32(number))) }
+        for (number, end) in childs.enumerated() { how.descriptors.append((end, Int32(number))) }
         defer { childs = [] }
         return try how.spawn()
     }

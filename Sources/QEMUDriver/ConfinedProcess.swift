@@ -17,13 +17,13 @@ final class ConfinedProcess {
 
     /// Starts it. `descriptors` come from 3 on, in order; 0 is /dev/null, 1 and 2 are a pipe to us.
     init(
-        role: String, _ how: Spawn, root: ConfinedRoot, confinement: Confinement, descriptors: [Int32]
+        role: String, _ how: Spawn, root: ConfinedRoot, confinement: Confinement, descriptors: [SharedDescriptor]
     ) throws {
         self.role = role
         let pipe = try makePipe()
-        let nothing = try openFile("/dev/null", O_RDONLY)
+        let nothing = SharedDescriptor(try openFile("/dev/null", O_RDONLY))
         var how = how
-        how.descriptors = [(nothing.raw, 0), (pipe.write.raw, 1), (pipe.write.raw, 2)]
+        how.descriptors = [(nothing, 0), (pipe.write, 1), (pipe.write, 2)]
         for (index, descriptor) in descriptors.enumerated() { how.descriptors.append((descriptor, Int32(3 + index))) }
         how.namespaces =
             CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | 0x0200_0000 /* CLONE_NEWCGROUP */

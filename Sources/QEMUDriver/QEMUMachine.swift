@@ -58,16 +58,16 @@ final class QEMUMachine: VirtualMachine {
                 try checked("look at", "/dev/kvm") { stat("/dev/kvm", &status) }
                 groups = [status.st_gid]
             }
-            var inherited = [controlPair.1.raw, agentPair.1.raw, consolePair.1.raw]
-            func inherit(_ descriptor: Int32) -> Int32 {
+            var inherited = [controlPair.1, agentPair.1, consolePair.1]
+            func inherit(_ descriptor: SharedDescriptor) -> Int32 {
                 inherited.append(descriptor)
                 return Int32(3 + inherited.count - 1)
             }
             let arguments = QEMUArguments(
                 spec: spec, board: plan.board, accelerator: plan.accelerator, tscKilohertz: plan.tscKilohertz, kernel: "/kernel",
-                initramfs: "/initramfs", control: 3, agent: 4, console: 5, share: server.map { inherit($0.connection.raw) },
-                disks: disks.map { .init(descriptor: inherit($0.file.raw), isBlockDevice: $0.isBlockDevice) },
-                taps: spec.nics.map { inherit($0.tap.raw) })
+                initramfs: "/initramfs", control: 3, agent: 4, console: 5, share: server.map { inherit($0.connection) },
+                disks: disks.map { .init(descriptor: inherit($0.file), isBlockDevice: $0.isBlockDevice) },
+                taps: spec.nics.map { inherit($0.tap) })
             var how = Spawn(plan.program.path, arguments.words(), environment: [])
             let user = confinement.uidBase + 65536
             how.identity = (user, user, groups)
@@ -92,13 +92,13 @@ final class QEMUMachine: VirtualMachine {
         ]
         let helper = server.map { server in
             Task { @Loop in
-                async let listening: Void = server.process.listen()
+                let listening = Task { @Loop in await server.process.listen() }
                 // Waiting for a child of ours fails only when it was reaped, which is done here alone.
                 let end = try? await server.process.child.wait()
                 // One that ended well did so because QEMU's end of its connection closed: QEMU went first.
                 if !self.hasEnded, end != .code(0) { self.helperEnd = end }
                 qemu.child.signal(SIGKILL)
-                await listening
+                await listening.value
             }
         }
         ending = Task { @Loop in

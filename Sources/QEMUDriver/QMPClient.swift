@@ -79,13 +79,14 @@ final class QMPClient {
         if !arguments.isEmpty { message["arguments"] = .object(arguments) }
         // One line is written whole: the socket holds far more than the few commands that are ever under way.
         let bytes = Array((JSON.object(message).encoded + "\n").utf8)
-        async let sent: Void = send(bytes, descriptors)
+        let sent = Task { @Loop in try await self.send(bytes, descriptors) }
+        defer { sent.cancel() }
         let answer = try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { waiting[id] = $0 }
         } onCancel: {
             Task { @Loop in self.waiting.removeValue(forKey: id)?.resume(throwing: CancellationError()) }
         }
-        try await sent
+        try await sent.value
         return answer
     }
 

@@ -93,7 +93,7 @@ final class ShareServer {
             // It holds a descriptor for every file the guest knows.
             how.limits.append(Self.fileLimit())
             process = try ConfinedProcess(
-                role: "virtiofsd", how, root: root, confinement: confinement, descriptors: [listener.raw])
+                role: "virtiofsd", how, root: root, confinement: confinement, descriptors: [listener])
         } catch {
             // The failure that counts is the one above; the mounts go with the monitor's namespace in any case.
             try? root.remove()

@@ -48,6 +48,14 @@ public struct ContainerState: Codable, Sendable {
         }
     }
 
+    /// The monitor of a live container.
+    public var monitor: ProcessIdentity? {
+        switch status {
+        case .starting(let running), .running(let running): running.monitor
+        case .created, .exited: nil
+        }
+    }
+
     public var isLive: Bool {
         switch status {
         case .starting, .running: true

@@ -73,9 +73,8 @@ public struct ContainerStore: Sendable {
         try roots.prepare()
         let aside = "\(roots.containers)/.making-\(record.id)"
         do {
-            try makeDirectories(aside)
             // Held until the rename: whoever collects left-overs leaves alone what is being made.
-            let making = try FileLock.acquire("\(aside)/lock")
+            let making = try begin(aside)
             let state = ContainerState(.created)
             try replaceFile("\(aside)/container.json", Array(try JSONEncoder().encode(record)))
             try replaceFile("\(aside)/state.json", Array(try JSONEncoder().encode(state)))
@@ -90,12 +89,20 @@ public struct ContainerStore: Sendable {
             let paths = roots.container(record.id)
             try checked("make the container", record.id) { rename(aside, paths.folder) }
             unlink("\(paths.folder)/lock")
-            _ = (lock, making)
+            withExtendedLifetime((lock, making)) {}
             return Container(record: record, state: state, paths: paths)
         } catch {
             try removeTree(aside)
             throw error
         }
+    }
+
+    /// Makes the folder of a container to be, locked; with the store's lock, so that nobody takes it for a left-over in between.
+    private func begin(_ aside: String) throws -> FileLock {
+        let lock = try FileLock.acquire(roots.storeLock)
+        defer { withExtendedLifetime(lock) {} }
+        try makeDirectories(aside)
+        return try FileLock.acquire("\(aside)/lock")
     }
 
     /// Writes a container's state.
@@ -111,7 +118,7 @@ public struct ContainerStore: Sendable {
             if rename(roots.container(id).folder, aside) != 0 && errno != ENOENT {
                 throw SystemError("remove the container", id)
             }
-            _ = lock
+            withExtendedLifetime(lock) {}
         }
         Fault.point("remove:renamed")
         try removeTree(aside)
@@ -120,7 +127,11 @@ public struct ContainerStore: Sendable {
     /// Removes what makers and removers that were killed have left.
     public func collectLeftovers() throws {
         guard exists(roots.containers) else { return }
-        for name in try listDirectory(roots.containers) where name.hasPrefix(".") {
+        let left = try listDirectory(roots.containers).filter { $0.hasPrefix(".") }
+        if left.isEmpty { return }
+        let lock = try FileLock.acquire(roots.storeLock)
+        defer { withExtendedLifetime(lock) {} }
+        for name in left {
             let path = "\(roots.containers)/\(name)"
             if name.hasPrefix(".making-"), FileLock.isHeld("\(path)/lock") { continue }
             try removeTree(path)

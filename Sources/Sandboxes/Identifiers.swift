@@ -7,6 +7,13 @@ enum Identifiers {
     private static let stride: UInt32 = 0x2_0000
     private static let most: UInt32 = 0x7000
 
+    /// Who reserved the range of this file; nil when nobody did.
+    static func owner(of file: String) -> String? {
+        var buffer = [CChar](repeating: 0, count: 256)
+        let count = readlink(file, &buffer, 255)
+        return count < 0 ? nil : String(decoding: buffer.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
     /// Takes the lowest free range, notes it in the ledger, and gives its first id.
     @Loop
     static func take(_ roots: Roots, owner: String, _ ledger: Ledger) async throws -> UInt32 {
@@ -17,7 +24,8 @@ enum Identifiers {
             let file = "\(roots.identifiers)/\(number)"
             if exists(file) { continue }
             try await ledger.hold(.identifiers(file: file, owner: owner)) {
-                try replaceFile(file, Array(owner.utf8))
+                // A link, because it is made with its content in one call: a kill leaves no half of it.
+                try checked("reserve", file) { symlink(owner, file) }
             }
             return first + number * stride
         }

@@ -123,7 +123,7 @@ extension HostResource {
         switch self {
         case .identifiers(let file, let owner):
             // The intent may have been written and the range then taken by somebody else.
-            if let text = try? readText(file), text == owner { unlink(file) }  // missing: gone already
+            if Identifiers.owner(of: file) == owner { unlink(file) }
         case .cgroup(let path): try Cgroup(path).remove(withParent: true)
         case .network(let key): try await network.detach(key)
         case .file(let path): try removeTree(path)

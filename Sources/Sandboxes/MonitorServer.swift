@@ -9,16 +9,24 @@ final class MonitorServer {
     private let container: RunningContainer
     private let listener: SharedDescriptor
     private var accepting: Task<Void, Never>?
-    private var connections: [Task<Void, Never>] = []
 
     /// Listens at `path`.
     init(_ container: RunningContainer, at path: String) throws {
         self.container = container
         listener = try UnixSocket.listen(path)
         accepting = Task { @Loop [weak self, listener] in
-            while let socket = try? await UnixSocket.accept(listener) {  // ends with the listener's task
-                guard let self else { return }
-                self.connections.append(Task { @Loop in await self.serve(Channel(socket)) })
+            while !Task.isCancelled {
+                do {
+                    let socket = try await UnixSocket.accept(listener)
+                    guard let self else { return }
+                    // Not kept: a container that lives for years serves millions.
+                    Task { @Loop in await self.serve(Channel(socket)) }
+                } catch is CancellationError {
+                    return
+                } catch {
+                    // No descriptor is free, or no memory: the next verb may have better luck, and must find us listening.
+                    do { try await sleep(for: .milliseconds(100)) } catch { return }
+                }
             }
         }
     }
@@ -30,7 +38,7 @@ final class MonitorServer {
     func adopt(_ channel: Channel, _ streams: Streams, _ descriptors: [SharedDescriptor]) async {
         let attachment = container.streams.attach(streams, descriptors)
         await container.announcer.started()
-        connections.append(Task { @Loop in await self.listen(channel, to: attachment) })
+        Task { @Loop in await self.listen(channel, to: attachment) }
     }
 
     private func serve(_ channel: Channel) async {
@@ -51,25 +59,29 @@ final class MonitorServer {
             throw SandboxError("container \(container.record.name) is running already", exitCode: 1)
         case .attach(let streams):
             let attachment = container.streams.attach(streams, descriptors)
-            container.announcer.add(channel)
+            container.announcer.attach(channel)
             try await channel.send(Reply.done)
             if let rows = streams.rows, let columns = streams.columns {
-                try await container.process.resize(rows: rows, columns: columns)
+                await Self.act(.resize(rows: rows, columns: columns), on: container.process)
             }
             await listen(channel, to: attachment)
         case .exec(let settings, let streams, let detached):
             try await exec(settings, streams, descriptors, detached: detached, channel)
         case .kill(let signal):
-            try await container.process.signal(signal)
+            try await container.kill(signal)
             try await channel.send(Reply.done)
         case .stop(let signal, let seconds):
             // The end is what is waited for, so the end is the answer.
             container.announcer.add(channel)
-            try await container.stop(signal: signal, seconds: seconds)
+            await container.stop(signal: signal, seconds: seconds)
         case .wait:
             container.announcer.add(channel)
         case .top:
-            let list = try await container.agent.processes(in: container.record.id)
+            let agent = container.agent
+            let id = container.record.id
+            let list = try await withDeadline(.seconds(10), awaiting: "the guest's list of processes") {
+                try await agent.processes(in: id)
+            }
             try await channel.send(
                 Reply.processes(
                     titles: ["PID", "PPID", "UID", "CMD"],
@@ -113,12 +125,17 @@ final class MonitorServer {
 
     private static func follow(_ channel: Channel, _ process: GuestProcess) async {
         while let (later, _) = try? await channel.receive(Later.self) {  // ends with the connection
+            await act(later, on: process)
+        }
+    }
+
+    private static func act(_ later: Later, on process: GuestProcess) async {
+        // A process that has just ended has no window and takes no signal; a guest that does not answer keeps nobody from being
+        // heard again.
+        try? await withDeadline(.seconds(5), awaiting: "the guest's answer") {
             switch later {
-            case .resize(let rows, let columns):
-                // A process that has just ended has no window and takes no signal.
-                try? await process.resize(rows: rows, columns: columns)
-            case .signal(let signal):
-                try? await process.signal(signal)
+            case .resize(let rows, let columns): try await process.resize(rows: rows, columns: columns)
+            case .signal(let signal): try await process.signal(signal)
             }
         }
     }

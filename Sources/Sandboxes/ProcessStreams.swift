@@ -50,11 +50,27 @@ final class ProcessStreams {
 
     /// Carries both outputs until they end. Everything was written when this returns.
     func carry() async {
-        async let out: Void = carry(.stdout)
-        async let error: Void = carry(.stderr)
-        _ = await (out, error)
+        // Tasks of the loop: an `async let` would begin on Swift's global pool, whose threads stay.
+        let out = Task { @Loop in await self.carry(.stdout) }
+        let error = Task { @Loop in await self.carry(.stderr) }
+        await out.value
+        await error.value
         for attachment in attachments { attachment.end() }
         attachments = []
+    }
+
+    /// Gives readers up that take nothing. Call it when somebody asked for the end and the process has ended: from then on a reader
+    /// that stands still holds nobody any more; one that reads on, however slowly, still gets everything.
+    func dropStalled(after pause: Duration = .seconds(2)) async {
+        while !attachments.isEmpty {
+            let before = attachments.map(\.written)
+            let those = attachments
+            do { try await sleep(for: pause) } catch { return }  // cancelled: nobody waits for the end any more
+            for (attachment, written) in zip(those, before) where attachment.written == written && attachment.isWriting {
+                attachments.removeAll { $0 === attachment }
+                attachment.end()
+            }
+        }
     }
 
     private func carry(_ stream: OutputStream) async {
@@ -72,6 +88,9 @@ final class StreamAttachment {
     let input: SharedDescriptor?
     private var outputs: [OutputStream: SharedDescriptor] = [:]
     private var writing: [OutputStream: Task<Void, any Error>] = [:]
+    /// Bytes that its reader has taken, in the pieces in which they came.
+    private(set) var written = 0
+    var isWriting: Bool { !writing.isEmpty }
     var typing: Task<Void, Never>?
 
     init(_ streams: Streams, _ descriptors: [SharedDescriptor]) {
@@ -87,7 +106,7 @@ final class StreamAttachment {
         guard let output = outputs[stream] else { return }
         let task = Task { @Loop in try await writeAll(output.raw, bytes) }
         writing[stream] = task
-        if case .failure = await task.result { outputs[stream] = nil }
+        if case .failure = await task.result { outputs[stream] = nil } else { written += bytes.count }
         writing[stream] = nil
     }
 

@@ -1,3 +1,4 @@
+import Glibc
 import LinuxSystem
 
 /// Finds containers whose monitor died, takes back what their ledgers name, and writes down that they ended. Every verb does this
@@ -11,13 +12,10 @@ public struct Reaper: Sendable {
     @Loop
     public func reapDead(_ complain: (String) -> Void) async {
         do {
-            var known: Set<String> = []
-            for container in try store.list() {
-                known.insert(container.id)
-                guard container.state.isLive, !FileLock.isHeld(container.paths.lock) else { continue }
+            for container in try store.list() where container.state.isLive {
                 try await attempt(complain, "container \(container.name)") { try await reap(container) }
             }
-            try await reapStrays(known, complain)
+            try await reapStrays(complain)
             try store.collectLeftovers()
         } catch {
             complain("\(error)")
@@ -26,37 +24,72 @@ public struct Reaper: Sendable {
 
     /// What is left of sandboxes whose container is gone or ended, e.g. after a kill in the middle of a removal.
     @Loop
-    private func reapStrays(_ known: Set<String>, _ complain: (String) -> Void) async throws {
+    private func reapStrays(_ complain: (String) -> Void) async throws {
         guard exists(store.roots.runtime) else { return }
         for id in try listDirectory(store.roots.runtime) where id.count == 64 {
             let paths = store.roots.container(id)
-            guard exists(paths.ledger), !FileLock.isHeld(paths.lock) else { continue }
+            guard !FileLock.isHeld(paths.lock) else { continue }
             try await attempt(complain, "sandbox \(id.prefix(12))") {
-                guard let lock = try FileLock.attempt(paths.lock) else { return }
-                if try store.load(id)?.state.isLive != true { try await Ledger(paths).undoAll() }
-                withExtendedLifetime(lock) {}
+                // Whoever was quicker has removed the folder, and it must not come back by being looked at.
+                guard exists(paths.runtime), let lock = try take(paths) else { return }
+                defer { withExtendedLifetime(lock) {} }
+                if try store.load(id)?.state.isLive != true { try await Self.undo(paths) }
             }
+        }
+    }
+
+    /// A lock in a folder that may go away at any moment; nil when it did, or when somebody else has the lock.
+    private func take(_ paths: ContainerPaths) throws -> FileLock? {
+        do {
+            guard let lock = try FileLock.attempt(paths.lock), exists(paths.lock) else { return nil }
+            return lock
+        } catch where error.code == ENOENT {
+            return nil
         }
     }
 
     @Loop
     private func reap(_ container: Container) async throws {
         let paths = container.paths
+        guard try await isDead(container) else { return }
         // After a reboot there is no runtime folder, and nothing to undo.
         try makeDirectories(paths.runtime)
-        guard let lock = try FileLock.attempt(paths.lock) else { return }
+        guard let lock = try take(paths) else { return }
         defer { withExtendedLifetime(lock) {} }
-        guard let now = try store.load(container.id), now.state.isLive else { return }
-        let ledger = try Ledger(paths)
-        if ledger.held.isEmpty { try await ledger.hold(.file(paths.runtime)) {} }
-        try await ledger.undoAll()
+        guard let now = try store.load(container.id), now.state.isLive else { return try await Self.undo(paths) }
         var started: Int64?
         if case .running(let running) = now.state.status { started = running.started }
         let exit = ContainerState.Exit(
             code: 137, started: started, finished: Timestamp.now.nanoseconds,
             error: "its monitor ended before it did: it was killed, or the host was restarted")
+        // The truth first: whoever asks meanwhile gets it, and a new start, which waits for the lock, is not overwritten. What a
+        // kill leaves of the rest is a stray of an ended container.
         try store.save(ContainerState(.exited(exit)), of: container.id)
+        Fault.point("reap:saved")
         if container.record.autoRemove { try Removal(store).removeStopped(now, volumes: true) }
+        try await Self.undo(paths)
+    }
+
+    /// Whether a live state is that of a monitor that is gone. Where somebody else is reaping it, waits until the state says so:
+    /// what a verb shows or does must not depend on who came first.
+    @Loop
+    private func isDead(_ container: Container) async throws -> Bool {
+        guard FileLock.isHeld(container.paths.lock) else { return true }
+        guard let monitor = container.state.monitor, !monitor.isAlive else { return false }
+        try await withDeadline(.seconds(10), awaiting: "another verb's taking back of container \(container.name)") {
+            while FileLock.isHeld(container.paths.lock), try store.load(container.id)?.state.isLive == true {
+                try await sleep(for: .milliseconds(5))
+            }
+        }
+        return !FileLock.isHeld(container.paths.lock)
+    }
+
+    /// Takes back what the ledger names, and the folder even where its owner was killed before it had a ledger.
+    @Loop
+    private static func undo(_ paths: ContainerPaths) async throws {
+        let ledger = try Ledger(paths)
+        if ledger.held.isEmpty { try await ledger.hold(.file(paths.runtime)) {} }
+        try await ledger.undoAll()
     }
 
     private func attempt(

@@ -21,9 +21,20 @@ public struct Removal: Sendable {
             }
             try await end(container)
         }
+        // Who has the lock may start it: nobody does so between our look at its state and its removal.
+        try makeDirectories(container.paths.runtime)
+        guard let lock = try FileLock.attempt(container.paths.lock) else {
+            throw SandboxError("container \(container.name) is being started: stop it first, or use hull rm --force", exitCode: 1)
+        }
+        defer { withExtendedLifetime(lock) {} }
         // Its monitor may have removed it, as --rm asked.
-        guard let now = try store.load(container.id) else { return }
-        try removeStopped(now, volumes: volumes || container.record.autoRemove)
+        if let now = try store.load(container.id) {
+            guard !now.state.isLive else {
+                throw SandboxError("container \(container.name) was started meanwhile: stop it first", exitCode: 1)
+            }
+            try removeStopped(now, volumes: volumes || container.record.autoRemove)
+        }
+        try removeTree(container.paths.runtime)
     }
 
     /// Removes a container that does not run.
@@ -48,8 +59,7 @@ public struct Removal: Sendable {
             }
         } catch {
             // A monitor that does not listen (yet, or any more) is ended itself; the kernel ends what it owns.
-            if case .running(let running) = container.state.status { running.monitor.signal(SIGKILL) }
-            if case .starting(let running) = container.state.status { running.monitor.signal(SIGKILL) }
+            container.state.monitor?.signal(SIGKILL)
         }
         try await withDeadline(.seconds(10), awaiting: "the end of the monitor of \(container.name)") {
             while FileLock.isHeld(container.paths.lock) { try await sleep(for: .milliseconds(5)) }

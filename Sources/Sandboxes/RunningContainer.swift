@@ -15,6 +15,7 @@ final class RunningContainer {
     let announcer: Announcer
     private let machine: any VirtualMachine
     private var nextProcess: UInt64 = 2
+    private var isForced = false
 
     init(
         record: ContainerRecord, planner: Planner, agent: AgentConnection, process: GuestProcess,
@@ -31,16 +32,14 @@ final class RunningContainer {
     }
 
     /// Waits for the end of the first process, or of the machine, and ends the machine.
-    func finish(_ signals: Signals, keepsFiles: Bool) async throws -> ContainerState.Exit {
-        let asked = Task { @Loop in
-            // The host asks the monitor to end, e.g. while it shuts down.
-            _ = try await signals.next()
-            try await self.stop(
-                signal: Signals.number(self.record.stopSignal) ?? SIGTERM, seconds: self.record.stopTimeout)
-        }
-        defer { asked.cancel() }
+    func finish(keepsFiles: Bool) async throws -> ContainerState.Exit {
         await streams.carry()
-        let status = try await process.wait()
+        let status: ExitStatus
+        do { status = try await process.wait() } catch {
+            // The machine was ended because the guest did not obey: that is what was asked for.
+            if isForced { return ContainerState.Exit(code: 137, finished: 0) }
+            throw error
+        }
         Fault.point("container:exited")
         if keepsFiles {
             do {
@@ -62,33 +61,58 @@ final class RunningContainer {
         let number = nextProcess
         nextProcess += 1
         do {
-            return try await agent.start(
-                try planner.process(settings, number: number, isExec: true, streams: streams))
+            let agent = agent
+            let planner = planner
+            return try await withDeadline(.seconds(120), awaiting: "the start of the command in the guest") {
+                try await agent.start(try planner.process(settings, number: number, isExec: true, streams: streams))
+            }
         } catch let failure as AgentFailure {
             throw SandboxError(agent: failure)
         }
     }
 
     /// Asks it to end, and ends it after `seconds`: first by SIGKILL in the guest, and where the guest does not obey, with its machine.
-    func stop(signal: Int32, seconds: Int) async throws {
+    func stop(signal: Int32, seconds: Int) async {
+        let isAsked = seconds > 0 || signal != SIGKILL
+        if isAsked, await ends(by: signal, within: .seconds(max(0, seconds))) { return await streams.dropStalled() }
+        if await ends(by: SIGKILL, within: .seconds(5)) { return await streams.dropStalled() }
+        await force()
+    }
+
+    /// Sends a signal to the first process. SIGKILL ends it even where the guest does not obey.
+    func kill(_ signal: Int32) async throws {
+        if signal == SIGKILL { return await stop(signal: SIGKILL, seconds: 0) }
         let process = process
-        if seconds > 0 || signal != SIGKILL {
-            try await process.signal(signal)
-            if (try? await withDeadline(
-                .seconds(max(0, seconds)), awaiting: "the container's end", { try await process.wait() }))
-                != nil
-            {
-                return
-            }
-        }
         do {
-            try await withDeadline(.seconds(5), awaiting: "the container's end by SIGKILL") {
-                try await process.signal(SIGKILL)
+            try await withDeadline(.seconds(10), awaiting: "the guest's answer") { try await process.signal(signal) }
+        } catch let failure as AgentFailure where failure.code == .unknown {
+            throw SandboxError("container \(record.name) is not running", exitCode: 1)
+        }
+    }
+
+    /// Whether the process has ended, or its machine, at the end of the time.
+    private func ends(by signal: Int32, within duration: Duration) async -> Bool {
+        let process = process
+        do {
+            try await withDeadline(duration, awaiting: "the container's end by signal \(signal)") {
+                do { try await process.signal(signal) } catch let failure as AgentFailure where failure.code == .unknown {
+                    // It has ended already, and the news is on its way.
+                }
                 _ = try await process.wait()
             }
+            return true
+        } catch is AgentConnectionError {
+            return true
         } catch {
-            StandardStreams.complain("hull-monitor: \(error); the machine is ended")
-            await machine.stop(grace: .zero)
+            StandardStreams.complain("hull-monitor: \(error)")
+            return false
         }
+    }
+
+    private func force() async {
+        StandardStreams.complain("hull-monitor: the guest does not obey: the machine is ended")
+        isForced = true
+        await machine.stop(grace: .zero)
+        await streams.dropStalled()
     }
 }

@@ -17,6 +17,8 @@ final class Sandbox {
     private let hypervisor: any Hypervisor
     private let ledger: Ledger
     let planner: Planner
+    /// The container, from its first process's start on.
+    private(set) var container: RunningContainer?
 
     init(
         _ record: ContainerRecord, paths: ContainerPaths, roots: Roots, hypervisor: any Hypervisor,
@@ -32,8 +34,7 @@ final class Sandbox {
 
     /// Boots, runs the container to its end, and ends the machine. What is on the host stays in the ledger, for the caller.
     func run(
-        _ streams: Streams, _ descriptors: [SharedDescriptor], _ channel: Channel, _ signals: Signals, _ announcer: Announcer,
-        _ chronicle: Chronicle
+        _ streams: Streams, _ descriptors: [SharedDescriptor], _ channel: Channel, _ announcer: Announcer, _ chronicle: Chronicle
     ) async throws -> ContainerState.Exit {
         let mounts = try resolveMounts()
         let cgroup = Cgroup("hull/\(record.id)")
@@ -60,7 +61,7 @@ final class Sandbox {
             machine in
             Fault.point("machine:started")
             return try await self.serve(
-                machine, mounts, attachment, streams, descriptors, channel, signals, announcer, chronicle)
+                machine, mounts, attachment, streams, descriptors, channel, announcer, chronicle)
         }
         Fault.point("machine:ended")
         withExtendedLifetime(attachment) {}
@@ -102,7 +103,7 @@ final class Sandbox {
     /// From the first byte of the agent to the last of the container.
     private func serve(
         _ machine: any VirtualMachine, _ mounts: [ResolvedMount], _ attachment: Attachment?, _ streams: Streams,
-        _ descriptors: [SharedDescriptor], _ channel: Channel, _ signals: Signals, _ announcer: Announcer, _ chronicle: Chronicle
+        _ descriptors: [SharedDescriptor], _ channel: Channel, _ announcer: Announcer, _ chronicle: Chronicle
     ) async throws -> ContainerState.Exit {
         do {
             let agent = AgentConnection(stream: try await machine.connect())
@@ -111,17 +112,27 @@ final class Sandbox {
                 Self.bootDeadline, awaiting: "the first word of the agent in the guest"
             ) { try await agent.hello() }
             Fault.point("agent:hello")
-            try await agent.configure(
-                planner.sandbox(
-                    machine.guest, endpoint: endpoint, entropy: Self.entropy(), now: Timestamp.now.nanoseconds
-                ))
+            let planner = planner
+            let record = record
+            // A guest that fell silent must not hold the host for ever.
+            try await withDeadline(Self.bootDeadline, awaiting: "the guest's set-up") {
+                try await agent.configure(
+                    planner.sandbox(
+                        machine.guest, endpoint: endpoint, entropy: Self.entropy(), now: Timestamp.now.nanoseconds
+                    ))
+            }
             // It ends with the machine or the stream, of which everybody else is told.
             let watching = Task { @Loop in try? await DescriptorGuard.watch(machine, agent) }
             defer { watching.cancel() }
-            try await agent.createContainer(
-                try planner.container(machine.guest, mounts: mounts, endpoint: endpoint))
-            let process = try await agent.start(
-                try planner.process(record.process, number: 1, isExec: false, streams: streams))
+            // An empty volume gets what the image has at its place, which may be much.
+            try await withDeadline(.seconds(1800), awaiting: "the container's root in the guest") {
+                try await agent.createContainer(
+                    try planner.container(machine.guest, mounts: mounts, endpoint: endpoint))
+            }
+            let process = try await withDeadline(Self.bootDeadline, awaiting: "the start of the container's command") {
+                try await agent.start(
+                    try planner.process(record.process, number: 1, isExec: false, streams: streams))
+            }
             let output = ProcessStreams(process, log: try LogWriter(paths.log))
             let container = RunningContainer(
                 record: record, planner: planner, agent: agent, process: process, streams: output,
@@ -131,8 +142,8 @@ final class Sandbox {
                 ports: endpoint?.ports.map { $0.displayText } ?? [])
             let server = try MonitorServer(container, at: paths.socket)
             await server.adopt(channel, streams, descriptors)
-            let exit = try await container.finish(
-                signals, keepsFiles: !record.autoRemove || machine.guest.share != nil)
+            self.container = container
+            let exit = try await container.finish(keepsFiles: !record.autoRemove || machine.guest.share != nil)
             server.stop()
             return exit
         } catch {
@@ -147,6 +158,7 @@ final class Sandbox {
         // A program that is missing is nobody's crash.
         if let failure = error as? AgentFailure { return SandboxError(agent: failure) }
         let ended = Task { @Loop in await machine.wait() }
+        // A machine that has not ended by then runs on.
         guard
             let exit = try? await withDeadline(
                 .milliseconds(300), awaiting: "the machine's end", { await ended.value })

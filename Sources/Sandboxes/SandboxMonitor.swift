@@ -46,12 +46,13 @@ public final class SandboxMonitor {
         _ channel: Channel, _ streams: Streams, _ descriptors: [SharedDescriptor], _ signals: Signals,
         _ announcer: Announcer
     ) async throws -> Int32 {
-        guard let lock = try takeLock(), let container = try store.load(paths.id),
-            !container.state.isLive
-        else {
-            throw SandboxError("container \(paths.id.prefix(12)) is running already, or is gone")
-        }
+        let lock = try await takeLock()
         defer { withExtendedLifetime(lock) {} }
+        guard let container = try store.load(paths.id) else {
+            try removeTree(paths.runtime)
+            throw SandboxError("container \(paths.id.prefix(12)) was removed meanwhile")
+        }
+        guard !container.state.isLive else { throw alreadyRunning }
         guard let identity = ProcessIdentity(pid: Self.pidOnHost()),
             let make = drivers[container.record.machine.hypervisor]
         else {
@@ -64,12 +65,25 @@ public final class SandboxMonitor {
         let chronicle = Chronicle(store, paths.id, monitor: identity)
         try chronicle.starting()
         let sandbox = Sandbox(container.record, paths: paths, roots: roots, hypervisor: make(), ledger: ledger)
-        do {
-            let exit = try await sandbox.run(streams, descriptors, channel, signals, announcer, chronicle)
-            return await conclude(container, .success(exit), chronicle, ledger, announcer)
-        } catch {
-            return await conclude(container, .failure(error), chronicle, ledger, announcer)
+        let life = Task { @Loop in try await sandbox.run(streams, descriptors, channel, announcer, chronicle) }
+        let asked = Task { @Loop in
+            // The host, or a verb that cannot wait for the boot, asks the monitor to end. One that waits for a silent guest ends too.
+            while true {
+                _ = try await signals.next()
+                if let running = sandbox.container {
+                    await running.stop(
+                        signal: Signals.number(container.record.stopSignal) ?? SIGTERM, seconds: container.record.stopTimeout)
+                } else {
+                    life.cancel()
+                }
+            }
         }
+        var outcome = await life.result
+        asked.cancel()
+        if case .failure = outcome, life.isCancelled {
+            outcome = .failure(SandboxError("container \(container.name) was asked to end before it ran", exitCode: 128 + SIGTERM))
+        }
+        return await conclude(container, outcome, chronicle, ledger, announcer)
     }
 
     /// Writes down how it ended, takes everything back, and then tells those who wait.
@@ -83,31 +97,52 @@ public final class SandboxMonitor {
         case .failure(let error):
             exit = ContainerState.Exit(code: (error as? any HullError)?.exitCode ?? 125, finished: 0, error: "\(error)")
         }
-        do {
-            Fault.point("undo")
-            try chronicle.exited(&exit)
-            try await ledger.undoAll()
-            if container.record.autoRemove { try Removal(store).removeStopped(container, volumes: true) }
-        } catch {
-            // The next verb tries again: what is left stands in the ledger.
-            StandardStreams.complain("hull-monitor: cleaning up: \(error)")
-        }
+        Fault.point("undo")
+        // Each step is tried, whatever became of the one before (a full disk must not keep a network): what is left stands in the
+        // ledger, for the next verb. The container goes before the lock does, or somebody could start it in between.
+        cleanUp { try chronicle.exited(&exit) }
+        if container.record.autoRemove { cleanUp { try Removal(store).removeStopped(container, volumes: true) } }
+        do { try await ledger.undoAll() } catch { StandardStreams.complain("hull-monitor: cleaning up: \(error)") }
         switch outcome {
-        case .success: await announcer.ended(exit)
-        case .failure(let error): await announcer.failed(error)
+        case .success: await announcer.ended(exit, nil)
+        case .failure(let error): await announcer.ended(exit, error)
         }
         return exit.code
     }
 
-    /// The lock that says this container lives. A verb that collects left-overs may take the folder away meanwhile: again then.
-    private func takeLock() throws -> FileLock? {
-        for _ in 0..<100 {
+    private func cleanUp(_ step: () throws -> Void) {
+        do { try step() } catch { StandardStreams.complain("hull-monitor: cleaning up: \(error)") }
+    }
+
+    private var alreadyRunning: SandboxError {
+        SandboxError("container \(paths.id.prefix(12)) is running already, or just being started by somebody else", exitCode: 1)
+    }
+
+    /// The lock that says this container lives. A verb that collects left-overs may hold it for a moment, and may take the folder
+    /// away: again then. Another monitor holds it for good.
+    private func takeLock() async throws -> FileLock {
+        let deadline = ContinuousClock.now + .seconds(10)
+        while ContinuousClock.now < deadline {
             try makeDirectories(paths.runtime)
-            // A folder that went away between these two lines is made again.
-            guard exists(paths.runtime), let lock = try FileLock.attempt(paths.lock) else { return nil }
-            if exists(paths.lock) { return lock }
+            do {
+                if let lock = try FileLock.attempt(paths.lock) {
+                    if isLocked(lock) { return lock }
+                    continue
+                }
+            } catch let error as SystemError where error.code == ENOENT {
+                continue
+            }
+            if try store.load(paths.id)?.state.isLive == true { throw alreadyRunning }
+            try await sleep(for: .milliseconds(5))
         }
-        return nil
+        throw alreadyRunning
+    }
+
+    /// Whether the file that was locked is the one that others find: it may have been removed, and made anew, in between.
+    private func isLocked(_ lock: FileLock) -> Bool {
+        var ours = stat()
+        var theirs = stat()
+        return fstat(lock.raw, &ours) == 0 && stat(paths.lock, &theirs) == 0 && ours.st_ino == theirs.st_ino
     }
 
     /// Our pid as the host sees it: /proc is the host's here.
@@ -162,32 +197,33 @@ final class Chronicle {
 @Loop
 final class Announcer {
     private let first: Channel
-    private var waiting: [Channel]
-    private var begun = false
+    private var attached: [Channel]
+    private var waiting: [Channel] = []
 
     init(first: Channel) {
         self.first = first
-        waiting = [first]
+        attached = [first]
     }
 
     /// It runs: the verb that started it may be told.
-    func started() async {
-        begun = true
-        await tell(first, .done)
-    }
+    func started() async { await tell(first, .done) }
 
-    /// Adds somebody who wants to know the end.
+    /// Adds somebody who is attached, and is to know why it ended.
+    func attach(_ channel: Channel) { attached.append(channel) }
+    /// Adds somebody who only wants to know that it ended, and the code.
     func add(_ channel: Channel) { waiting.append(channel) }
-    func remove(_ channel: Channel) { waiting.removeAll { $0 === channel } }
+    func remove(_ channel: Channel) { attached.removeAll { $0 === channel } }
 
-    func ended(_ exit: ContainerState.Exit) async {
-        for channel in waiting {
-            await tell(channel, .exited(code: exit.code, oomKilled: exit.oomKilled))
-        }
+    /// It ended; `error` is why it had to.
+    func ended(_ exit: ContainerState.Exit, _ error: (any Error)?) async {
+        let code = Reply.exited(code: exit.code, oomKilled: exit.oomKilled)
+        for channel in attached { await tell(channel, error.map { Reply($0) } ?? code) }
+        for channel in waiting { await tell(channel, code) }
     }
 
+    /// It never was ours.
     func failed(_ error: any Error) async {
-        for channel in waiting { await tell(channel, Reply(error)) }
+        for channel in attached { await tell(channel, Reply(error)) }
     }
 
     private func tell(_ channel: Channel, _ reply: Reply) async {

@@ -23,10 +23,10 @@ struct Creation: Sendable {
             )
         }
         let request = try options.request(command: Array(words))
-        guard let policy = PullPolicy(rawValue: options.pull) else {
-            throw SandboxError("unknown --pull \"\(options.pull)\": always, missing and never are known")
+        guard let policy = PullPolicy(rawValue: options.container.pull) else {
+            throw SandboxError("unknown --pull \"\(options.container.pull)\": always, missing and never are known")
         }
-        if let cidfile = options.cidfile, exists(cidfile) {
+        if let cidfile = options.container.cidfile, exists(cidfile) {
             throw SandboxError("the cidfile \(cidfile) exists already: remove it, or name another")
         }
         if let taken = request.name, try store.list().contains(where: { $0.name == taken }) {
@@ -44,7 +44,7 @@ struct Creation: Sendable {
             if isImage { try await WritableDisk.make("\(folder)/disk.img", sizeBytes: Planner.diskSize, templates: templates) }
         }
         withExtendedLifetime(held) {}
-        if let cidfile = options.cidfile {
+        if let cidfile = options.container.cidfile {
             try writeFile(cidfile, Array(id.utf8), flags: O_WRONLY | O_CREAT | O_EXCL, mode: 0o644)
         }
         return container
@@ -64,7 +64,7 @@ struct Creation: Sendable {
         }
         let images = try store.imageStore()
         let held = try images.hold()
-        let image = try await images.resolve(source, pull: policy, progress: PullDisplay(quiet: options.quiet).callback)
+        let image = try await images.resolve(source, pull: policy, progress: PullDisplay(quiet: options.container.quiet).callback)
         let root = ContainerRecord.Root.image(reference: name, id: image.id.description, file: image.rootPath)
         return (try request.record(id: id, root: root, image: image.config, now: now), held)
     }

@@ -27,10 +27,10 @@ struct Hull: ParsableCommand {
                     Inspect.self, Top.self,
                 ]),
             CommandGroup(
-                name: "Images and volumes:",
+                name: "Image and volume",
                 subcommands: [Pull.self, ImagesVerb.self, Rmi.self, Volume.self]),
-            CommandGroup(name: "The host:", subcommands: [Doctor.self, Gc.self, VersionVerb.self]),
-            CommandGroup(name: "Internal:", subcommands: [Monitor.self]),
+            CommandGroup(name: "Host", subcommands: [Doctor.self, Gc.self, VersionVerb.self]),
+            CommandGroup(name: "Internal", subcommands: [Monitor.self]),
         ])
 
     static func main() {

@@ -5,19 +5,19 @@ import Sandboxes
 /// Starts a container's monitor: PID 1 of a pid and a mount namespace of its own, out of this terminal's reach, so that it
 /// outlives the verb and takes everything with it when it ends.
 enum Launch {
-    /// The first connection to it, over which it waits for `start`.
-    @Loop static func monitor(of container: Container) async throws -> MonitorClient {
+    /// The process, and the first connection to it, over which it waits for `start`.
+    @Loop static func monitor(of container: Container) async throws -> (client: MonitorClient, process: ChildProcess) {
         let (ours, theirs) = try makeSocketPair(nonBlocking: true)
-        let log = try openFile(container.paths.monitorLog, O_WRONLY | O_CREAT | O_APPEND)
-        let null = try openFile("/dev/null", O_RDWR)
+        let log = SharedDescriptor(try openFile(container.paths.monitorLog, O_WRONLY | O_CREAT | O_APPEND))
+        let null = SharedDescriptor(try openFile("/dev/null", O_RDWR))
         var how = Spawn("/proc/self/exe", ["monitor", container.id], environment: environment())
         how.arguments[0] = "hull-monitor"
-        how.descriptors = [(null.raw, 0), (null.raw, 1), (log.raw, 2), (theirs.raw, 3)]
+        how.descriptors = [(null, 0), (null, 1), (log, 2), (theirs, 3)]
         how.namespaces = 0x2000_0000 | 0x0002_0000  // CLONE_NEWPID, CLONE_NEWNS
         how.newSession = true
         how.directory = "/"
-        _ = try how.spawn()
-        return MonitorClient(ours)
+        let process = try how.spawn()
+        return (MonitorClient(ours), process)
     }
 
     /// Nothing of the user's environment but what Hull itself reads.
@@ -27,7 +27,7 @@ enum Launch {
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HULL_ROOT=\(roots.data)", "HULL_EXEC_ROOT=\(roots.runtime)",
         ]
-        for name in ["HULL_FAULT", "HULL_LIBEXEC"] {
+        for name in ["HULL_BOOT_TIMEOUT", "HULL_FAULT", "HULL_LIBEXEC", "HULL_QEMU"] {
             if let value = Globals.environment(name) { all.append("\(name)=\(value)") }
         }
         return all

@@ -53,7 +53,7 @@ import Testing
         var wrong: [String] = []
         for file in try sources() {
             for (index, line) in file.lines.enumerated()
-            where SourceFile.code(of: line).contains("try?") && !file.isExplained(at: index) {
+            where SourceFile.code(of: line).contains(/\btry\?/) && !file.isExplained(at: index) {
                 wrong.append("\(file.path):\(index + 1)")
             }
         }

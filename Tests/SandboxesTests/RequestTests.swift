@@ -1,3 +1,4 @@
+import HostNetwork
 import OCISpec
 import Testing
 
@@ -72,7 +73,7 @@ import Testing
         execution.volumes = volumes
         execution.user = "app"
         execution.workingDir = "/srv"
-        return ImageConfig(architecture: "amd64", os: "linux", config: execution, rootfs: .init(diffIDs: []))
+        return ImageConfig(architecture: "amd64", os: "linux", config: execution, diffIDs: [])
     }
 
     private func record(_ request: RunRequest, _ image: ImageConfig?) throws -> ContainerRecord {
@@ -125,7 +126,7 @@ import Testing
         try refuses { $0.mounts = [try MountFlags.volume("/a:/x"), try MountFlags.volume("/b:/x/")] }
         try refuses {
             $0.network.mode = .none
-            $0.network.ports = [.init(hostPort: 1, containerPort: 1)]
+            $0.network.ports = [.init(hostPorts: 1...1, containerPort: 1)]
         }
     }
 

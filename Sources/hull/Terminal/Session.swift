@@ -12,12 +12,15 @@ struct NeverStarted: Error {
 @Loop
 final class Session {
     private let client: MonitorClient
+    private let monitor: ChildProcess?
     private let terminal: Bool
     private let input: Bool
     private let detachKeys: DetachKeys
 
-    init(_ client: MonitorClient, terminal: Bool, input: Bool, detachKeys: DetachKeys) {
+    /// `monitor` is the process to be ended where the user wants the end before anything began.
+    init(_ client: MonitorClient, monitor: ChildProcess? = nil, terminal: Bool, input: Bool, detachKeys: DetachKeys) {
         self.client = client
+        self.monitor = monitor
         self.terminal = terminal
         self.input = input
         self.detachKeys = detachKeys
@@ -38,20 +41,18 @@ final class Session {
         streams.ownsInput = true
         streams.output = stdout != nil
         streams.error = stderr != nil
-        try await begin(verb(streams), [stdin, stdout, stderr])
+        try await begin(verb(streams), [stdin, stdout, stderr], signals)
         let passing = passOn(signals)
         defer { passing.cancel() }
         return try await client.expectExit().code
     }
 
     private func runWithTerminal(_ verb: (Streams) -> Request.Verb) async throws -> Int32 {
-        let signals = try Signals([SIGWINCH, SIGTERM, SIGHUP])
+        let signals = try Signals([SIGWINCH, SIGINT, SIGTERM, SIGHUP])
         let window = Terminal.size(0) ?? Terminal.size(1)
         var streams = Streams()
         streams.rows = window?.rows
         streams.columns = window?.columns
-        let typed = try makePipe(nonBlocking: true)
-        let shown = try makePipe(nonBlocking: true)
         streams.input = input
         streams.ownsInput = true
         streams.output = true
@@ -59,8 +60,19 @@ final class Session {
         if input, user == nil {
             throw SandboxError("the input device is not a terminal: drop -t, or run hull from a terminal")
         }
-        try await begin(verb(streams), [input ? typed.read : nil, shown.write])
-        return try await relay(signals, user, typed: input ? typed.write : nil, shown: shown.read)
+        let (typed, shown) = try await beginWithPipes(verb(streams), signals)
+        return try await relay(signals, user, typed: typed, shown: shown)
+    }
+
+    /// Our ends of two pipes whose other ends the monitor has. A function of its own: no copy of theirs may stay here, or what is
+    /// shown never ends.
+    private func beginWithPipes(_ verb: Request.Verb, _ signals: Signals) async throws -> (
+        typed: SharedDescriptor?, shown: SharedDescriptor
+    ) {
+        let typed = try makePipe(nonBlocking: true)
+        let shown = try makePipe(nonBlocking: true)
+        try await begin(verb, [input ? typed.read : nil, shown.write], signals)
+        return (input ? typed.write : nil, shown.read)
     }
 
     private func relay(
@@ -107,12 +119,34 @@ final class Session {
         }
     }
 
-    private func begin(_ verb: Request.Verb, _ descriptors: [SharedDescriptor?]) async throws {
-        do {
+    private func begin(_ verb: Request.Verb, _ descriptors: [SharedDescriptor?], _ signals: Signals) async throws {
+        let client = client
+        let monitor = monitor
+        let began = Task { @Loop in
             try await client.ask(verb, descriptors: descriptors.compactMap { $0?.raw })
+            withExtendedLifetime(descriptors) {}
             try await client.expectDone()
+        }
+        // A machine takes its time to boot, and a guest may be silent: the user need not wait for either.
+        let interruption = Task { @Loop in
+            while true {
+                let signal = try await signals.next()
+                if signal == SIGWINCH { continue }
+                guard let monitor else {
+                    began.cancel()
+                    return signal
+                }
+                monitor.signal(SIGTERM)
+            }
+        }
+        defer { interruption.cancel() }
+        do {
+            try await began.value
         } catch {
-            throw NeverStarted(cause: error)
+            guard began.isCancelled, case .success(let signal) = await interruption.result else {
+                throw NeverStarted(cause: error)
+            }
+            throw SandboxError("interrupted before it began", exitCode: 128 + signal)
         }
     }
 

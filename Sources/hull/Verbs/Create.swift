@@ -11,6 +11,7 @@ struct Create: Verb {
     var image: [String]
 
     func perform() async throws -> Int32 {
+        if image.first == "--help" { throw CleanExit.helpRequest(Self.self) }
         let container = try await Creation(options: options, arguments: image).make(
             in: try await openStore())
         print(container.id)

@@ -27,6 +27,7 @@ struct Exec: Verb {
     var container: [String]
 
     func perform() async throws -> Int32 {
+        if container.first == "--help" { throw CleanExit.helpRequest(Self.self) }
         var words = container[...]
         if words.first == "--" { words = words.dropFirst() }
         guard let reference = words.popFirst() else { throw ValidationError("no container given") }
@@ -37,7 +38,7 @@ struct Exec: Verb {
         let client = try MonitorClient(to: found)
         var settings = found.record.process
         settings.arguments = Array(words)
-        settings.environment += try ContainerOptions.environment(files: envFile, entries: env)
+        settings.environment += try OptionText.environment(files: envFile, entries: env)
         if tty { settings.environment.insert("TERM=xterm", at: 0) }
         if let workdir { settings.directory = workdir }
         if let user {

@@ -21,11 +21,12 @@ struct Run: Verb {
     var image: [String]
 
     func perform() async throws -> Int32 {
+        if image.first == "--help" { throw CleanExit.helpRequest(Self.self) }
         let store = try await openStore()
         let creation = Creation(options: options, arguments: image)
         let keys = try DetachKeys(detachKeys)
         let container = try await creation.make(in: store)
-        let client = try await Launch.monitor(of: container)
+        let (client, monitor) = try await Launch.monitor(of: container)
         if detach {
             do {
                 try await client.ask(.start(Streams()))
@@ -38,7 +39,7 @@ struct Run: Verb {
             return 0
         }
         let session = Session(
-            client, terminal: container.record.process.terminal, input: container.record.process.input,
+            client, monitor: monitor, terminal: container.record.process.terminal, input: container.record.process.input,
             detachKeys: keys)
         do {
             return try await session.run { .start($0) }

@@ -28,10 +28,10 @@ struct Start: Verb {
                 print(reference)
                 return 0
             }
-            let client = try await Launch.monitor(of: container)
+            let (client, monitor) = try await Launch.monitor(of: container)
             if joined {
                 let session = Session(
-                    client, terminal: container.record.process.terminal,
+                    client, monitor: monitor, terminal: container.record.process.terminal,
                     input: interactive && container.record.process.input,
                     detachKeys: try DetachKeys(detachKeys))
                 do { return try await session.run { .start($0) } } catch let error as NeverStarted {

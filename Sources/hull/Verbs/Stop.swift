@@ -22,9 +22,7 @@ struct Stop: Verb {
                 guard let number = Signals.number(name) else {
                     throw SandboxError("unknown signal \"\(name)\": signal(7) lists them", exitCode: 1)
                 }
-                let client = try MonitorClient(to: container)
-                try await client.ask(.stop(signal: number, seconds: time ?? container.record.stopTimeout))
-                _ = try await client.expectExit()
+                try await Ending(store, container).stop(signal: number, seconds: time ?? container.record.stopTimeout)
             }
             print(reference)
             return 0

@@ -15,9 +15,7 @@ struct Wait: Verb {
                 print(exit.code)
                 return 0
             }
-            let client = try MonitorClient(to: container)
-            try await client.ask(.wait)
-            print(try await client.expectExit().code)
+            print(try await Ending(store, container).wait())
             return 0
         }
     }
