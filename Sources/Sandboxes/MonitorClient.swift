@@ -61,23 +61,4 @@ public final class MonitorClient {
             }
         }
     }
-
-    /// Asks the monitor of `container` for `verb`, whose answer is the container's end, and returns its exit code. A monitor that is
-    /// just ending takes no questions any more: then what it wrote down is the answer.
-    public static func exitCode(of container: Container, in store: ContainerStore, asking verb: Request.Verb) async throws
-        -> Int32
-    {
-        do {
-            let client = try MonitorClient(to: container)
-            try await client.ask(verb)
-            return try await client.expectExit().code
-        } catch {
-            let cause = error
-            try? await withDeadline(.seconds(5), awaiting: "the monitor's end") {  // the cause says more than this deadline
-                while FileLock.isHeld(container.paths.lock) { try await sleep(for: .milliseconds(5)) }
-            }
-            guard case .exited(let exit) = try store.load(container.id)?.state.status else { throw cause }
-            return exit.code
-        }
-    }
 }
