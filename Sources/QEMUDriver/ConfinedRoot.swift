@@ -45,6 +45,22 @@ final class ConfinedRoot {
         bound.append(point)
     }
 
+    /// Shows a device like the host's `source` at `inside`, which belongs to `owner`: who may use the host's own node (0600 and
+    /// root's in one place, a group's in another) does not matter then.
+    func bindDevice(_ source: String, at inside: String, owner: UInt32) throws {
+        var status = stat()
+        try checked("look at", source) { stat(source, &status) }
+        let folder = "\(path)-device"
+        try makeDirectories(folder)
+        defer { rmdir(folder) }
+        try mountFilesystem("hull", folder, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NOEXEC), data: "mode=0700,size=4k,nr_inodes=8")
+        defer { umount2(folder, 2 /* MNT_DETACH */) }
+        let node = "\(folder)/node"
+        try checked("make the device", node) { mknod(node, S_IFCHR | 0o600, status.st_rdev) }
+        try checked("give away", node) { chown(node, owner, owner) }
+        try bind(node, at: inside, readOnly: false, devices: true)
+    }
+
     /// A /proc of the caller's pid namespace, read-only, in which the process finds no process but itself.
     func mountOwnProcesses() throws {
         let point = try makePoint("/proc", folder: true, keep: false)

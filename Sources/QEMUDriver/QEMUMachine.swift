@@ -51,13 +51,8 @@ final class QEMUMachine: VirtualMachine {
             try root.bind(spec.kernel, at: "/kernel", executable: false)
             try root.bind(spec.initramfs, at: "/initramfs", executable: false)
             try root.bind("/dev/null", at: "/dev/null", readOnly: false, devices: true)
-            var groups: [UInt32] = []
-            if plan.accelerator == .kvm {
-                try root.bind("/dev/kvm", at: "/dev/kvm", readOnly: false, devices: true)
-                var status = stat()
-                try checked("look at", "/dev/kvm") { stat("/dev/kvm", &status) }
-                groups = [status.st_gid]
-            }
+            let user = confinement.uidBase + 65536
+            if plan.accelerator == .kvm { try root.bindDevice("/dev/kvm", at: "/dev/kvm", owner: user) }
             var inherited = [controlPair.1, agentPair.1, consolePair.1]
             func inherit(_ descriptor: SharedDescriptor) -> Int32 {
                 inherited.append(descriptor)
@@ -69,8 +64,7 @@ final class QEMUMachine: VirtualMachine {
                 disks: disks.map { .init(descriptor: inherit($0.file), isBlockDevice: $0.isBlockDevice) },
                 taps: spec.nics.map { inherit($0.tap) })
             var how = Spawn(plan.program.path, arguments.words(), environment: [])
-            let user = confinement.uidBase + 65536
-            how.identity = (user, user, groups)
+            how.identity = (user, user, [])
             how.capabilities = 0
             qemu = try ConfinedProcess(role: "qemu", how, root: root, confinement: confinement, descriptors: inherited)
         } catch {

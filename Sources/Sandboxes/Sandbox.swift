@@ -166,11 +166,20 @@ final class Sandbox {
     {
         // A program that is missing is nobody's crash.
         if let failure = error as? AgentFailure { return SandboxError(agent: failure) }
-        let ended = Task { @Loop in await machine.wait() }
+        // A stream, because who waits for a task's value cannot be told to stop.
+        let (ends, end) = AsyncStream.makeStream(of: MachineExit.self)
+        Task { @Loop in
+            end.yield(await machine.wait())
+            end.finish()
+        }
         // A machine that has not ended by then runs on.
         guard
             let exit = try? await withDeadline(
-                .milliseconds(300), awaiting: "the machine's end", { await ended.value })
+                .milliseconds(300), awaiting: "the machine's end",
+                {
+                    for await exit in ends { return exit }
+                    throw CancellationError()
+                })
         else {
             // It runs on: the error stands for itself, with what the guest said last.
             let tail = machine.consoleTail(lines: 20)

@@ -54,7 +54,8 @@ final class Session {
         streams.rows = window?.rows
         streams.columns = window?.columns
         streams.input = input
-        streams.ownsInput = true
+        // Our end of the pipe closes when we detach or die; a terminal's end it is not.
+        streams.ownsInput = false
         streams.output = true
         let user = input ? Terminal(0) : nil
         if input, user == nil {

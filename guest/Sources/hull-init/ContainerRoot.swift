@@ -14,6 +14,7 @@ struct ContainerRoot {
     /// Mounts everything, changes the root, sets what must be set before the process runs.
     func build() throws(AgentFailure) {
         let root = try RootPaths(path)
+        if container.privileged { showModules(root) }
         for mount in container.mounts { try add(mount, root) }
         for (number, file) in container.files.enumerated() { try bindFile(number, file, root) }
         for setting in container.sysctls { try Guest.set(setting) }
@@ -22,6 +23,16 @@ struct ContainerRoot {
         for path in container.maskedPaths { try mask(path, null, root) }
         if null >= 0 { close(null) }
         try enter(root)
+    }
+
+    /// The kernel's modules, for a container that may load them; a mount of the user's at the same place comes later and wins.
+    private func showModules(_ root: borrowing RootPaths) {
+        let place = "/lib/modules"
+        // A machine without modules has nothing to show, a root that is read-only may have no place for it: no failure of the container.
+        guard !Directory.names(place).isEmpty, let target = try? root.makeDirectory(place) else { return }
+        defer { close(target) }
+        guard guest_mount(place, Mounting.path(of: target), nil, UInt(MS_BIND | MS_REC), nil) == 0 else { return }
+        try? remount(place, UInt(MS_RDONLY), root)  // the modules' disk itself is read-only in any case
     }
 
     private func failure(_ mount: MountConfiguration, _ error: KernelError) -> AgentFailure {
@@ -134,6 +145,8 @@ struct ContainerRoot {
             try KernelError.check(
                 guest_mount("\(files)/\(number)", Mounting.path(of: target.number), nil, UInt(MS_BIND), nil))
         } catch {
+            // A root that is read-only on the host and has no such file does without it.
+            if error.number == EROFS, container.root.readOnly { return }
             throw AgentFailure(.mount, "mounting over \"\(file.path)\": \(error.words)", errno: error.number)
         }
     }
