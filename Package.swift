@@ -71,7 +71,10 @@ let package = Package(
         tests("ImagesTests", ["Images", "Storage", "OCISpec", "LinuxSystem", "hull-unpack"]),
         tests("HostNetworkTests", ["HostNetwork", "Netlink", "LinuxSystem"]),
         tests("SandboxesTests", ["Sandboxes", "HostNetwork", "OCISpec", "LinuxSystem"]),
+        tests("StormTests", ["LinuxSystem", "Netlink"]),
         tests("ArchitectureTests", []),
+        // Runs bin/hull in real machines: make build first.
+        tests("IntegrationTests", ["CLinux"]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -23,12 +23,11 @@ for module in $(busybox cat /modules/order); do busybox insmod /modules/$module;
 busybox mount -t virtiofs root /lower && busybox mount -t tmpfs rw /rw || busybox poweroff -f
 busybox mkdir /rw/upper /rw/work
 busybox mount -t overlay -o lowerdir=/lower,upperdir=/rw/upper,workdir=/rw/work root /new
-for folder in proc sys dev; do busybox mount --rbind /$folder /new/$folder; done
+for folder in proc sys dev; do busybox mount --move /$folder /new/$folder; done
 busybox mount -t tmpfs run /new/run; busybox mount -t tmpfs tmp /new/tmp
 busybox mount -t cgroup2 cgroup /new/sys/fs/cgroup
 busybox cp /job /new/run/job
-busybox chroot /new /bin/bash /run/job
-busybox poweroff -f
+exec busybox switch_root /new /bin/bash /run/job
 """
 
 JOB = """set -u
@@ -41,6 +40,7 @@ said=$({hull} run --rm --network none --accel kvm --memory 192m oci-archive:{ima
 code=$?
 echo "$said"
 [ $code = 42 ] && echo kvm-test-passed || echo "kvm-test-failed: hull ended with $code"
+/bin/busybox poweroff -f
 """
 
 

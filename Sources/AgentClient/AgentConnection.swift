@@ -109,11 +109,15 @@ public final class AgentConnection {
 
     // MARK: requests
 
-    /// Mounts, network, clock and entropy of the sandbox; once after the boot. From then on the guest's clock follows the host's.
-    public func configure(_ configuration: SandboxConfiguration) async throws {
+    /// Mounts, network, clock and entropy of the sandbox; once after the boot. From then on the guest's clock follows the host's,
+    /// unless `followsClock` says that `followClock` will be called: readings that wait behind other requests say little.
+    public func configure(_ configuration: SandboxConfiguration, followsClock: Bool = true) async throws {
         let _: Done = try await ask(.configureSandbox, configuration)
-        disciplineClock()
+        if followsClock { disciplineClock() }
     }
+
+    /// Keeps the guest's clock with the host's from now on.
+    public func followClock() { disciplineClock() }
 
     /// Makes the machine a new one, after a clone or a fork.
     public func setIdentity(_ identity: Identity) async throws { let _: Done = try await ask(.setIdentity, identity) }

@@ -1,4 +1,7 @@
 #include "CLinux.h"
+#include <link.h>
+#include <malloc.h>
+#include <sys/mman.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -125,4 +128,23 @@ void hull_take_global_jobs(void (*taker)(void *job)) {
     if (!&swift_task_enqueueGlobal_hook) return;
     job_taker = taker;
     swift_task_enqueueGlobal_hook = (void *)take_job;
+}
+
+// Segments that cannot be written are never dirty: relocations are in writable ones until RELRO closes those.
+static int forget_object(struct dl_phdr_info *object, size_t size, void *unused) {
+    (void)size; (void)unused;
+    long page = sysconf(_SC_PAGESIZE);
+    for (int i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &object->dlpi_phdr[i];
+        if (segment->p_type != PT_LOAD || segment->p_flags & PF_W) continue;
+        uintptr_t from = (object->dlpi_addr + segment->p_vaddr) & ~(uintptr_t)(page - 1);
+        uintptr_t to = object->dlpi_addr + segment->p_vaddr + segment->p_memsz;
+        madvise((void *)from, to - from, MADV_DONTNEED);
+    }
+    return 0;
+}
+
+void hull_forget_pages(void) {
+    malloc_trim(0);
+    dl_iterate_phdr(forget_object, NULL);
 }

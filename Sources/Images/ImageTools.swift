@@ -1,4 +1,3 @@
-import Glibc
 public import LinuxSystem
 
 /// The programs that Images starts.
@@ -21,7 +20,7 @@ public struct ImageTools: Sendable {
         "SSL_CERT_FILE", "SSL_CERT_DIR",
     ]
 
-    /// The standard places; `unpack` is looked for beside this program and in `../libexec/hull`. `environment` is the whole one of the
+    /// The standard places; `unpack` is where `Companion` finds it. `environment` is the whole one of the
     /// caller, of which only `environmentNames` are kept.
     public init(environment: [String]) {
         let path = ["/usr/bin", "/usr/local/bin", "/usr/sbin", "/usr/local/sbin", "/bin", "/sbin"]
@@ -30,8 +29,7 @@ public struct ImageTools: Sendable {
         }
         skopeo = find("skopeo")
         makeErofs = find("mkfs.erofs")
-        let own = ownFolder()
-        unpack = ["\(own)/hull-unpack", "\(own)/../libexec/hull/hull-unpack"].first(where: exists) ?? "\(own)/hull-unpack"
+        unpack = Companion.path("hull-unpack")
         self.environment = environment.filter { line in
             line.firstIndex(of: "=").map { Self.environmentNames.contains(String(line[..<$0])) } ?? false
         }
@@ -43,12 +41,4 @@ public struct ImageTools: Sendable {
             throw ImageError(.missingTool, "\(program) is missing: install the package \(package)")
         }
     }
-}
-
-/// The folder of the running program's file.
-private func ownFolder() -> String {
-    var path = [UInt8](repeating: 0, count: 4096)
-    let length = path.withUnsafeMutableBytes { readlink("/proc/self/exe", $0.baseAddress!, $0.count) }
-    let text = String(decoding: path[..<max(0, length)], as: UTF8.self)
-    return text.lastIndex(of: "/").map { String(text[..<$0]) } ?? "/usr/bin"
 }

@@ -29,7 +29,9 @@ enum HostProgram {
     }
 
     // A function of its own: our copy of the pipe's writing end must be gone before its end is waited for.
-    private static func start(_ how: Spawn, _ input: (any DescriptorSource)?, _ output: Int32?) throws -> (ChildProcess, SharedDescriptor) {
+    private static func start(_ how: Spawn, _ input: (any DescriptorSource)?, _ output: Int32?) throws -> (
+        ChildProcess, SharedDescriptor
+    ) {
         let pipe = try makePipe()
         let nothing = SharedDescriptor(try openFile("/dev/null", O_RDWR))
         var how = how

@@ -97,7 +97,14 @@ public func removeTree(_ path: String) throws(SystemError) {
         if errno == ENOENT || errno == ENOTDIR { return }
         throw SystemError("look at", path)
     }
-    try removeTree(AT_FDCWD, path, path, device: status.st_dev)
+    for attempt in 0... {
+        do {
+            return try removeTree(AT_FDCWD, path, path, device: status.st_dev)
+        } catch {
+            // Somebody put something into it after it was listed, e.g. a lock's file, by trying the lock.
+            if error.code != ENOTEMPTY || attempt == 100 { throw error }
+        }
+    }
 }
 
 private func removeTree(_ parent: Int32, _ name: String, _ path: String, device: dev_t)

@@ -54,6 +54,8 @@ public struct Spawn {
         var envp: [UnsafeMutablePointer<CChar>?] = environment.map { strdup($0) } + [nil]
         let strings = [file, root, directory].map { $0.flatMap { strdup($0) } }
         defer { for pointer in argv + envp + strings { free(pointer) } }
+        // The numbers of its descriptors are used below, not the descriptors.
+        defer { withExtendedLifetime(self) {} }
         var pid: pid_t = 0
         var pidfd: Int32 = -1
         var step: UnsafePointer<CChar>?

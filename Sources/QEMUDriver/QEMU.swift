@@ -4,8 +4,8 @@ public import Machines
 
 /// The driver for QEMU, from 7.2 on.
 public struct QEMU: Hypervisor {
-    // 40 MiB were measured for QEMU under TCG with its translations, 6 for virtiofsd: with room to spare.
-    public let traits = HypervisorTraits(name: "qemu", overheadBytes: 128 << 20)
+    // 128 MiB for TCG's translations, 20 for QEMU's own, 6 for virtiofsd (docs/performance.md): with room to spare.
+    public let traits = HypervisorTraits(name: "qemu", overheadBytes: 192 << 20)
 
     /// Looks for nothing yet.
     public nonisolated init() {}

@@ -4,6 +4,8 @@ import Machines
 struct QEMUArguments: Sendable {
     /// The name of the agent's virtio port.
     static let agentPort = "hull.agent"
+    /// MiB for TCG's translations of the guest's code: a boot fills 55 of them.
+    static let translationMegabytes = 128
 
     /// A disk's descriptor in QEMU, and what kind of file it is.
     struct DiskBacking: Sendable, Hashable {
@@ -33,7 +35,7 @@ struct QEMUArguments: Sendable {
     /// The words after the program's name.
     func words() -> [String] {
         var words = [
-            "-name", "hull-\(spec.id)", "-machine", machine, "-accel", accelerator.rawValue,
+            "-name", "hull-\(spec.id)", "-machine", machine, "-accel", acceleration,
             "-cpu", accelerator == .kvm ? "host" : "max", "-smp", "\(spec.vcpus)", "-m", "\(megabytes)M",
             "-object", memory, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S",
             "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
@@ -71,6 +73,9 @@ struct QEMUArguments: Sendable {
         case .q35: "q35,smm=off,vmport=off,usb=off,graphics=off,memory-backend=memory"
         }
     }
+
+    // Unless told, TCG lets its translations grow to 1 GiB, and a busy guest would end by the host's limit on its cgroup.
+    private var acceleration: String { accelerator == .tcg ? "tcg,tb-size=\(Self.translationMegabytes)" : accelerator.rawValue }
 
     private var memory: String {
         // A share server maps the guest's memory. Memory that nobody shares stays anonymous: a private mapping of a

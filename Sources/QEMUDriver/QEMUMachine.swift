@@ -73,6 +73,8 @@ final class QEMUMachine: VirtualMachine {
             how.identity = (user, user, groups)
             how.capabilities = 0
             qemu = try ConfinedProcess(role: "qemu", how, root: root, confinement: confinement, descriptors: inherited)
+            // Only their numbers were used above: an optimised build closes what an array holds after its last use.
+            withExtendedLifetime((disks, spec, controlPair, agentPair, consolePair)) {}
         } catch {
             // What counts is why it could not be started; what could not be taken down goes with the monitor's namespaces.
             try? root.remove()

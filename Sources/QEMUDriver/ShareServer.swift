@@ -94,6 +94,7 @@ final class ShareServer {
             how.limits.append(Self.fileLimit())
             process = try ConfinedProcess(
                 role: "virtiofsd", how, root: root, confinement: confinement, descriptors: [listener])
+            withExtendedLifetime(users) {}
         } catch {
             // The failure that counts is the one above; the mounts go with the monitor's namespace in any case.
             try? root.remove()

@@ -18,7 +18,11 @@ struct Booting {
         host.modulesDisk = try await kernels.modulesImage(for: kernel)
         var spec = try planner.machine(on: host, mounts: mounts)
         var modules = try hypervisor.layout(of: spec).modules
-        if case .image = record.root { modules += ["erofs", "overlay"] } else if host.modulesDisk != nil { modules.append("erofs") }
+        if case .image = record.root {
+            modules += ["erofs", "overlay"]
+        } else if host.modulesDisk != nil {
+            modules.append("erofs")
+        }
         spec.initramfs = try await kernels.initramfs(for: kernel, agent: Companion.path("hull-init"), modules: modules)
         return spec
     }

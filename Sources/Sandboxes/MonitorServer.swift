@@ -9,6 +9,7 @@ final class MonitorServer {
     private let container: RunningContainer
     private let listener: SharedDescriptor
     private var accepting: Task<Void, Never>?
+    private let memory = IdleMemory(after: .seconds(2))
 
     /// Listens at `path`.
     init(_ container: RunningContainer, at path: String) throws {
@@ -38,10 +39,13 @@ final class MonitorServer {
     func adopt(_ channel: Channel, _ streams: Streams, _ descriptors: [SharedDescriptor]) async {
         let attachment = container.streams.attach(streams, descriptors)
         await container.announcer.started()
+        memory.touch()
         Task { @Loop in await self.listen(channel, to: attachment) }
     }
 
     private func serve(_ channel: Channel) async {
+        memory.touch()
+        defer { memory.touch() }
         do {
             guard let (request, descriptors) = try await channel.receive(Request.self) else { return }
             try await answer(request.verb, descriptors, channel)

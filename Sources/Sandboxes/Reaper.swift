@@ -43,7 +43,7 @@ public struct Reaper: Sendable {
         do {
             guard let lock = try FileLock.attempt(paths.lock), exists(paths.lock) else { return nil }
             return lock
-        } catch where error.code == ENOENT {
+        } catch  where error.code == ENOENT {
             return nil
         }
     }

@@ -112,27 +112,24 @@ final class Sandbox {
                 Self.bootDeadline, awaiting: "the first word of the agent in the guest"
             ) { try await agent.hello() }
             Fault.point("agent:hello")
-            let planner = planner
-            let record = record
-            // A guest that fell silent must not hold the host for ever.
-            try await withDeadline(Self.bootDeadline, awaiting: "the guest's set-up") {
-                try await agent.configure(
-                    planner.sandbox(
-                        machine.guest, endpoint: endpoint, entropy: Self.entropy(), now: Timestamp.now.nanoseconds
-                    ))
-            }
+            // All three at once: the agent carries them out in order, and does not stand idle while an answer travels.
+            let sandbox = planner.sandbox(
+                machine.guest, endpoint: endpoint, entropy: Self.entropy(), now: Timestamp.now.nanoseconds)
+            let made = try planner.container(machine.guest, mounts: mounts, endpoint: endpoint)
+            let first = try planner.process(record.process, number: 1, isExec: false, streams: streams)
+            let configuring = Task { @Loop in try await agent.configure(sandbox, followsClock: false) }
+            let creating = Task { @Loop in try await agent.createContainer(made) }
+            let starting = Task { @Loop in try await agent.start(first) }
             // It ends with the machine or the stream, of which everybody else is told.
             let watching = Task { @Loop in try? await DescriptorGuard.watch(machine, agent) }
             defer { watching.cancel() }
-            // An empty volume gets what the image has at its place, which may be much.
-            try await withDeadline(.seconds(1800), awaiting: "the container's root in the guest") {
-                try await agent.createContainer(
-                    try planner.container(machine.guest, mounts: mounts, endpoint: endpoint))
-            }
-            let process = try await withDeadline(Self.bootDeadline, awaiting: "the start of the container's command") {
-                try await agent.start(
-                    try planner.process(record.process, number: 1, isExec: false, streams: streams))
-            }
+            // The first failure is the one that explains the others, and a guest that fell silent must not hold the host for ever.
+            // (An empty volume gets what the image has at its place, which may be much.)
+            try await Self.outcome(of: configuring, within: Self.bootDeadline, awaiting: "the guest's set-up")
+            try await Self.outcome(of: creating, within: .seconds(1800), awaiting: "the container's root in the guest")
+            let process = try await Self.outcome(
+                of: starting, within: Self.bootDeadline, awaiting: "the start of the container's command")
+            agent.followClock()
             let output = ProcessStreams(process, log: try LogWriter(paths.log))
             let container = RunningContainer(
                 record: record, planner: planner, agent: agent, process: process, streams: output,
@@ -148,6 +145,18 @@ final class Sandbox {
             return exit
         } catch {
             throw try await explained(error, machine)
+        }
+    }
+
+    private static func outcome<R: Sendable>(
+        of task: Task<R, any Error>, within duration: Duration, awaiting awaited: String
+    ) async throws -> R {
+        try await withDeadline(duration, awaiting: awaited) {
+            try await withTaskCancellationHandler {
+                try await task.value
+            } onCancel: {
+                task.cancel()
+            }
         }
     }
 

@@ -81,7 +81,8 @@ public final class SandboxMonitor {
         var outcome = await life.result
         asked.cancel()
         if case .failure = outcome, life.isCancelled {
-            outcome = .failure(SandboxError("container \(container.name) was asked to end before it ran", exitCode: 128 + SIGTERM))
+            outcome = .failure(
+                SandboxError("container \(container.name) was asked to end before it ran", exitCode: 128 + SIGTERM))
         }
         return await conclude(container, outcome, chronicle, ledger, announcer)
     }

@@ -46,7 +46,7 @@ struct ConfinementTests {
         let builder = RootBuilder(store: try scratch.store(), name: "test", layers: [], diffs: [])
         let layer = try makePipe()
         let output = try makePipe()
-        var how = builder.confined(["unpack", "1000", "10", "\(SHA256.digest([]))"], in: tree, [layer.read.raw])
+        var how = builder.confined(["unpack", "1000", "10", "\(SHA256.digest([]))"], in: tree, [layer.read])
         how.noNewPrivileges = true
         how.deathSignal = SIGKILL
         let nothing = SharedDescriptor(try openFile("/dev/null", O_RDWR))

@@ -150,6 +150,10 @@ static inline uint64_t hull_timestamp_counter(void) {
 #endif
 }
 
+/// Gives back to the kernel what an idle process does not need: free heap, and the pages of programs and libraries that were
+/// mapped while it started. They are the page cache's, unchanged, and come back when they are touched.
+void hull_forget_pages(void);
+
 static inline int hull_wifexited(int s) { return WIFEXITED(s); }
 static inline int hull_wexitstatus(int s) { return WEXITSTATUS(s); }
 static inline int hull_wtermsig(int s) { return WTERMSIG(s); }

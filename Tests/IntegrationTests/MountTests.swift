@@ -1,0 +1,79 @@
+import Foundation
+import Testing
+
+extension IntegrationTests {
+    /// Bind mounts, volumes, plain root filesystems.
+    @Suite struct Mounts {
+        let lab = Lab.shared
+
+        @Test func bindMounts() throws {
+            let folder = try lab.scratch("binds")
+            for name in ["rw", "ro"] { try lab.write("from the host", to: "\(lab.scratch("binds/\(name)"))/file") }
+            try lab.write("one file\n", to: "\(folder)/single")
+            try lab.good(
+                "run", "-d", "--name", "binder", "--network", "none", "--privileged", "-v", "\(folder)/rw:/rw", "-v", "\(folder)/ro:/ro:ro",
+                "-v", "\(folder)/single:/etc/single", "-v", "\(folder)/single:/etc/single-ro:ro", "-v", "\(folder)/missing/deep:/missing",
+                "--mount", "type=tmpfs,destination=/memory,tmpfs-size=1m", lab.image, "sleep", "infinity")
+            defer { _ = try? lab.hull("rm", "-f", "binder") }  // the suite's end looks for what is left
+            let inside = { (script: String) in try lab.hull("exec", "binder", "sh", "-c", script) }
+            #expect(try inside("cat /rw/file /ro/file").text == "from the hostfrom the host")
+            #expect(try inside("echo back >/rw/new; chown 12:34 /rw/new; mv /rw/file /rw/moved; mkdir /rw/sub; ln /rw/new /rw/hard").code == 0)
+            #expect(try lab.read("\(folder)/rw/new") == "back\n")
+            let status = try FileManager.default.attributesOfItem(atPath: "\(folder)/rw/new")
+            #expect(status[.ownerAccountID] as? Int == 12 && status[.groupOwnerAccountID] as? Int == 34 && status[.referenceCount] as? Int == 2)
+            #expect(!FileManager.default.fileExists(atPath: "\(folder)/rw/file"))
+            // Read-only holds on the host, whatever the guest does to its mounts.
+            #expect(try inside("touch /ro/x").errors.contains("Read-only"))
+            #expect(try inside("mount -o remount,rw /ro; mount -o remount,rw,bind /ro; echo x >/ro/file; touch /ro/x").code != 0)
+            #expect(try lab.read("\(folder)/ro/file") == "from the host")
+            #expect(!FileManager.default.fileExists(atPath: "\(folder)/ro/x"))
+            #expect(try inside("cat /etc/single; echo more >>/etc/single; echo no >>/etc/single-ro").errors.contains("Read-only"))
+            #expect(try lab.read("\(folder)/single") == "one file\nmore\n")
+            #expect(try inside("touch /missing/made; df -k /memory | awk 'END {print $2}'").word == "1024")
+            #expect(FileManager.default.fileExists(atPath: "\(folder)/missing/deep/made"))
+            // Nothing of the host beside it is in reach.
+            #expect(try inside("ls /ro/../ | grep -c single; ls /share 2>/dev/null").text == "0\n")
+        }
+
+        @Test func missingSourceOfMount() throws {
+            let output = try lab.script(["--mount", "type=bind,source=/no/such/source,destination=/x"], "true")
+            #expect(output.code == 125 && output.errors.contains("/no/such/source"), "\(output.errors)")
+        }
+
+        @Test func volumes() throws {
+            let first = try lab.script(["-v", "kept:/home"], "ls /home; stat -c %u:%g /home/app; echo data >/home/app/file")
+            #expect(first.text == "app\n1000:1000\n", "\(first.errors)")
+            #expect(try lab.script(["--mount", "type=volume,source=kept,destination=/elsewhere,readonly"], "cat /elsewhere/app/file; touch /elsewhere/x 2>&1 | grep -c Read-only").text == "data\n1\n")
+            #expect(try lab.good("volume", "ls", "-q").lines.contains("kept"))
+            try lab.good("create", "--name", "holder", "--network", "none", "-v", "kept:/x", lab.image, "true")
+            let busy = try lab.hull("volume", "rm", "kept")
+            #expect(busy.code != 0 && busy.errors.contains("holder"), "\(busy.errors)")
+            try lab.good("rm", "-v", "holder")
+            // A named volume outlives its containers.
+            #expect(try lab.good("volume", "ls", "-q").lines.contains("kept"))
+            try lab.good("volume", "rm", "kept")
+            #expect(try !lab.good("volume", "ls", "-q").lines.contains("kept"))
+        }
+
+        @Test func anonymousVolumesStayUntilAsked() throws {
+            let before = Set(try lab.good("volume", "ls", "-q").lines)
+            try lab.good("run", "--name", "anonymous", "--network", "none", "-v", "/data", lab.image, "sh", "-c", "echo kept >/data/x")
+            let mine = Set(try lab.good("volume", "ls", "-q").lines).subtracting(before)
+            #expect(mine.count == 1)
+            try lab.good("rm", "anonymous")
+            #expect(Set(try lab.good("volume", "ls", "-q").lines).isSuperset(of: mine))
+            for name in mine { try lab.good("volume", "rm", name) }
+        }
+
+        @Test func plainRootFilesystem() throws {
+            let folder = try lab.scratch("plain")
+            try lab.host("sh", "-c", "mkdir -p \(folder)/bin \(folder)/etc \(folder)/proc && cp /bin/busybox \(folder)/bin/ && ln -s busybox \(folder)/bin/sh")
+            let output = try lab.hull("run", "--rm", "--network", "none", "rootfs:\(folder)", "sh", "-c", "echo made >/out; busybox mount | busybox grep -c ' / '; echo $PATH")
+            #expect(output.code == 0, "\(output.errors)")
+            #expect(output.lines.first == "1")
+            #expect(try lab.read("\(folder)/out") == "made\n")
+            let missing = try lab.hull("run", "--rm", "--network", "none", "rootfs:/no/such", "true")
+            #expect(missing.code == 125 && missing.errors.contains("/no/such"))
+        }
+    }
+}

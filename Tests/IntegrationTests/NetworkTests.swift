@@ -1,0 +1,95 @@
+import Foundation
+import Testing
+
+extension IntegrationTests {
+    /// The bridge, inside the tests' network namespace.
+    @Suite struct Network {
+        let lab = Lab.shared
+
+        /// What `script` says in a new container on the bridge.
+        func onBridge(_ flags: [String], _ script: String) throws -> Program.Output {
+            try lab.hull(["run", "--rm"] + flags + [lab.image, "sh", "-c", script])
+        }
+
+        /// Starts a server on the host's side that answers each connection with `text`.
+        func server(_ port: Int, _ text: String) throws -> Program {
+            let program = try Program(
+                lab.inside(["busybox", "nc", "-lk", "-p", "\(port)", "-e", "echo", text]))
+            try listening(port)
+            return program
+        }
+
+        /// Waits until somebody listens on a TCP port of the namespace.
+        func listening(_ port: Int) throws {
+            try lab.host("sh", "-c", "until ss -tlnH sport = :\(port) | grep -q .; do sleep 0.02; done", seconds: 10)
+        }
+
+        @Test func theGuestReachesItsGateway() throws {
+            let output = try onBridge(
+                ["--dns", "10.9.8.7", "--dns-search", "example.test"],
+                "ip -4 -o addr show eth0 | wc -l; ip route | grep -c default; cat /etc/resolv.conf; ping -c 1 -W 5 $(ip route | awk '/default/ {print $3}') >/dev/null && echo reached")
+            #expect(output.lines.first == "1", "\(output.errors)")
+            #expect(output.lines.contains("nameserver 10.9.8.7") && output.lines.contains("search example.test"))
+            #expect(output.lines.last == "reached", "\(output.text) \(output.errors)")
+            let server = try server(7000, "from the host")
+            let asked = try onBridge([], "nc -w 5 $(ip route | awk '/default/ {print $3}') 7000 </dev/null; grep -c nameserver /etc/resolv.conf")
+            #expect(asked.lines.first == "from the host", "\(asked.errors)")
+            #expect(asked.lines.last.flatMap { Int($0) } ?? 0 > 0)
+            server.signal(SIGKILL)
+            _ = try server.finish()
+        }
+
+        @Test func addressesAreTranslated() throws {
+            // A second namespace that knows no way back to the bridge: what reaches it has our address.
+            try lab.host("sh", "-c", "ip link add up0 type veth peer name far0 && ip addr add 192.0.2.1/24 dev up0 && ip link set up0 up")
+            let far = try Program(lab.inside(["unshare", "--net", "--", "sh", "-c", "echo ready; read x; ip addr add 192.0.2.2/24 dev far0; ip link set far0 up; echo up; exec busybox nc -lk -p 7001 -e sh -c 'echo from $NCAT_REMOTE_ADDR; echo far'"]), open: true)
+            try far.expect("ready")
+            try lab.host("ip", "link", "set", "far0", "netns", "\(far.pid)")
+            far.type("\n")
+            try far.expect("up")
+            let output = try onBridge([], "for i in 1 2 3 4 5; do nc -w 5 192.0.2.2 7001 </dev/null && break; done")
+            #expect(output.text.contains("far"), "\(output.errors)")
+            far.signal(SIGKILL)
+            _ = try far.finish()
+        }
+
+        @Test func publishedPortsAndNeighbours() throws {
+            let run = try lab.hull(
+                "run", "-d", "--name", "web", "-p", "8080:80", "-p", "127.0.0.1:8081:80", "-p", "5353:53/udp", lab.image, "sh", "-c",
+                "nc -lu -p 53 -e cat & nc -lk -p 80 -e echo from-web")
+            try #require(run.code == 0, "\(run.errors)")
+            defer { _ = try? lab.hull("rm", "-f", "web", "web2") }  // the suite's end looks for what is left
+            try lab.good("exec", "web", "sh", "-c", "until grep -q ':0050 .* 0A ' /proc/net/tcp /proc/net/tcp6; do sleep 0.05; done")
+            for port in ["8080", "8081"] {
+                #expect(try lab.host("busybox", "nc", "-w", "5", "127.0.0.1", port).text == "from-web\n", "127.0.0.1:\(port)")
+            }
+            let udp = try lab.host("sh", "-c", "{ echo ping; sleep 1; } | busybox nc -u -w 3 127.0.0.1 5353")
+            #expect(udp.text == "ping\n", "\(udp.errors)")
+            let gateway = try lab.host("sh", "-c", "ip -4 -o addr show hull0 | awk '{print $4}' | cut -d / -f 1").word
+            #expect(try lab.host("busybox", "nc", "-w", "5", gateway, "8080").text == "from-web\n")
+            #expect(try lab.good("ps", "-f", "name=web", "--format", "{{.Ports}}").text.contains("0.0.0.0:8080->80/tcp"))
+            let network = try #require(lab.inspect("web")["NetworkSettings"] as? [String: Any])
+            let address = try #require((network["Addresses"] as? [String])?.first)
+            // Another container reaches it, by its address.
+            #expect(try onBridge([], "nc -w 5 \(address) 80 </dev/null").text == "from-web\n")
+            let twice = try lab.hull("run", "-d", "--name", "web2", "-p", "8080:80", lab.image, "true")
+            #expect(twice.code == 125 && twice.errors.contains("8080"), "\(twice.errors)")
+            try lab.good("rm", "-f", "web")
+            #expect(try lab.host("busybox", "nc", "-w", "5", "127.0.0.1", "8080").code != 0)
+        }
+
+        @Test func nothingIsLeft() throws {
+            // The bridge may stay; taps and rules of containers may not.
+            #expect(try lab.host("sh", "-c", "ip -o link show type tun").text == "")
+            #expect(try !lab.host("nft", "list", "ruleset").text.contains("8080"))
+        }
+
+        @Test func portTakenByTheHost() throws {
+            let server = try server(7002, "mine")
+            let output = try lab.hull("run", "--rm", "-p", "7002:80", lab.image, "true")
+            #expect(output.code == 125 && output.errors.contains("7002"), "\(output.errors)")
+            server.signal(SIGKILL)
+            _ = try server.finish()
+        }
+    }
+}

@@ -1,0 +1,82 @@
+import Glibc
+import LinuxSystem
+import Netlink
+
+/// What is left on the host, as the kernel shows it.
+extension Storm {
+    /// The live processes of a sandbox by role: its monitor by its arguments, what the monitor confined by its cgroup.
+    func processes(_ id: String) throws -> [(role: String, pid: Int32)] {
+        try listDirectory("/proc").compactMap { name in
+            guard let pid = Int32(name), let stat = try? readText("/proc/\(pid)/stat"),  // each may go while it is read
+                let close = stat.lastIndex(of: ")"), !stat[close...].hasPrefix(") Z"),
+                let words = try? readText("/proc/\(pid)/cmdline"), let cgroups = try? readText("/proc/\(pid)/cgroup")
+            else { return nil }
+            if words.hasPrefix("hull-monitor"), words.contains(id) { return ("monitor", pid) }
+            guard cgroups.contains("hull/\(id)") else { return nil }
+            return (words.contains("virtiofsd") ? "virtiofsd" : "qemu", pid)
+        }
+    }
+
+    /// Within a second, before any verb: neither process nor tap nor mount (a namespace lives by one of them).
+    func leftBefore(_ id: String, taps: Bool = false) async throws -> [String] {
+        let deadline = ContinuousClock.now + .seconds(1)
+        while true {
+            var left = try processes(id).map { "process \($0.role) \($0.pid)" }
+            left += try readText("/proc/self/mountinfo").split(separator: "\n").filter { $0.contains(folder) }.map {
+                "mount \($0)"
+            }
+            if taps { left += try await links().filter { $0.contains("hull0t") }.map { "tap \($0)" } }
+            if left.isEmpty || ContinuousClock.now > deadline { return left }
+            try await sleep(for: .milliseconds(20))
+        }
+    }
+
+    /// After a verb: no cgroup, file, socket, half a container.
+    func leftAfter(_ id: String) throws -> [String] {
+        var left: [String] = []
+        for controller in [""] + (try listDirectory("/sys/fs/cgroup").map { "/\($0)" })
+        where exists("/sys/fs/cgroup\(controller)/hull/\(id)") {
+            left.append("cgroup \(controller)/hull/\(id)")
+        }
+        left += try files(runtime).filter { $0.contains(id) }
+        for number in try listDirectory("\(runtime)/ids") {
+            var owner = [CChar](repeating: 0, count: 65)
+            guard readlink("\(runtime)/ids/\(number)", &owner, 64) > 0 else { continue }
+            if String(cString: owner) == id { left.append("ids/\(number)") }
+        }
+        left += try listDirectory("\(data)/containers").filter { $0.hasPrefix(".") && $0.contains(id) }
+        return left
+    }
+
+    /// When nothing runs any more: not even what sandboxes share.
+    func leftAtLast() async throws -> [String] {
+        let known = ["ids", "ids/lock", "network", "network/lock", "network/endpoints"].map { "\(runtime)/\($0)" }
+        var left = try files(runtime).filter { !known.contains($0) }
+        left += try listDirectory("\(data)/containers").filter { $0.hasPrefix(".") }
+        left += try await links().filter { $0.contains("hull") }
+        let rules = try await inside("/usr/sbin/nft", "list", "tables")
+        if !rules.isEmpty { left.append(rules) }
+        return left
+    }
+
+    private func files(_ folder: String) throws -> [String] {
+        var all: [String] = []
+        for name in try listDirectory(folder) {
+            let path = "\(folder)/\(name)"
+            all.append(path)
+            var status = stat()
+            if lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR { all += try files(path) }
+        }
+        return all
+    }
+
+    private func links() async throws -> [String] {
+        try await inside("/sbin/ip", "-o", "link").split(separator: "\n").map(String.init)
+    }
+
+    private func inside(_ program: String, _ arguments: String...) async throws -> String {
+        var how = Spawn(program, arguments)
+        how.networkNamespace = network.descriptor
+        return String(decoding: try await how.run().standardOutput, as: UTF8.self)
+    }
+}
