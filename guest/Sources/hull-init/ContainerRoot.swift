@@ -28,10 +28,11 @@ struct ContainerRoot {
     /// The kernel's modules, for a container that may load them; a mount of the user's at the same place comes later and wins.
     private func showModules(_ root: borrowing RootPaths) {
         let place = "/lib/modules"
-        // A machine without modules has nothing to show, a root that is read-only may have no place for it: no failure of the container.
+        // No modules on the machine, or no place for them in a root that is read-only: no failure of the container.
         guard !Directory.names(place).isEmpty, let target = try? root.makeDirectory(place) else { return }
         defer { close(target) }
-        guard guest_mount(place, Mounting.path(of: target), nil, UInt(MS_BIND | MS_REC), nil) == 0 else { return }
+        let shown = guest_mount(place, Mounting.path(of: target), nil, UInt(MS_BIND | MS_REC), nil)
+        guard shown == 0 else { return }
         try? remount(place, UInt(MS_RDONLY), root)  // the modules' disk itself is read-only in any case
     }
 
