@@ -15,6 +15,13 @@ public struct Reaper: Sendable {
             for container in try store.list() where container.state.isLive {
                 try await attempt(complain, "container \(container.name)") { try await reap(container) }
             }
+            // A monitor that was killed between its last word on the state and the removal that --rm asks for.
+            for container in try store.list() where container.record.autoRemove && !FileLock.isHeld(container.paths.lock) {
+                guard case .exited = container.state.status else { continue }
+                try await attempt(complain, "container \(container.name)") {
+                    try await Removal(store).remove(container, volumes: true)
+                }
+            }
             try await reapStrays(complain)
             try store.collectLeftovers()
         } catch {
