@@ -16,8 +16,7 @@ public struct Reaper: Sendable {
                 try await attempt(complain, "container \(container.name)") { try await reap(container) }
             }
             // A monitor that was killed between its last word on the state and the removal that --rm asks for.
-            for container in try store.list() where container.record.autoRemove && !FileLock.isHeld(container.paths.lock) {
-                guard case .exited = container.state.status else { continue }
+            for container in try store.list() where container.isOverdue {
                 try await attempt(complain, "container \(container.name)") {
                     try await Removal(store).remove(container, volumes: true)
                 }
@@ -109,5 +108,12 @@ public struct Reaper: Sendable {
         } catch {
             complain("cannot take back all that \(what) left on the host: \(error)")
         }
+    }
+}
+
+extension Container {
+    /// Whether it has ended, was to go with its end, and nobody is at it.
+    fileprivate var isOverdue: Bool {
+        if case .exited = state.status { record.autoRemove && !FileLock.isHeld(paths.lock) } else { false }
     }
 }
