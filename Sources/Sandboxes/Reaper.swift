@@ -15,6 +15,12 @@ public struct Reaper: Sendable {
             for container in try store.list() where container.state.isLive {
                 try await attempt(complain, "container \(container.name)") { try await reap(container) }
             }
+            // A monitor that was killed between its last word on the state and the removal that --rm asks for.
+            for container in try store.list() where container.isOverdue {
+                try await attempt(complain, "container \(container.name)") {
+                    try await Removal(store).remove(container, volumes: true)
+                }
+            }
             try await reapStrays(complain)
             try store.collectLeftovers()
         } catch {
@@ -102,5 +108,12 @@ public struct Reaper: Sendable {
         } catch {
             complain("cannot take back all that \(what) left on the host: \(error)")
         }
+    }
+}
+
+extension Container {
+    /// Whether it has ended, was to go with its end, and nobody is at it.
+    fileprivate var isOverdue: Bool {
+        if case .exited = state.status { record.autoRemove && !FileLock.isHeld(paths.lock) } else { false }
     }
 }

@@ -22,10 +22,7 @@ public struct Removal: Sendable {
             try await end(container)
         }
         // Who has the lock may start it: nobody does so between our look at its state and its removal.
-        try makeDirectories(container.paths.runtime)
-        guard let lock = try FileLock.attempt(container.paths.lock) else {
-            throw SandboxError("container \(container.name) is being started: stop it first, or use hull rm --force", exitCode: 1)
-        }
+        let lock = try await heldLock(container)
         defer { withExtendedLifetime(lock) {} }
         // Its monitor may have removed it, as --rm asked.
         if let now = try store.load(container.id) {
@@ -35,6 +32,29 @@ public struct Removal: Sendable {
             try removeStopped(now, volumes: volumes || container.record.autoRemove)
         }
         try removeTree(container.paths.runtime)
+    }
+
+    /// The container's lock, once whoever takes back its left-overs has done so: some milliseconds.
+    @Loop
+    private func heldLock(_ container: Container) async throws -> FileLock {
+        let paths = container.paths
+        let deadline = ContinuousClock.now + .seconds(10)
+        while ContinuousClock.now < deadline {
+            if let lock = try Self.attempt(paths) { return lock }
+            if try store.load(container.id)?.state.isLive == true { break }
+            try await sleep(for: .milliseconds(5))
+        }
+        throw SandboxError("container \(container.name) is being started: stop it first, or use hull rm --force", exitCode: 1)
+    }
+
+    private static func attempt(_ paths: ContainerPaths) throws -> FileLock? {
+        do {
+            try makeDirectories(paths.runtime)
+            return try FileLock.attempt(paths.lock)
+        } catch let error as SystemError {
+            if error.code == ENOENT { return nil }  // the folder was taken away in between
+            throw error
+        }
     }
 
     /// Removes a container that does not run.
