@@ -33,7 +33,7 @@ extension Storms {
         /// `run --rm`: gone with its end, wherever the monitor was killed.
         @Test @Loop func runAndRemove() async throws {
             let storm = try await Storm.make()
-            try await Crowd.each(Self.monitor + [("remove:renamed", true)], atOnce: 3) { point, _ in
+            try await Crowd.each(Self.monitor + [("remove:renamed", true)], atOnce: 1) { point, _ in
                 let name = "rm-" + point.replacingColons
                 let run = try await storm.hull(
                     "run", "--rm", "--name", name, "--network", "none", Storm.image, "sh", "-c", "exit 3", fault: point)
@@ -49,7 +49,7 @@ extension Storms {
         /// `start` of one that stays: exited, with its own code where that was known, else 137; created where nothing had begun.
         @Test @Loop func start() async throws {
             let storm = try await Storm.make()
-            try await Crowd.each(Self.monitor, atOnce: 3) { point, saved in
+            try await Crowd.each(Self.monitor, atOnce: 1) { point, saved in
                 let name = "start-" + point.replacingColons
                 let made = try await storm.hull("create", "--name", name, "--network", "none", Storm.image, "sh", "-c", "exit 3")
                 #expect(made.code == 0, "\(made)")
