@@ -92,7 +92,7 @@ public struct Reaper: Sendable {
 
     /// Takes back what the ledger names, and the folder even where its owner was killed before it had a ledger.
     @Loop
-    private static func undo(_ paths: ContainerPaths) async throws {
+    static func undo(_ paths: ContainerPaths) async throws {
         let ledger = try Ledger(paths)
         if ledger.held.isEmpty { try await ledger.hold(.file(paths.runtime)) {} }
         try await ledger.undoAll()

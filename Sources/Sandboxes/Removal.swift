@@ -31,7 +31,8 @@ public struct Removal: Sendable {
             }
             try removeStopped(now, volumes: volumes || container.record.autoRemove)
         }
-        try removeTree(container.paths.runtime)
+        // A monitor that was killed after its last word on the state has left a ledger; the folder goes with it.
+        try await Reaper.undo(container.paths)
     }
 
     /// The container's lock, once whoever takes back its left-overs has done so: some milliseconds.
