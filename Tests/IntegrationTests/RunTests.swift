@@ -48,7 +48,7 @@ extension IntegrationTests {
             let output = try lab.hull(["exec", lab.box()] + it.words)
             #expect(output.code == it.code, "\(output.errors)")
             #expect(output.text == it.output)
-            #expect(output.errors.contains(it.says), "\(output.errors)")
+            #expect(it.says.isEmpty || output.errors.contains(it.says), "\(output.errors)")
         }
 
         @Test func programOfAnotherArchitecture() throws {
