@@ -51,7 +51,9 @@ public struct Removal: Sendable {
     private static func attempt(_ paths: ContainerPaths) throws -> FileLock? {
         do {
             try makeDirectories(paths.runtime)
-            return try FileLock.attempt(paths.lock)
+            // A lock in a folder that its owner has just taken away is nobody's: again then.
+            guard let lock = try FileLock.attempt(paths.lock), exists(paths.lock) else { return nil }
+            return lock
         } catch let error as SystemError {
             if error.code == ENOENT { return nil }  // the folder was taken away in between
             throw error

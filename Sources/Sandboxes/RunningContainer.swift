@@ -46,6 +46,10 @@ final class RunningContainer {
                 try await withDeadline(.seconds(20), awaiting: "the guest's last writes") {
                     try await self.agent.shutdown(.fast)
                 }
+                // Its answer comes before its last writes; the machine ends itself when those are done.
+                if await machine.ended(within: .seconds(20)) == nil {
+                    StandardStreams.complain("hull-monitor: the guest did not finish its last writes within 20 seconds")
+                }
             } catch {
                 StandardStreams.complain("hull-monitor: \(error)")
             }

@@ -144,7 +144,7 @@ final class Sandbox {
             server.stop()
             return exit
         } catch {
-            throw try await explained(error, machine)
+            throw await explained(error, machine)
         }
     }
 
@@ -161,26 +161,10 @@ final class Sandbox {
     }
 
     /// An error that broke the stream to the agent is explained by the machine's end, if that is what broke it.
-    private func explained(_ error: any Error, _ machine: any VirtualMachine) async throws
-        -> any Error
-    {
+    private func explained(_ error: any Error, _ machine: any VirtualMachine) async -> any Error {
         // A program that is missing is nobody's crash.
         if let failure = error as? AgentFailure { return SandboxError(agent: failure) }
-        // A stream, because who waits for a task's value cannot be told to stop.
-        let (ends, end) = AsyncStream.makeStream(of: MachineExit.self)
-        Task { @Loop in
-            end.yield(await machine.wait())
-            end.finish()
-        }
-        // A machine that has not ended by then runs on.
-        guard
-            let exit = try? await withDeadline(
-                .milliseconds(300), awaiting: "the machine's end",
-                {
-                    for await exit in ends { return exit }
-                    throw CancellationError()
-                })
-        else {
+        guard let exit = await machine.ended(within: .milliseconds(300)) else {
             // It runs on: the error stands for itself, with what the guest said last.
             let tail = machine.consoleTail(lines: 20)
             return tail.isEmpty

@@ -215,3 +215,5 @@ void guest_schedule(int batch) {
     sched_setscheduler(0, batch ? SCHED_BATCH : SCHED_OTHER, &none);
     setpriority(PRIO_PROCESS, 0, batch ? -20 : 0);
 }
+
+int guest_fork(void) { return (int)fork(); }

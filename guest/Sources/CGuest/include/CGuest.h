@@ -50,6 +50,8 @@ int guest_pivot_root(const char *new_root, const char *put_old);
 int guest_init_module(int fd, int compressed);
 // clone3 without shared memory, like fork. cgroup < 0: the caller's. Returns the pid, 0 in the child.
 int guest_clone(uint64_t flags, int cgroup, int *pidfd);
+/// fork(2) by clone(2), which a container's seccomp filter allows, unlike clone3.
+int guest_fork(void);
 int guest_setns(int fd, int types);
 int guest_pidfd_signal(int pidfd, int signal);
 int guest_pidfd_open(int pid);
