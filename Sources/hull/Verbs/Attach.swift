@@ -17,7 +17,12 @@ struct Attach: Verb {
             try MonitorClient(to: found), terminal: process.terminal, input: process.input && !noStdin,
             detachKeys: try DetachKeys(detachKeys))
         do {
-            return try await session.run { .attach($0) }
+            return try await session.run { streams in
+                // Who attaches is one of several, now or later: the end of its input is not the end of the container's.
+                var streams = streams
+                streams.ownsInput = false
+                return .attach(streams)
+            }
         } catch let error as NeverStarted { throw error.cause }
     }
 }
