@@ -43,7 +43,7 @@ images:
 	scripts/make-image.sh debian
 
 test: setup build images ## all tests, on a machine that has only what the set-up installed
-	@$(SWIFT) test --no-parallel
+	@HULL_STORM_SEED=$${HULL_STORM_SEED:-20261121} $(SWIFT) test --no-parallel
 
 test-unit: ## the tests that start no machine
 	@scripts/check-swift.sh

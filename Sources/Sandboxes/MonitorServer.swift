@@ -36,8 +36,8 @@ final class MonitorServer {
     func stop() { accepting?.cancel() }
 
     /// The first connection, whose request started the container: its streams, and what it says later.
-    func adopt(_ channel: Channel, _ streams: Streams, _ descriptors: [SharedDescriptor]) async {
-        let attachment = container.streams.attach(streams, descriptors)
+    func adopt(_ channel: Channel, _ streams: Streams, _ descriptors: HandedDescriptors) async {
+        let attachment = container.streams.attach(streams, descriptors.take())
         await container.announcer.started()
         memory.touch()
         Task { @Loop in await self.listen(channel, to: attachment) }
@@ -47,7 +47,7 @@ final class MonitorServer {
         memory.touch()
         defer { memory.touch() }
         do {
-            guard let (request, descriptors) = try await channel.receive(Request.self) else { return }
+            guard let (request, descriptors) = try await channel.nextRequest() else { return }
             try await answer(request.verb, descriptors, channel)
         } catch {
             // Whoever is gone cannot be told.
@@ -55,14 +55,14 @@ final class MonitorServer {
         }
     }
 
-    private func answer(_ verb: Request.Verb, _ descriptors: [SharedDescriptor], _ channel: Channel)
+    private func answer(_ verb: Request.Verb, _ descriptors: HandedDescriptors, _ channel: Channel)
         async throws
     {
         switch verb {
         case .start:
             throw SandboxError("container \(container.record.name) is running already", exitCode: 1)
         case .attach(let streams):
-            let attachment = container.streams.attach(streams, descriptors)
+            let attachment = container.streams.attach(streams, descriptors.take())
             container.announcer.attach(channel)
             try await channel.send(Reply.done)
             if let rows = streams.rows, let columns = streams.columns {
@@ -97,11 +97,11 @@ final class MonitorServer {
 
     private func exec(
         _ settings: ContainerRecord.ProcessSettings, _ streams: Streams,
-        _ descriptors: [SharedDescriptor], detached: Bool, _ channel: Channel
+        _ descriptors: HandedDescriptors, detached: Bool, _ channel: Channel
     ) async throws {
         let process = try await container.exec(settings, streams)
         let output = ProcessStreams(process, log: nil)
-        let attachment = output.attach(streams, descriptors)
+        let attachment = output.attach(streams, descriptors.take())
         try await channel.send(Reply.done)
         let later = Task { @Loop in
             await Self.follow(channel, process)

@@ -34,7 +34,7 @@ final class Sandbox {
 
     /// Boots, runs the container to its end, and ends the machine. What is on the host stays in the ledger, for the caller.
     func run(
-        _ streams: Streams, _ descriptors: [SharedDescriptor], _ channel: Channel, _ announcer: Announcer, _ chronicle: Chronicle
+        _ streams: Streams, _ descriptors: HandedDescriptors, _ channel: Channel, _ announcer: Announcer, _ chronicle: Chronicle
     ) async throws -> ContainerState.Exit {
         let mounts = try resolveMounts()
         let cgroup = Cgroup("hull/\(record.id)")
@@ -103,7 +103,7 @@ final class Sandbox {
     /// From the first byte of the agent to the last of the container.
     private func serve(
         _ machine: any VirtualMachine, _ mounts: [ResolvedMount], _ attachment: Attachment?, _ streams: Streams,
-        _ descriptors: [SharedDescriptor], _ channel: Channel, _ announcer: Announcer, _ chronicle: Chronicle
+        _ descriptors: HandedDescriptors, _ channel: Channel, _ announcer: Announcer, _ chronicle: Chronicle
     ) async throws -> ContainerState.Exit {
         do {
             let agent = AgentConnection(stream: try await machine.connect())

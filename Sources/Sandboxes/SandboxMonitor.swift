@@ -30,7 +30,7 @@ public final class SandboxMonitor {
         let announcer = Announcer(first: channel)
         do {
             let signals = try Signals([SIGTERM, SIGINT, SIGHUP])
-            guard let (request, descriptors) = try await channel.receive(Request.self),
+            guard let (request, descriptors) = try await channel.nextRequest(),
                 case .start(let streams) = request.verb
             else { return 125 }
             let code = try await own(channel, streams, descriptors, signals, announcer)
@@ -43,7 +43,7 @@ public final class SandboxMonitor {
 
     /// Takes the container, runs it, and leaves nothing.
     private func own(
-        _ channel: Channel, _ streams: Streams, _ descriptors: [SharedDescriptor], _ signals: Signals,
+        _ channel: Channel, _ streams: Streams, _ descriptors: HandedDescriptors, _ signals: Signals,
         _ announcer: Announcer
     ) async throws -> Int32 {
         let lock = try await takeLock()
