@@ -1,5 +1,5 @@
 import Glibc
-import LinuxSystem
+public import LinuxSystem
 
 /// Finds containers whose monitor died, takes back what their ledgers name, and writes down that they ended. Every verb does this
 /// first; for each live container it costs one question about a lock.

@@ -1,5 +1,5 @@
 import Glibc
-import LinuxSystem
+public import LinuxSystem
 import Storage
 
 /// Removes containers: stops them where it must, and takes what goes with them.
