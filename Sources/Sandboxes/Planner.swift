@@ -78,7 +78,7 @@ public struct Planner: Sendable {
             disks.append(Disk(name: "rw", path: host.disk, readOnly: false))
         }
         if let modules = host.modulesDisk {
-            disks.append(Disk(name: "modules", path: modules, readOnly: true))
+            disks.append(Disk(name: "modules", path: modules, readOnly: true, isFixed: true))
         }
         let entries = shareEntries(mounts)
         return MachineSpec(

@@ -19,6 +19,8 @@ final class Sandbox {
     let planner: Planner
     /// The container, from its first process's start on.
     private(set) var container: RunningContainer?
+    /// Whether the agent has said its first word.
+    private var isGreeted = false
 
     init(
         _ record: ContainerRecord, paths: ContainerPaths, roots: Roots, hypervisor: any Hypervisor,
@@ -57,16 +59,39 @@ final class Sandbox {
         let folder = "\(paths.runtime)/machine"
         try makeDirectories(folder)
         Fault.point("machine:start")
-        let exit = try await hypervisor.withMachine(.boot(spec), in: MachineDirectory(folder)) {
-            machine in
+        let exit = try await withMachine(spec, in: MachineDirectory(folder)) { machine, isClone in
             Fault.point("machine:started")
             return try await self.serve(
-                machine, mounts, attachment, streams, descriptors, channel, announcer, chronicle)
+                machine, isClone: isClone, mounts, attachment, streams, descriptors, channel, announcer, chronicle)
         }
         Fault.point("machine:ended")
         withExtendedLifetime(attachment) {}
         return exit
     }
+
+    /// Runs `body` with a clone of a template where there is one, else with a machine that boots. A clone whose agent does not answer as
+    /// it must is no failure of the container's: its template goes, and the machine boots.
+    private func withMachine(
+        _ spec: MachineSpec, in directory: MachineDirectory,
+        _ body: @Loop (any VirtualMachine, _ isClone: Bool) async throws -> ContainerState.Exit
+    ) async throws -> ContainerState.Exit {
+        let templates = Templates(record, roots, hypervisor)
+        if let template = templates?.find(spec, Self.log) {
+            do {
+                return try await hypervisor.withMachine(.restore(spec, template.snapshot), in: directory) {
+                    try await body($0, true)
+                }
+            } catch {
+                // Once it was greeted it is the container's machine, and what fails then fails the container.
+                if isGreeted || Task.isCancelled { throw error }
+                Self.log("the template \(template.key) is removed, and the machine boots: \(error)")
+                templates?.discard(template, Self.log)
+            }
+        }
+        return try await hypervisor.withMachine(.boot(spec), in: directory) { try await body($0, false) }
+    }
+
+    private static func log(_ text: String) { StandardStreams.complain("hull-monitor: \(text)") }
 
     private func attachNetwork() async throws -> Attachment? {
         guard record.network.mode == .bridge else { return nil }
@@ -102,22 +127,23 @@ final class Sandbox {
 
     /// From the first byte of the agent to the last of the container.
     private func serve(
-        _ machine: any VirtualMachine, _ mounts: [ResolvedMount], _ attachment: Attachment?, _ streams: Streams,
+        _ machine: any VirtualMachine, isClone: Bool, _ mounts: [ResolvedMount], _ attachment: Attachment?, _ streams: Streams,
         _ descriptors: HandedDescriptors, _ channel: Channel, _ announcer: Announcer, _ chronicle: Chronicle
     ) async throws -> ContainerState.Exit {
         do {
             let agent = AgentConnection(stream: try await machine.connect())
             let endpoint = attachment?.endpoint
-            try await withDeadline(
-                Self.bootDeadline, awaiting: "the first word of the agent in the guest"
-            ) { try await agent.hello() }
+            try await greet(agent, isClone: isClone)
             Fault.point("agent:hello")
             // All three at once: the agent carries them out in order, and does not stand idle while an answer travels.
-            let sandbox = planner.sandbox(
+            var sandbox = planner.sandbox(
                 machine.guest, endpoint: endpoint, entropy: Self.entropy(), now: Timestamp.now.nanoseconds)
+            // The template has mounted it.
+            if isClone { sandbox.modules = nil }
+            let asked = sandbox
             let made = try planner.container(machine.guest, mounts: mounts, endpoint: endpoint)
             let first = try planner.process(record.process, number: 1, isExec: false, streams: streams)
-            let configuring = Task { @Loop in try await agent.configure(sandbox, followsClock: false) }
+            let configuring = Task { @Loop in try await agent.configure(asked, followsClock: false) }
             let creating = Task { @Loop in try await agent.createContainer(made) }
             let starting = Task { @Loop in try await agent.start(first) }
             // It ends with the machine or the stream, of which everybody else is told.
@@ -148,6 +174,18 @@ final class Sandbox {
         }
     }
 
+    /// Waits for the agent's first word. A clone's agent must be where the template's was left: set up, with nothing running.
+    private func greet(_ agent: AgentConnection, isClone: Bool) async throws {
+        let state = try await withDeadline(
+            isClone ? min(Self.cloneDeadline, Self.bootDeadline) : Self.bootDeadline,
+            awaiting: "the first word of the agent in the guest"
+        ) { try await agent.hello() }
+        if isClone, !state.isConfigured || !state.processes.isEmpty {
+            throw SandboxError("the agent of the clone is not where the template left it")
+        }
+        isGreeted = true
+    }
+
     private static func outcome<R: Sendable>(
         of task: Task<R, any Error>, within duration: Duration, awaiting awaited: String
     ) async throws -> R {
@@ -172,6 +210,9 @@ final class Sandbox {
         }
         return SandboxError(exit: exit)
     }
+
+    /// How long the agent of a clone may take to its first word: it runs already. On a busy machine a tenth of a second becomes many.
+    private static let cloneDeadline = Duration.seconds(20)
 
     /// How long a guest may take to its agent's first word: HULL_BOOT_TIMEOUT seconds, or two minutes.
     private static var bootDeadline: Duration {
