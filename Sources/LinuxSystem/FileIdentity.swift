@@ -31,8 +31,8 @@ public struct FileIdentity: Codable, Hashable, Sendable {
         changed = Int64(status.st_ctim.tv_sec) * 1_000_000_000 + Int64(status.st_ctim.tv_nsec)
     }
 
-    /// In one word.
-    public var text: String { "\(inode).\(size).\(modified).\(changed)" }
+    /// In one word, without the time of the last change: a new link to a program is no new program.
+    public var text: String { "\(inode).\(size).\(modified)" }
 }
 
 /// Copies what `from` holds to the same places of `to`, and leaves holes holes (SEEK_DATA, lseek(2)). `to` is at least as long, and empty.

@@ -134,6 +134,7 @@ final class QEMUMachine: VirtualMachine {
             // The same: it is reaped here and nowhere else.
             let status = (try? await qemu.child.wait()) ?? .code(-1)
             self.hasEnded = true
+            self.events.end()
             server?.kill()
             await helper?.value
             for listener in listeners { await listener.value }
@@ -151,9 +152,9 @@ final class QEMUMachine: VirtualMachine {
                 _ = try await self.control.execute("qmp_capabilities")
             }
             if isRestored {
-                try await allow(["x-ignore-shared"])
-                // It ends with a sentence when it cannot load its state; `cont` is good for as soon as it has.
-                try await control.execute("migrate-incoming", ["uri": .string(Self.stateFile)])
+                // It ends with a sentence when it cannot load its state. A `cont` before that is done would be forgotten: the saved
+                // machine stood still, and so does this one when it is loaded.
+                try await migrate("migrate-incoming", within: .seconds(30))
             }
             try root.empty()
             try server?.emptyRoot()
@@ -244,6 +245,9 @@ final class ShutdownEvents {
 
     init() { (migrationStatuses, migrations) = AsyncStream.makeStream(of: String.self) }
 
+    /// QEMU has ended: nothing will come any more.
+    func end() { migrations.finish() }
+
     func take(_ name: String, _ data: JSON) {
         if name == "SHUTDOWN" { reason = data["reason"]?.text }
         if name == "GUEST_PANICKED" { reason = "guest-panic" }
@@ -254,35 +258,37 @@ final class ShutdownEvents {
 extension QEMUMachine: Snapshotting {
     /// Long for a disk that is slow: the state has a few hundred kilobytes.
     private static let saveDeadline = Duration.seconds(60)
-    static let stateFile = "file:/dev/fdset/\(QEMUArguments.stateSet)"
-
-    /// Switches abilities of QEMU's migration on: `x-ignore-shared` leaves memory that is in a file out of the stream.
-    func allow(_ capabilities: [String]) async throws {
-        try await control.execute(
-            "migrate-set-capabilities",
-            ["capabilities": .array(capabilities.map { .object(["capability": .string($0), "state": .bool(true)]) })])
-    }
 
     func save(to state: SharedDescriptor) async throws -> [String: String] {
         guard let savedFacts else {
             throw MachineError(.unsupported, "a machine whose memory is in no file cannot be saved: start it with one")
         }
-        try await allow(["x-ignore-shared", "events"])
         try await control.execute("stop")
         try await control.execute(
             "add-fd", ["fdset-id": .integer(Int64(QEMUArguments.stateSet))], descriptors: [state.raw])
-        try await control.execute("migrate", ["uri": .string(Self.stateFile)])
+        try await migrate("migrate", within: Self.saveDeadline)
+        return savedFacts
+    }
+
+    /// Writes or reads the devices' state: once in a machine's life. `x-ignore-shared` leaves out memory that is in a file.
+    fileprivate func migrate(_ command: String, within deadline: Duration) async throws {
+        try await control.execute(
+            "migrate-set-capabilities",
+            [
+                "capabilities": .array(
+                    ["x-ignore-shared", "events"].map { .object(["capability": .string($0), "state": .bool(true)]) })
+            ])
+        try await control.execute(command, ["uri": .string("file:/dev/fdset/\(QEMUArguments.stateSet)")])
         let statuses = events.migrationStatuses
-        try await withDeadline(Self.saveDeadline, awaiting: "the devices' state, written") {
+        try await withDeadline(deadline, awaiting: "the devices' state") {
             for await status in statuses {
                 if status == "completed" { return }
                 if status == "failed" || status == "cancelled" { break }
             }
             let answer = try await self.control.execute("query-migrate")
             let words = answer["error-desc"]?.text ?? "it gave no reason"
-            throw MachineError(.refused, "QEMU did not save the machine: \(words)")
+            throw MachineError(.refused, "QEMU did not finish \(command): \(words)")
         }
-        return savedFacts
     }
 }
 
