@@ -118,8 +118,7 @@ public struct TemplateStore: Sendable {
 
     /// Notes that a template of this key would have been of use, with what is needed to make it.
     public func want(_ key: String, _ recipe: [UInt8]) throws {
-        try makeDirectories(path)
-        try makeDirectories("\(path)/wanted")
+        try prepare("wanted")
         try replaceFile("\(path)/wanted/\(key)", recipe)
     }
 
@@ -137,8 +136,7 @@ public struct TemplateStore: Sendable {
 
     /// Notes why a template of this key cannot be made; it is not wanted again for ten minutes.
     public func refuse(_ key: String, _ reason: String) throws {
-        try makeDirectories(path)
-        try makeDirectories("\(path)/refused")
+        try prepare("refused")
         try replaceFile("\(path)/refused/\(key)", Array(reason.utf8))
         forget(key)
     }
@@ -165,7 +163,7 @@ public struct TemplateStore: Sendable {
 
     /// Begins to make one, and collects what killed makers left; nil while somebody else is at it.
     public func begin() throws -> Making? {
-        try makeDirectories(path)
+        try prepare()
         guard let lock = try FileLock.attempt("\(path)/.lock") else { return nil }
         try collect()
         let folder = "\(path)/.making"
@@ -233,6 +231,13 @@ public struct TemplateStore: Sendable {
 
     private func collect() throws {
         for name in try listDirectory(path) where Self.isLeftover(name) { try removeTree("\(path)/\(name)") }
+    }
+
+    /// Makes the store's folder, and one in it; not what is above, which somebody may be removing.
+    private func prepare(_ name: String? = nil) throws {
+        for folder in [path] + (name.map { ["\(path)/\($0)"] } ?? []) where mkdir(folder, 0o700) != 0 && errno != EEXIST {
+            throw SystemError("make the folder", folder)
+        }
     }
 
     private static func isLeftover(_ name: String) -> Bool { name == ".making" || name.hasPrefix(".removing-") }
