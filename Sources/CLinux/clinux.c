@@ -81,6 +81,13 @@ int hull_bind(int s, const void *a, unsigned n) { return bind(s, (const struct s
 int hull_connect(int s, const void *a, unsigned n) { return connect(s, (const struct sockaddr *)a, n); }
 int hull_accept(int s) { return accept4(s, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK); }
 
+ssize_t hull_receive_from(int s, void *bytes, size_t capacity, void *address, unsigned *length) {
+    return recvfrom(s, bytes, capacity, 0, (struct sockaddr *)address, length);
+}
+ssize_t hull_send_to(int s, const void *bytes, size_t count, const void *address, unsigned length) {
+    return sendto(s, bytes, count, 0, (const struct sockaddr *)address, length);
+}
+
 int hull_lock(int fd, int shared, int wait) {
     struct flock l = { .l_type = shared ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
     return fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &l);

@@ -118,10 +118,12 @@ int hull_unshare(int flags);
 ssize_t hull_send_descriptors(int socket, const void *bytes, size_t count, const int *descriptors, size_t descriptor_count, int flags);
 ssize_t hull_receive_descriptors(int socket, void *bytes, size_t capacity, int *descriptors, size_t *descriptor_count, int flags);
 
-/// connect, bind and accept4(SOCK_CLOEXEC|SOCK_NONBLOCK), whose sockaddr argument is a transparent union under _GNU_SOURCE.
+/// connect, bind, accept4(SOCK_CLOEXEC|SOCK_NONBLOCK), recvfrom and sendto, whose sockaddr argument is a transparent union under _GNU_SOURCE.
 int hull_bind(int socket, const void *address, unsigned length);
 int hull_connect(int socket, const void *address, unsigned length);
 int hull_accept(int socket);
+ssize_t hull_receive_from(int socket, void *bytes, size_t capacity, void *address, unsigned *length);
+ssize_t hull_send_to(int socket, const void *bytes, size_t count, const void *address, unsigned length);
 
 /// Open file description locks (F_OFD_SETLK, F_OFD_SETLKW, F_OFD_GETLK) on a whole file.
 int hull_lock(int descriptor, int shared, int wait);
