@@ -22,6 +22,8 @@ public struct Request: Codable, Sendable {
         case wait
         /// The processes in the container.
         case top
+        /// Stands its machine still, or lets it go on.
+        case pause(Bool)
     }
 
     public init(_ verb: Verb) { self.verb = verb }

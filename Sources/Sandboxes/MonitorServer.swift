@@ -80,7 +80,11 @@ final class MonitorServer {
             await container.stop(signal: signal, seconds: seconds)
         case .wait:
             container.announcer.add(channel)
+        case .pause(let paused):
+            try await paused ? container.pause() : container.unpause()
+            try await channel.send(Reply.done)
         case .top:
+            try container.mustRun("its processes can be listed")
             let agent = container.agent
             let id = container.record.id
             let list = try await withDeadline(.seconds(10), awaiting: "the guest's list of processes") {

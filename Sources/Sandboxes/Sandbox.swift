@@ -162,7 +162,7 @@ final class Sandbox {
             let output = ProcessStreams(process, log: try LogWriter(paths.log))
             let container = RunningContainer(
                 record: record, planner: planner, agent: agent, process: process, streams: output,
-                machine: machine, announcer: announcer)
+                machine: machine, announcer: announcer, chronicle: chronicle)
             try chronicle.running(
                 addresses: endpoint.map { ["\($0.ipv4.address)"] + ($0.ipv6.map { ["\($0.address)"] } ?? []) } ?? [],
                 ports: endpoint?.ports.map { $0.displayText } ?? [])

@@ -170,6 +170,12 @@ final class Chronicle {
         Fault.point("saved:running")
     }
 
+    /// Its machine stands still, or goes on.
+    func paused(_ paused: Bool) throws {
+        running.paused = paused
+        try store.save(ContainerState(.running(running)), of: id)
+    }
+
     /// Adds the times to `exit`, and writes it.
     func exited(_ exit: inout ContainerState.Exit) throws {
         exit.started = running.started

@@ -24,7 +24,7 @@ struct Hull: ParsableCommand {
                 subcommands: [
                     Run.self, Create.self, Start.self, Ps.self, Exec.self, Logs.self, Attach.self, Stop.self,
                     Kill.self, Wait.self, Rm.self,
-                    Inspect.self, Top.self,
+                    Inspect.self, Top.self, Pause.self, Unpause.self,
                 ]),
             CommandGroup(
                 name: "Image and volume",
