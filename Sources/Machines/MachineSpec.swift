@@ -70,12 +70,16 @@ public struct Disk: Sendable, Hashable {
     public var readOnly: Bool
     /// Whether machines restored from a saved one all have this very file, so that the saved one may have read and mounted it.
     public var isFixed: Bool
+    /// Whether it is as its maker left it, used by nobody yet: what a saved machine did to such a disk can be had by all that are restored
+    /// from it, with a copy of the saved one's.
+    public var isFresh: Bool
 
-    public init(name: String, path: String, readOnly: Bool, isFixed: Bool = false) {
+    public init(name: String, path: String, readOnly: Bool, isFixed: Bool = false, isFresh: Bool = false) {
         self.name = name
         self.path = path
         self.readOnly = readOnly
         self.isFixed = isFixed
+        self.isFresh = isFresh
     }
 }
 

@@ -15,7 +15,8 @@ struct QEMUTemplating: Templating {
         for disk in spec.disks {
             let identity = try FileIdentity(disk.path)
             words.append(
-                "disk \(disk.name) \(disk.readOnly) " + (disk.isFixed ? "\(disk.path) \(identity.text)" : "\(identity.size)"))
+                "disk \(disk.name) \(disk.readOnly) "
+                    + (disk.isFixed ? "\(disk.path) \(identity.text)" : "\(identity.size)\(disk.isFresh ? " fresh" : "")"))
         }
         for nic in spec.nics { words.append("nic \(nic.mtu ?? 0)") }
         if let share = spec.share, let server = plan.shareServer {

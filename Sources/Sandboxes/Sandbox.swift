@@ -19,13 +19,15 @@ final class Sandbox {
     let planner: Planner
     /// The container, from its first process's start on.
     private(set) var container: RunningContainer?
+    private let isFirstStart: Bool
     /// Whether the agent has said its first word.
     private var isGreeted = false
 
     init(
         _ record: ContainerRecord, paths: ContainerPaths, roots: Roots, hypervisor: any Hypervisor,
-        ledger: Ledger
+        ledger: Ledger, isFirstStart: Bool = false
     ) {
+        self.isFirstStart = isFirstStart
         self.record = record
         self.paths = paths
         self.roots = roots
@@ -53,7 +55,7 @@ final class Sandbox {
         try relay?.start()
         defer { relay?.stop() }
         let host = Planner.Host(
-            kernel: "", modulesDisk: nil, consoleLog: paths.console, disk: paths.disk,
+            kernel: "", modulesDisk: nil, consoleLog: paths.console, disk: paths.disk, diskIsFresh: isFirstStart,
             confinement: Confinement(uidBase: identifiers, cgroups: try cgroup.entrances()),
             nic: attachment.map { NIC(mac: "\($0.endpoint.mac)", mtu: Int($0.endpoint.mtu), tap: $0.tap) }
         )
@@ -81,6 +83,8 @@ final class Sandbox {
         let templates = Templates(record, roots, hypervisor)
         if let template = templates?.find(spec, Self.log) {
             do {
+                for disk in spec.disks where disk.isFresh { try WritableDisk.replace(disk.path, with: template.disk(disk.name)) }
+                Fault.point("clone:disk")
                 return try await hypervisor.withMachine(.restore(spec, template.snapshot), in: directory) {
                     try await body($0, true)
                 }
@@ -180,7 +184,8 @@ final class Sandbox {
     /// Waits for the agent's first word. A clone's agent must be where the template's was left: set up, with nothing running.
     private func greet(_ agent: AgentConnection, isClone: Bool) async throws {
         let state = try await withDeadline(
-            isClone ? min(Self.cloneDeadline, Self.bootDeadline) : Self.bootDeadline,
+            // A clone's agent runs already; but on a busy host a tenth of a second becomes many, and a boot would take longer still.
+            isClone ? Self.bootDeadline / 2 : Self.bootDeadline,
             awaiting: "the first word of the agent in the guest"
         ) { try await agent.hello() }
         if isClone, !state.isConfigured || !state.processes.isEmpty {
@@ -213,9 +218,6 @@ final class Sandbox {
         }
         return SandboxError(exit: exit)
     }
-
-    /// How long the agent of a clone may take to its first word: it runs already. On a busy machine a tenth of a second becomes many.
-    private static let cloneDeadline = Duration.seconds(20)
 
     /// How long a guest may take to its agent's first word: HULL_BOOT_TIMEOUT seconds, or two minutes.
     private static var bootDeadline: Duration {

@@ -18,11 +18,13 @@ public struct TemplateBuilder {
     private static let bootDeadline = Duration.seconds(300)
 
     private let store: TemplateStore
+    private let formatted: String
     private let drivers: [String: @Sendable () -> any Hypervisor]
 
     /// By one of `drivers`, named as `--hypervisor` has them.
     public nonisolated init(roots: Roots, drivers: [String: @Sendable () -> any Hypervisor]) {
         store = roots.templates
+        formatted = "\(roots.cache)/disks"
         self.drivers = drivers
     }
 
@@ -52,6 +54,9 @@ public struct TemplateBuilder {
             let file = try openFile("\(making.folder)/\(name)", O_RDWR | O_CREAT | O_EXCL)
             try checked("set the length of", name) { ftruncate(file.raw, Int(size)) }
         }
+        for (name, size) in recipe.freshDisks {
+            try await WritableDisk.make("\(making.folder)/disk-\(name)", sizeBytes: size, templates: formatted)
+        }
         // Frames of a guest that has no address yet go nowhere: the taps are in this process's own network namespace.
         let taps = try recipe.mtus.indices.map { try Tap.open("hull-template\($0)") }
         let spec = recipe.spec(in: making.folder, taps: taps, confinement: Confinement(uidBase: Self.uidBase))
@@ -62,7 +67,7 @@ public struct TemplateBuilder {
         let machineFolder = "\(making.folder)/machine"
         try makeDirectories(machineFolder)
         let facts = try await hypervisor.withMachine(.boot(spec), in: MachineDirectory(machineFolder)) { machine in
-            try await Self.prepareAndSave(machine, to: "\(making.folder)/state")
+            try await Self.prepareAndSave(machine, recipe.freshDisks.map(\.name), to: "\(making.folder)/state")
         }
         Fault.point("template:saved")
         let memory = SharedDescriptor(try openFile("\(making.folder)/memory", O_RDWR))
@@ -72,10 +77,8 @@ public struct TemplateBuilder {
         for name in ["console.log", "console.log.1"] { unlink("\(making.folder)/\(name)") }
         rmdir(machineFolder)
         try store.publish(
-            making, as: key,
-            TemplateStore.Manifest(
-                title: recipe.title, shape: shape, created: Timestamp.now.nanoseconds, facts: facts,
-                memory: try FileIdentity("\(making.folder)/memory"), state: try FileIdentity("\(making.folder)/state")))
+            making, as: key, title: recipe.title, shape: shape, created: Timestamp.now.nanoseconds, facts: facts,
+            disks: recipe.freshDisks.map(\.name))
         Fault.point("template:published")
         try store.evict(limit: Self.sizeLimit, keeping: key)
     }
@@ -87,7 +90,9 @@ public struct TemplateBuilder {
 
     /// Everything that a start would do in the guest before it knows which container it is for. What makes a machine this machine (entropy,
     /// clock, names, addresses) is left to the clone.
-    private static func prepareAndSave(_ machine: any VirtualMachine, to path: String) async throws -> [String: String] {
+    private static func prepareAndSave(
+        _ machine: any VirtualMachine, _ freshDisks: [String], to path: String
+    ) async throws -> [String: String] {
         guard let snapshotting = machine.snapshotting else { throw SandboxError("the driver cannot save the machine") }
         let agent = AgentConnection(stream: try await machine.connect())
         do {
@@ -97,6 +102,10 @@ public struct TemplateBuilder {
             var configuration = SandboxConfiguration()
             if let modules = machine.guest.disks["modules"] {
                 configuration.modules = DiskConfiguration(device: modules.path, type: "erofs")
+            }
+            // Mounting an ext4 takes a clone longer than all else that it does before its container's process.
+            configuration.disks = freshDisks.compactMap { machine.guest.disks[$0] }.map {
+                DiskConfiguration(device: $0.path, type: "ext4")
             }
             let sent = configuration
             try await withDeadline(bootDeadline, awaiting: "the template's set-up") {

@@ -16,6 +16,8 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
         var size: UInt64
         /// The file, where every machine has the same.
         var fixedPath: String?
+        /// Whether the template may use it: its clones get what it made of it.
+        var isFresh: Bool
     }
 
     var hypervisor: String
@@ -43,7 +45,8 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
         kernelArguments = spec.kernelArguments
         disks = try spec.disks.map {
             DiskShape(
-                name: $0.name, readOnly: $0.readOnly, size: try FileIdentity($0.path).size, fixedPath: $0.isFixed ? $0.path : nil)
+                name: $0.name, readOnly: $0.readOnly, size: try FileIdentity($0.path).size, fixedPath: $0.isFixed ? $0.path : nil,
+                isFresh: $0.isFresh)
         }
         mtus = spec.nics.map(\.mtu)
         shareTag = spec.share?.tag
@@ -57,7 +60,7 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
             disks: disks.map {
                 Disk(
                     name: $0.name, path: $0.fixedPath ?? "\(folder)/disk-\($0.name)", readOnly: $0.readOnly,
-                    isFixed: $0.fixedPath != nil)
+                    isFixed: $0.fixedPath != nil, isFresh: $0.isFresh)
             },
             share: shareTag.map { Share(tag: $0, entries: []) }, consoleLog: "\(folder)/console.log", confinement: confinement)
         // No sandbox has these addresses: HostNetwork's begin with 02.
@@ -68,10 +71,13 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
         return spec
     }
 
-    /// The files that the machine to be saved has: name in the folder, and bytes.
+    /// The empty files that the machine to be saved has: name in the folder, and bytes.
     var standIns: [(name: String, size: UInt64)] {
-        [("memory", memoryBytes)] + disks.filter { $0.fixedPath == nil }.map { ("disk-\($0.name)", $0.size) }
+        [("memory", memoryBytes)] + disks.filter { $0.fixedPath == nil && !$0.isFresh }.map { ("disk-\($0.name)", $0.size) }
     }
+
+    /// The disks that the template uses, and their bytes.
+    var freshDisks: [(name: String, size: UInt64)] { disks.filter(\.isFresh).map { ($0.name, $0.size) } }
 
     /// The machine in a few words.
     var title: String {

@@ -51,7 +51,7 @@ public struct TemplateWish: Sendable {
             try request.network.mode == .bridge
             ? NIC(mac: "0a:00:00:00:00:00", mtu: Int(try roots.network.mtu()), tap: nothing) : nil
         let host = Planner.Host(
-            kernel: "", modulesDisk: nil, consoleLog: "\(folder)/console.log", disk: "\(folder)/rw",
+            kernel: "", modulesDisk: nil, consoleLog: "\(folder)/console.log", disk: "\(folder)/rw", diskIsFresh: true,
             confinement: Confinement(uidBase: 0), nic: nic)
         let spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor)
             .complete(host, Planner(record), mounts)

@@ -13,7 +13,7 @@ public struct TemplateStore: Sendable {
 
     public init(_ path: String) { self.path = path }
 
-    /// What is known of a template besides its two big files.
+    /// What is known of a template besides its big files.
     public struct Manifest: Codable, Sendable {
         /// The version of this format.
         public static let version = 1
@@ -29,17 +29,8 @@ public struct TemplateStore: Sendable {
         /// As the files were when it was made. Nobody writes to them afterwards.
         public var memory: FileIdentity
         public var state: FileIdentity
-
-        public init(
-            title: String, shape: [String], created: Int64, facts: [String: String], memory: FileIdentity, state: FileIdentity
-        ) {
-            self.title = title
-            self.shape = shape
-            self.created = created
-            self.facts = facts
-            self.memory = memory
-            self.state = state
-        }
+        /// The disks that it used, by name, as they were when it was saved: a clone gets a copy.
+        public var disks: [String: FileIdentity]
     }
 
     /// A template that is whole.
@@ -48,6 +39,8 @@ public struct TemplateStore: Sendable {
         public var manifest: Manifest
         public var memory: String
         public var state: String
+        /// A disk that the saved machine used.
+        public func disk(_ name: String) -> String { "\(memory.dropLast("memory".count))disk-\(name)" }
         /// Bytes that it takes on the disk.
         public var size: UInt64
         /// Seconds since 1970.
@@ -79,7 +72,8 @@ public struct TemplateStore: Sendable {
         guard manifest.version == Manifest.version else { return .damaged("its manifest is of version \(manifest.version)") }
         var used = stat()
         do {
-            for (name, wanted) in [("memory", manifest.memory), ("state", manifest.state)]
+            let disks = manifest.disks.map { ("disk-\($0.key)", $0.value) }
+            for (name, wanted) in [("memory", manifest.memory), ("state", manifest.state)] + disks
             where try FileIdentity("\(folder)/\(name)") != wanted {
                 return .damaged("its file \(name) was changed after it was made")
             }
@@ -90,7 +84,9 @@ public struct TemplateStore: Sendable {
         return .ready(
             Template(
                 key: key, manifest: manifest, memory: "\(folder)/memory", state: "\(folder)/state",
-                size: Self.blocks("\(folder)/memory") + Self.blocks("\(folder)/state"), lastUsed: Int(used.st_mtim.tv_sec)))
+                size: (["memory", "state"] + manifest.disks.keys.map { "disk-\($0)" }).reduce(0) {
+                    $0 + Self.blocks("\(folder)/\($1)")
+                }, lastUsed: Int(used.st_mtim.tv_sec)))
     }
 
     /// Notes that a template was used, for the eviction of those that are not.
@@ -175,15 +171,19 @@ public struct TemplateStore: Sendable {
     public func end(_ making: Making) throws { try removeTree(making.folder) }
 
     /// Gives what was made its place, over a damaged one if need be. All files must be written and closed; they are synced here.
-    public func publish(_ making: Making, as key: String, _ manifest: Manifest) throws {
-        for name in ["memory", "state"] {
+    public func publish(
+        _ making: Making, as key: String, title: String, shape: [String], created: Int64, facts: [String: String], disks: [String]
+    ) throws {
+        for name in ["memory", "state"] + disks.map({ "disk-\($0)" }) {
             let file = try openFile("\(making.folder)/\(name)", O_RDWR)
             try checked("set the mode of", name) { fchmod(file.raw, 0o600) }
             try checked("write to the disk", name) { fsync(file.raw) }
         }
-        var manifest = manifest
-        manifest.memory = try FileIdentity("\(making.folder)/memory")
-        manifest.state = try FileIdentity("\(making.folder)/state")
+        var identities: [String: FileIdentity] = [:]
+        for name in disks { identities[name] = try FileIdentity("\(making.folder)/disk-\(name)") }
+        let manifest = Manifest(
+            title: title, shape: shape, created: created, facts: facts, memory: try FileIdentity("\(making.folder)/memory"),
+            state: try FileIdentity("\(making.folder)/state"), disks: identities)
         try replaceFile("\(making.folder)/manifest.json", Array(try JSONEncoder().encode(manifest)), durable: true)
         try remove(key)
         try checked("rename", "\(path)/\(key)") { rename(making.folder, "\(path)/\(key)") }

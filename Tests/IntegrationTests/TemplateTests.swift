@@ -96,7 +96,7 @@ extension IntegrationTests {
 
         @Test func aDamagedTemplateIsReplaced() throws {
             let key = try build()
-            for damage in ["state", "memory", "manifest.json"] {
+            for damage in ["state", "memory", "disk-rw", "manifest.json"] {
                 let file = "\(store)/\(key)/\(damage)"
                 let handle = try #require(FileHandle(forUpdatingAtPath: file))
                 try handle.seek(toOffset: 10)

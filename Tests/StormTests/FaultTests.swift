@@ -21,13 +21,15 @@ extension Storms {
         ]
 
         /// Points of the maker of templates.
+        nonisolated static let clone = ["clone:disk"]
         nonisolated static let templates = ["template:begun", "template:saved", "template:published"]
 
         /// The lists above name every point that the sources have.
         @Test func listsAreWhole() throws {
             let kinds = ["folder", "cgroup", "identifiers", "network"]
             let named = Set(
-                (Self.monitor + Self.network).map(\.point) + ["create:rename", "remove:renamed", "reap:saved"] + Self.templates)
+                (Self.monitor + Self.network).map(\.point) + ["create:rename", "remove:renamed", "reap:saved"] + Self.templates
+                    + Self.clone)
             let found = try SourcePoints.all().flatMap { point in
                 point.hasSuffix(":\\(resource.kind)") ? kinds.map { "\(point.split(separator: ":")[0]):\($0)" } : [point]
             }
@@ -120,6 +122,15 @@ extension Storms {
                 #expect(try storm.leftOfTemplates() == [], "\(point)")
                 let run = try await storm.hull("run", "--rm", "--network", "none", Storm.image, "sh", "-c", "exit 3")
                 #expect(run.code == 3, "\(point): \(run)")
+            }
+            // A clone killed with its disk just put in its place.
+            #expect(try await storm.hull("template", "build", "--network", "none").code == 0)
+            for point in Self.clone {
+                let run = try await storm.hull("run", "--name", "cloned", "--network", "none", Storm.image, "true", fault: point)
+                #expect(run.code != 0, "\(point): \(run)")
+                try await Self.check(storm, "cloned", point)
+                #expect(try await storm.hull("start", "-a", "cloned").code == 0)
+                #expect(try await storm.hull("rm", "cloned").code == 0)
             }
             #expect(try await storm.leftAtLast() == [])
             try await storm.remove()

@@ -48,14 +48,15 @@ extension Storm {
         return left
     }
 
-    /// What no maker and no remover of templates is at; a whole template has three files.
+    /// What no maker and no remover of templates is at; a whole template has three files, and a disk where it has one.
     func leftOfTemplates() throws -> [String] {
         let folder = "\(data)/cache/templates"
         guard exists(folder) else { return [] }
         return try listDirectory(folder).flatMap { name -> [String] in
             if [".lock", "build.log", "refused", "wanted"].contains(name) { return [] }
             let inside = try listDirectory("\(folder)/\(name)")
-            return !name.hasPrefix(".") && inside == ["manifest.json", "memory", "state"] ? [] : ["\(name): \(inside)"]
+            return !name.hasPrefix(".") && inside.filter { $0 != "disk-rw" } == ["manifest.json", "memory", "state"]
+                ? [] : ["\(name): \(inside)"]
         }
     }
 

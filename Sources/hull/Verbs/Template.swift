@@ -76,7 +76,9 @@ struct TemplateVerb: ParsableCommand {
             try await withDeadline(.seconds(600), awaiting: "the template \(key)") {
                 while try templates.wanted().contains(where: { $0.key == key }) {
                     let builder = try Launch.templateBuilder(isBackground: false)
-                    _ = try await builder.wait()
+                    let end = try await builder.wait()
+                    // One that finds another at work ends well, and the wish stays.
+                    guard end.isSuccess else { throw SandboxError("the maker of templates ended before the template was made") }
                     if try templates.wanted().contains(where: { $0.key == key }) { try await sleep(for: .milliseconds(100)) }
                 }
             }

@@ -124,6 +124,11 @@ extension Agent {
                 log("no kernel module can be loaded on demand: \(error.message)")
             }
         }
+        for disk in configuration.disks {
+            let target = try mountDisk(disk, readOnly: false)
+            try Mounting.makeDirectory(target + "/upper")
+            try Mounting.makeDirectory(target + "/work")
+        }
         if !configuration.share.utf8.isEmpty {
             try Mounting.mount(configuration.share, Boot.directory + "/share", "virtiofs")
             share = Boot.directory + "/share"
