@@ -64,6 +64,14 @@ public struct Cgroup: Sendable {
         }
     }
 
+    /// The number in a controller's file; nil where there is none.
+    public func number(_ controller: String, v1: String, v2: String) -> UInt64? {
+        guard let folder = isUnified ? folders[""] : folders[controller],
+            let text = try? readText("\(folder)/\(isUnified ? v2 : v1)")  // no file, no number
+        else { return nil }
+        return UInt64(text.split(separator: "\n").first ?? "")
+    }
+
     /// Whether there is any hierarchy to make it in.
     public var isSupported: Bool { !folders.isEmpty }
     private var isUnified: Bool { folders[""] != nil }

@@ -11,6 +11,7 @@ enum HullRuntime {
         // Those that Hull starts itself.
         if words.first == "monitor" { MonitorVerb.main(words) }
         if words.first == "holder" { HolderVerb.main(words) }
+        if words == ["exhaust"] { exhaust() }
         let globals: Globals
         let rest: [String]
         do { (globals, rest) = try Globals.parse(words) } catch {
@@ -27,6 +28,16 @@ enum HullRuntime {
             globals.log(error: "\(error)")
             exit((error as? any HullError).map { $0.exitCode == 0 ? 1 : $0.exitCode } ?? 1)
         }
+    }
+
+    /// Uses memory until the cgroup's limit ends it, so that an engine sees what happened in the guest.
+    private static func exhaust() -> Never {
+        for _ in 0..<4096 {
+            // MAP_POPULATE: touched by the kernel, whatever an optimiser thinks of memory that nobody reads.
+            let piece = mmap(nil, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | 0x8000, -1, 0)
+            if piece == MAP_FAILED { break }
+        }
+        exit(1)
     }
 
     @Loop static func perform(_ words: [String], _ globals: Globals) async throws -> Int32 {

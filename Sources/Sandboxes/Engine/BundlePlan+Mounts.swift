@@ -1,4 +1,5 @@
 import AgentProtocol
+import LinuxSystem
 import OCISpec
 
 extension BundlePlan {
@@ -20,6 +21,16 @@ extension BundlePlan {
             }
             return planned
         }
+    }
+
+    /// The IPv4 loopback address of the name server that the container's resolv.conf names first, if it is one.
+    var loopbackResolver: String? {
+        guard let file = mounts.first(where: { $0.share?.destination == "/etc/resolv.conf" })?.share,
+            case .bind(let path) = file.source, let text = try? readText(path)  // a file that cannot be read names nobody
+        else { return nil }
+        let first = text.split(separator: "\n").first { $0.hasPrefix("nameserver ") }
+        guard let address = first?.split(separator: " ").last, address.hasPrefix("127.") else { return nil }
+        return String(address)
     }
 
     private static func plan(_ mount: RuntimeSpec.MountSpec) -> PlannedMount {

@@ -99,7 +99,7 @@ public struct BundlePlan: Sendable {
         var record = ContainerRecord(
             id: EngineOwner.key(root: root, id: id), name: name, created: now, root: .folder(rootfs), process: process)
         record.hostname = spec.hostname ?? ""
-        record.readOnlyRoot = spec.root?.readonly ?? false
+        // The share shows the root writable: mount points are made in it, before the guest makes it read-only for the container.
         record.privileged = isPrivileged
         record.network.mode = .none
         record.mounts = mounts.compactMap(\.share)

@@ -17,7 +17,7 @@ final class EngineContainer {
     private let machine: any VirtualMachine
     private let chronicle: Chronicle
     private let addresses: [String]
-    private var nextProcess: UInt64 = 2
+    private var nextProcess: UInt64 = 3
     private var isForced = false
     private var isStarted = false
     private(set) var isPaused = false

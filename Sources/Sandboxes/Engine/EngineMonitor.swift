@@ -75,7 +75,7 @@ public final class EngineMonitor {
             exit = ContainerState.Exit(code: (error as? any HullError)?.exitCode ?? 1, finished: 0, error: "\(error)")
             StandardStreams.complain("hull-runtime: \(error)")
         }
-        if exit.oomKilled { Self.showOutOfMemory() }
+        if exit.oomKilled { await Self.showOutOfMemory(ledger) }
         cleanUp { try chronicle.exited(&exit) }
         do {
             // The cgroup, with us in it, and the folder go at `delete`.
@@ -106,8 +106,27 @@ public final class EngineMonitor {
         }
     }
 
-    /// Engines read from the host's cgroup whether memory ran out; the guest's own is invisible to them.
-    private static func showOutOfMemory() {}
+    /// Engines read from the host's cgroup whether memory ran out; the guest's own is invisible to them. So, the machine being gone, a
+    /// child of ours runs out of memory there.
+    private static func showOutOfMemory(_ ledger: Ledger) async {
+        for resource in ledger.held {
+            guard case .engineCgroup(let path) = resource else { continue }
+            let cgroup = Cgroup(everywhere: path)
+            guard let usage = cgroup.number("memory", v1: "memory.usage_in_bytes", v2: "memory.current") else { return }
+            do {
+                try cgroup.set("memory", v1: "memory.limit_in_bytes", v2: "memory.max", "\(usage + (4 << 20))")
+                var how = Spawn("/proc/self/exe", ["exhaust"], environment: [])
+                how.arguments[0] = "hull-exhaust"
+                how.oomScore = 1000
+                how.deathSignal = SIGKILL
+                let child = try how.spawn()
+                do { try await withDeadline(.seconds(5), awaiting: "the kernel's verdict") { _ = try await child.wait() } } catch
+                {
+                    child.signal(SIGKILL)
+                }
+            } catch { StandardStreams.complain("hull-runtime: telling the engine that memory ran out: \(error)") }
+        }
+    }
 
     private func cleanUp(_ step: () throws -> Void) {
         do { try step() } catch { StandardStreams.complain("hull-runtime: cleaning up: \(error)") }

@@ -92,6 +92,8 @@ final class EngineSandbox {
             try await withDeadline(.seconds(120), awaiting: "the guest's set-up") { [sandbox] in
                 try await agent.configure(sandbox, followsClock: false)
             }
+            let relaying = try await relayNames(agent)
+            defer { relaying?.cancel() }
             try await withDeadline(.seconds(600), awaiting: "the container's root in the guest") {
                 try await agent.createContainer(made)
             }
@@ -119,6 +121,18 @@ final class EngineSandbox {
             guard let end = await machine.ended(within: .milliseconds(300)) else { throw error }
             throw SandboxError(exit: end)
         }
+    }
+
+    /// Docker's resolver is at a loopback address, which is another one in the guest: its queries are relayed.
+    private func relayNames(_ agent: AgentConnection) async throws -> Task<Void, Never>? {
+        guard let server = plan.loopbackResolver else { return nil }
+        var configuration = ProcessConfiguration()
+        configuration.process = 2
+        configuration.relay = server
+        configuration.wantsInput = true
+        let process = try await agent.start(configuration)
+        let relay = NameRelay(process, server: server)
+        return Task { @Loop in await relay.run() }
     }
 
     private static func entropy() -> [UInt8] {

@@ -79,6 +79,14 @@ extension Container {
         }
     }
 
+    /// Throws where the container is an engine's, who would be wrong about it from then on.
+    public func checkOwner(_ operation: String) throws {
+        guard let engine = record.engine else { return }
+        throw SandboxError(
+            "container \(name) belongs to a container engine (its root is \(engine.root)): \(operation) it there, e.g. with docker or podman",
+            exitCode: 1)
+    }
+
     /// The holder's pid; 0 once it is stopped.
     public var holder: Int32 { engineStatus == .stopped ? 0 : state.monitor?.pid ?? 0 }
 

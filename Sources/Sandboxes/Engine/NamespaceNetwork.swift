@@ -97,14 +97,15 @@ final class NamespaceNetwork {
         let port = { (header: String) in
             """
             filter add dev \(link) parent ffff: protocol ip prio 1 u32 match ip protocol \(header) 0xff match u16 0xf000 0xf000 at 22 \
-            match u16 0 0x1fff at 6 action pass\n
+            match u16 0 0x1fff at 6 flowid :1\n
             """
         }
         try await tc(
             """
             qdisc add dev \(link) ingress
             qdisc add dev \(tap) ingress
-            \(port("17"))\(port("6"))filter add dev \(link) parent ffff: protocol all prio 9 u32 match u32 0 0 action mirred egress redirect dev \(tap)
+            \(port("17"))\(port("6"))filter add dev \(link) parent ffff: protocol arp prio 2 u32 match u32 0 0 flowid :1 action mirred egress mirror dev \(tap)
+            filter add dev \(link) parent ffff: protocol all prio 9 u32 match u32 0 0 action mirred egress redirect dev \(tap)
             filter add dev \(tap) parent ffff: protocol all prio 9 u32 match u32 0 0 action mirred egress redirect dev \(link)
 
             """)
