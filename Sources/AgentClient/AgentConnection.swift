@@ -365,6 +365,7 @@ public final class AgentConnection {
             if let found = guestProcesses[process] { found.arrived(stream, bytes) }
         case .outputEnd(let process, let stream): guestProcesses[process]?.ended(stream)
         case .credit(let process): guestProcesses[process]?.changed.open()
+        case .inputClosed(let process): guestProcesses[process]?.closedInput()
         case .exited(let process, let exit):
             guestProcesses[process]?.exited(exit)
             forget(process)

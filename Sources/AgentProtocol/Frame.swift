@@ -124,8 +124,9 @@ public struct Frame: Equatable, Sendable {
 
 /// Lengths that both ends keep to.
 public enum Limits {
-    /// The most bytes of a process stream in one frame.
-    public static let data = 32768
+    /// The most bytes of a process stream in one frame. With its header it is one write to a virtio port, of which Linux takes 32 KiB
+    /// at once ("char device port_fops_write": each write is a buffer, a kick and an interrupt).
+    public static let data = 32768 - FrameHeader.size
     /// The most bytes of a request: arguments and environment, a seccomp program, files.
     public static let request = 4 << 20
     /// The most bytes of a reply or an event.

@@ -38,6 +38,10 @@ extension Agent {
                 let reference: ProcessReference = try read(frame)
                 if let process = processes[reference.process] { discard(process) }
                 reply(header, Done())
+            case .closeOutput:
+                let reference: OutputReference = try read(frame)
+                if let process = processes[reference.process] { closeOutput(process, reference.isError ? .error : .output) }
+                reply(header, Done())
             case .processes:
                 let reference: ContainerReference = try read(frame)
                 reply(header, ProcessTable.list(try container(reference.container).cgroup))
