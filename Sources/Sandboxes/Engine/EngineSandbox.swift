@@ -103,8 +103,8 @@ final class EngineSandbox {
             agent.followClock()
             let watching = Task { @Loop in try? await DescriptorGuard.watch(machine, agent) }  // ends with the machine
             defer { watching.cancel() }
-            let output = ProcessStreams(held, log: nil)
-            _ = output.attach(streams, descriptors.take())
+            let output = ProcessStreams(held, log: nil, closesOutputs: !(process.terminal ?? false))
+            _ = output.attach(streams, descriptors.take()) {}
             let container = EngineContainer(
                 id: id, plan: plan, planner: planner, agent: agent, process: held, streams: output, machine: machine,
                 chronicle: chronicle,
