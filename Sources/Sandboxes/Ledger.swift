@@ -10,8 +10,8 @@ public enum HostResource: Codable, Hashable, Sendable {
     case cgroup(path: String)
     /// Tap, bridge port, rules, published ports: what `HostNetwork` made under this key.
     case network(key: String)
-    /// A file or a folder.
-    case file(String)
+    /// A folder: it goes in one step, as others see it.
+    case folder(String)
 }
 
 /// The list of what a sandbox holds, on disk: the intent is written before a thing is made, and the entry goes when the thing
@@ -113,7 +113,7 @@ extension HostResource {
         case .identifiers: "identifiers"
         case .cgroup: "cgroup"
         case .network: "network"
-        case .file: "file"
+        case .folder: "folder"
         }
     }
 
@@ -126,7 +126,7 @@ extension HostResource {
             if Identifiers.owner(of: file) == owner { unlink(file) }
         case .cgroup(let path): try Cgroup(path).remove(withParent: true)
         case .network(let key): try await network.detach(key)
-        case .file(let path): try removeTree(path)
+        case .folder(let path): try ContainerPaths.removeWhole(path)
         }
     }
 }

@@ -32,25 +32,18 @@ public struct Reaper: Sendable {
     @Loop
     private func reapStrays(_ complain: (String) -> Void) async throws {
         guard exists(store.roots.runtime) else { return }
-        for id in try listDirectory(store.roots.runtime) where id.count == 64 {
+        let names = try listDirectory(store.roots.runtime)
+        for name in names where name.hasPrefix(ContainerPaths.removing) {
+            try await attempt(complain, "a sandbox (\(name))") { try removeTree("\(store.roots.runtime)/\(name)") }
+        }
+        for id in names where id.count == 64 {
             let paths = store.roots.container(id)
             guard !FileLock.isHeld(paths.lock) else { continue }
             try await attempt(complain, "sandbox \(id.prefix(12))") {
-                // Whoever was quicker has removed the folder, and it must not come back by being looked at.
-                guard exists(paths.runtime), let lock = try take(paths) else { return }
+                guard let lock = try paths.attemptLock(making: false) else { return }
                 defer { withExtendedLifetime(lock) {} }
                 if try store.load(id)?.state.isLive != true { try await Self.undo(paths) }
             }
-        }
-    }
-
-    /// A lock in a folder that may go away at any moment; nil when it did, or when somebody else has the lock.
-    private func take(_ paths: ContainerPaths) throws -> FileLock? {
-        do {
-            guard let lock = try FileLock.attempt(paths.lock), exists(paths.lock) else { return nil }
-            return lock
-        } catch  where error.code == ENOENT {
-            return nil
         }
     }
 
@@ -58,9 +51,8 @@ public struct Reaper: Sendable {
     private func reap(_ container: Container) async throws {
         let paths = container.paths
         guard try await isDead(container) else { return }
-        // After a reboot there is no runtime folder, and nothing to undo.
-        try makeDirectories(paths.runtime)
-        guard let lock = try take(paths) else { return }
+        // After a reboot there is no runtime folder, and nothing to undo in a new one.
+        guard let lock = try paths.attemptLock(making: true) else { return }
         defer { withExtendedLifetime(lock) {} }
         guard let now = try store.load(container.id), now.state.isLive else { return try await Self.undo(paths) }
         var started: Int64?
@@ -94,7 +86,7 @@ public struct Reaper: Sendable {
     @Loop
     static func undo(_ paths: ContainerPaths) async throws {
         let ledger = try Ledger(paths)
-        if ledger.held.isEmpty { try await ledger.hold(.file(paths.runtime)) {} }
+        if ledger.held.isEmpty { try await ledger.hold(.folder(paths.runtime)) {} }
         try await ledger.undoAll()
     }
 

@@ -41,23 +41,11 @@ public struct Removal: Sendable {
         let paths = container.paths
         let deadline = ContinuousClock.now + .seconds(10)
         while ContinuousClock.now < deadline {
-            if let lock = try Self.attempt(paths) { return lock }
+            if let lock = try paths.attemptLock(making: true) { return lock }
             if try store.load(container.id)?.state.isLive == true { break }
             try await sleep(for: .milliseconds(5))
         }
         throw SandboxError("container \(container.name) is being started: stop it first, or use hull rm --force", exitCode: 1)
-    }
-
-    private static func attempt(_ paths: ContainerPaths) throws -> FileLock? {
-        do {
-            try makeDirectories(paths.runtime)
-            // A lock in a folder that its owner has just taken away is nobody's: again then.
-            guard let lock = try FileLock.attempt(paths.lock), exists(paths.lock) else { return nil }
-            return lock
-        } catch let error as SystemError {
-            if error.code == ENOENT { return nil }  // the folder was taken away in between
-            throw error
-        }
     }
 
     /// Removes a container that does not run.

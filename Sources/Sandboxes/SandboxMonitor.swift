@@ -49,7 +49,7 @@ public final class SandboxMonitor {
         let lock = try await takeLock()
         defer { withExtendedLifetime(lock) {} }
         guard let container = try store.load(paths.id) else {
-            try removeTree(paths.runtime)
+            try paths.removeRuntime()
             throw SandboxError("container \(paths.id.prefix(12)) was removed meanwhile")
         }
         guard !container.state.isLive else { throw alreadyRunning }
@@ -61,7 +61,7 @@ public final class SandboxMonitor {
             )
         }
         let ledger = try Ledger(paths)
-        try await ledger.hold(.file(paths.runtime)) {}
+        try await ledger.hold(.folder(paths.runtime)) {}
         let chronicle = Chronicle(store, paths.id, monitor: identity)
         try chronicle.starting()
         let sandbox = Sandbox(container.record, paths: paths, roots: roots, hypervisor: make(), ledger: ledger)
@@ -124,26 +124,11 @@ public final class SandboxMonitor {
     private func takeLock() async throws -> FileLock {
         let deadline = ContinuousClock.now + .seconds(10)
         while ContinuousClock.now < deadline {
-            try makeDirectories(paths.runtime)
-            do {
-                if let lock = try FileLock.attempt(paths.lock) {
-                    if isLocked(lock) { return lock }
-                    continue
-                }
-            } catch let error as SystemError where error.code == ENOENT {
-                continue
-            }
+            if let lock = try paths.attemptLock(making: true) { return lock }
             if try store.load(paths.id)?.state.isLive == true { throw alreadyRunning }
             try await sleep(for: .milliseconds(5))
         }
         throw alreadyRunning
-    }
-
-    /// Whether the file that was locked is the one that others find: it may have been removed, and made anew, in between.
-    private func isLocked(_ lock: FileLock) -> Bool {
-        var ours = stat()
-        var theirs = stat()
-        return fstat(lock.raw, &ours) == 0 && stat(paths.lock, &theirs) == 0 && ours.st_ino == theirs.st_ino
     }
 
     /// Our pid as the host sees it: /proc is the host's here.

@@ -70,18 +70,39 @@ import Testing
             try makeDirectories(paths.runtime)
             let ledger = try Ledger(paths)
             let first = "\(store.roots.runtime)/first", second = "\(store.roots.runtime)/second"
-            try await ledger.hold(.file(first)) { try makeDirectories(first) }
-            try await ledger.hold(.file(second)) { try makeDirectories(second) }
+            try await ledger.hold(.folder(first)) { try makeDirectories(first) }
+            try await ledger.hold(.folder(second)) { try makeDirectories(second) }
             await #expect(throws: SystemError.self) {
-                try await ledger.hold(.file("\(first)/third")) { throw SystemError("make", code: EIO) }
+                try await ledger.hold(.folder("\(first)/third")) { throw SystemError("make", code: EIO) }
             }
-            #expect(ledger.held == [.file(first), .file(second)])
+            #expect(ledger.held == [.folder(first), .folder(second)])
             // Another process finds it.
             let found = try Ledger(paths)
-            #expect(found.held == [.file(first), .file(second)])
+            #expect(found.held == [.folder(first), .folder(second)])
             try await found.undoAll()
             #expect(!exists(first) && !exists(second))
             #expect(try Ledger(paths).held.isEmpty)
+        }
+    }
+
+    /// Its owner has the lock while the folder goes; who waits for it gets a folder that stays.
+    @Test func aFolderGoesInOneStep() async throws {
+        try await withStore { store in
+            let paths = store.roots.container(String(repeating: "e", count: 64))
+            #expect(try paths.attemptLock(making: false) == nil)
+            #expect(!exists(paths.runtime), "looking at it made it")
+            let owner = try #require(try paths.attemptLock(making: true))
+            #expect(try paths.attemptLock(making: true) == nil)
+            try paths.removeRuntime()
+            let next = try #require(try paths.attemptLock(making: true))
+            #expect(exists(paths.lock))
+            withExtendedLifetime(owner) {}
+            #expect(try paths.attemptLock(making: true) == nil, "the first one's end let go of the second's lock")
+            withExtendedLifetime(next) {}
+            // A remover that was killed half-way.
+            try makeDirectories("\(store.roots.runtime)/\(ContainerPaths.removing)half/deep")
+            await Reaper(store).reapDead { Issue.record("\($0)") }
+            #expect(try listDirectory(store.roots.runtime).allSatisfy { !$0.hasPrefix(ContainerPaths.removing) })
         }
     }
 
@@ -92,8 +113,8 @@ import Testing
             try makeDirectories(container.paths.runtime)
             let thing = "\(store.roots.runtime)/thing"
             let ledger = try Ledger(container.paths)
-            try await ledger.hold(.file(container.paths.runtime)) {}
-            try await ledger.hold(.file(thing)) { try makeDirectories(thing) }
+            try await ledger.hold(.folder(container.paths.runtime)) {}
+            try await ledger.hold(.folder(thing)) { try makeDirectories(thing) }
             try store.save(
                 ContainerState(.running(.init(monitor: gone, started: 5, boot: "", addresses: [], ports: []))), of: container.id)
             // As long as its lock is held, it lives.

@@ -8,13 +8,13 @@ extension Storms {
         /// Points of the monitor in the order of a run, and whether the container's end is on disk by then.
         nonisolated static let monitor: [(point: String, saved: Bool)] =
             [
-                "intend:file", "made:file", "saved:starting", "intend:cgroup", "made:cgroup", "intend:identifiers",
+                "intend:folder", "made:folder", "saved:starting", "intend:cgroup", "made:cgroup", "intend:identifiers",
                 "made:identifiers",
                 "machine:start", "machine:started", "agent:hello", "saved:running", "container:exited", "machine:ended", "undo",
             ].map { ($0, false) }
             + [
-                "saved:exited", "undo:identifiers", "undone:identifiers", "undo:cgroup", "undone:cgroup", "undo:file",
-                "undone:file",
+                "saved:exited", "undo:identifiers", "undone:identifiers", "undo:cgroup", "undone:cgroup", "undo:folder",
+                "removed:sight", "undone:folder",
             ].map { ($0, true) }
         nonisolated static let network: [(point: String, saved: Bool)] = [
             ("intend:network", false), ("made:network", false), ("undo:network", true), ("undone:network", true),
@@ -22,7 +22,7 @@ extension Storms {
 
         /// The lists above name every point that the sources have.
         @Test func listsAreWhole() throws {
-            let kinds = ["file", "cgroup", "identifiers", "network"]
+            let kinds = ["folder", "cgroup", "identifiers", "network"]
             let named = Set((Self.monitor + Self.network).map(\.point) + ["create:rename", "remove:renamed", "reap:saved"])
             let found = try SourcePoints.all().flatMap { point in
                 point.hasSuffix(":\\(resource.kind)") ? kinds.map { "\(point.split(separator: ":")[0]):\($0)" } : [point]
@@ -57,7 +57,7 @@ extension Storms {
                 #expect(start.code != 0, "\(point): \(start)")
                 try await Self.check(storm, name, point)
                 let status = try #require(try await storm.container(name)).status
-                if point == "intend:file" || point == "made:file" {
+                if point == "intend:folder" || point == "made:folder" {
                     #expect(status == "Created", "\(point)")
                 } else {
                     #expect(status.hasPrefix(saved ? "Exited (3)" : "Exited (137)"), "\(point): \(status)")
