@@ -130,7 +130,7 @@ public final class AgentConnection {
     /// Starts a process; returns when its program runs. Throws `AgentFailure` with a code when it cannot.
     public func start(_ configuration: ProcessConfiguration) async throws -> GuestProcess {
         var configuration = configuration
-        configuration.credit = Limits.window
+        configuration.credit = Limits.outputWindow
         session.add(configuration.process)
         let process = GuestProcess(configuration.process, pid: 0, self)
         guestProcesses[configuration.process] = process

@@ -68,7 +68,7 @@ public struct HostSession: Sendable {
     }
 
     /// Begins to accept streams of a process.
-    public mutating func add(_ process: UInt64, state: ProcessState? = nil, window: UInt64 = Limits.window) {
+    public mutating func add(_ process: UInt64, state: ProcessState? = nil, window: UInt64 = Limits.outputWindow) {
         var added = Streams(
             output: ReceiveWindow(offset: state?.output ?? 0, window: window),
             error: ReceiveWindow(offset: state?.error ?? 0, window: window),

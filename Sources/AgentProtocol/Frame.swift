@@ -131,8 +131,10 @@ public enum Limits {
     public static let request = 4 << 20
     /// The most bytes of a reply or an event.
     public static let reply = 1 << 20
-    /// How far a stream's sender may be ahead of what its reader has taken.
+    /// How far an input's sender may be ahead of what its process has taken: memory in the guest.
     public static let window: UInt64 = 256 << 10
+    /// How far an output may be ahead of what its reader has taken: memory on the host. Each quarter of it costs the guest an interrupt.
+    public static let outputWindow: UInt64 = 1 << 20
     /// How many processes an agent keeps at once.
     public static let processes = 1024
     /// How many list elements a message may hold.

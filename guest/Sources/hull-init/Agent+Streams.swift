@@ -22,7 +22,8 @@ extension Agent {
         guard let number = isOutput ? process.output?.number : process.error?.number else { return finish(process) }
         var rounds = 0
         while true {
-            let allowance = process.discards ? Self.pieces * Limits.data : (isOutput ? process.outputWindow : process.errorWindow).allowance
+            let allowance =
+                process.discards ? Self.pieces * Limits.data : (isOutput ? process.outputWindow : process.errorWindow).allowance
             guard allowance > 0 else { return watch(process, stream, false) }
             guard queue.count < Self.queueLimit else {
                 isHeldBack = true
