@@ -41,6 +41,7 @@ demo: ## set-up, build, a small image, and a run that shows the isolation
 images:
 	@scripts/make-image.sh busybox
 	scripts/make-image.sh debian
+	scripts/make-image.sh engines
 
 test: setup build images ## all tests, on a machine that has only what the set-up installed
 	@HULL_STORM_SEED=$${HULL_STORM_SEED:-20261121} $(SWIFT) test --no-parallel

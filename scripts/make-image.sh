@@ -3,10 +3,11 @@
 #   busybox  a static busybox, a few users and groups
 #   demo     bash, coreutils and busybox
 #   debian   Debian by debootstrap
+#   engines  busybox and a bare Perl, which speaks to Unix sockets and to the kernel; as `docker save` writes it too
 #   nginx    Debian with nginx, its pages a volume, port 80 exposed
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-name=${1:?usage: make-image.sh busybox|demo|debian|nginx}
+name=${1:?usage: make-image.sh busybox|demo|debian|engines|nginx}
 images=${HULL_IMAGES:-$here/../.build/images}
 mkdir -p "$images"
 images=$(cd "$images" && pwd)
@@ -89,6 +90,12 @@ debian)
     debian
     config='{"Env":["PATH='$path'"],"Cmd":["bash"]}'
     ;;
+engines)
+    skeleton
+    debs busybox-static perl-base libc6 libcrypt1
+    busybox_links
+    config='{"Env":["PATH='$path'","IMAGE=engines"],"Cmd":["sh"],"WorkingDir":"/"}'
+    ;;
 nginx)
     debian nginx-light
     config='{"Env":["PATH='$path'"],"Cmd":["nginx","-g","daemon off;"],"ExposedPorts":{"80/tcp":{}},
@@ -100,6 +107,11 @@ nginx)
     ;;
 esac
 "$here/oci-archive.py" "$root" "$work/image.tar" "$config"
+if [[ $name == engines ]]; then
+    rm -f "$images/engines.docker.tar"
+    skopeo --insecure-policy copy --quiet "oci-archive:$work/image.tar" \
+        "docker-archive:$images/engines.docker.tar:localhost/box:latest"
+fi
 mv "$work/image.tar" "$out"
 echo "$recipe" >"$out.recipe"
 echo "$out"
