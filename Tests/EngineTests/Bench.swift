@@ -3,7 +3,7 @@ import LinuxSystem
 
 /// Where the engines' tests find what they need, and whether it is there.
 enum Bench {
-    private static let repository = String(#filePath.split(separator: "/").dropLast(3).map { "/\($0)" }.joined())
+    static let repository = String(#filePath.split(separator: "/").dropLast(3).map { "/\($0)" }.joined())
     private static func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
 
     /// hull-runtime.

@@ -13,7 +13,8 @@ import Testing
     @Loop
     private func run(_ kind: Row.Kind, _ make: @Loop (Runtime) async throws -> any Engine) async throws {
         let rows = Row.all.filter { row in
-            row.engines.contains(kind) && (Bench.isWhole || row.short) && (Bench.only.map { row.name.contains($0) } ?? true)
+            row.engines.contains(kind) && (Bench.isWhole || row.short.contains(kind))
+                && (Bench.only.map { row.name.contains($0) } ?? true)
         }
         var board = Scoreboard(kind, Bench.runtimes)
         for runtime in Bench.runtimes {

@@ -1,7 +1,7 @@
 extension Row {
     /// What one container sees of the host's files, and the host of the container's.
     static let storage: [Row] = [
-        Row("a named volume outlives its containers", .volumes, short: true) { s in
+        Row("a named volume outlives its containers", .volumes, short: [.docker]) { s in
             try await s.ok("volume create keep")
             try await s.ok("run --rm -v keep:/data @ sh -c 'echo kept >/data/file'")
             try await s.ok("run --rm -v keep:/data @ cat /data/file", "kept")
@@ -19,7 +19,7 @@ extension Row {
             try await s.ok("run -d --name one -v /data @ sh -c 'echo x >/data/x; sleep 1000'")
             try await s.becomes("run --rm --volumes-from one @ cat /data/x", "x")
         },
-        Row("a bind mount is the host's folder, both ways", .binds, short: true) { s in
+        Row("a bind mount is the host's folder, both ways", .binds, short: [.docker, .podman]) { s in
             let file = try s.file("in", "from the host")
             try await s.ok("run -d --name one -v \(s.scratch):/mnt @ sleep 1000")
             try await s.ok("exec one cat /mnt/in", "from the host")
@@ -55,12 +55,12 @@ extension Row {
             }
             try await s.shell("umount -l $S/d/sub $S/d")
         },
-        Row("--tmpfs has its size and mode", .tmpfs, short: true) { s in
+        Row("--tmpfs has its size and mode", .tmpfs, short: [.docker]) { s in
             try await s.ok(
                 "run --rm --tmpfs /t:size=4m,mode=1750 @ sh -c 'df -k /t | tail -1 | awk \"{print \\$2}\"; stat -c %a /t; grep -c \" /t tmpfs\" /proc/mounts'",
                 "4096\n1750\n1")
         },
-        Row("the engine's files are mounted", .files, short: true) { s in
+        Row("the engine's files are mounted", .files, short: [.docker]) { s in
             try await s.ok(
                 "run --rm --hostname box --add-host other:10.1.2.3 --dns 10.9.9.9 @ sh -c 'echo $(cat /etc/hostname); hostname; grep other /etc/hosts; grep nameserver /etc/resolv.conf'",
                 "box\nbox\n10.1.2.3\tother\nnameserver 10.9.9.9")
@@ -104,7 +104,7 @@ extension Row {
                 "run --rm @ sh -c 'cd /dev; for d in null zero full random urandom tty ptmx fd stdin stdout stderr; do test -e $d || echo no $d; done; for d in vda sda mem kvm; do test ! -e $d || echo $d; done'",
                 "")
         },
-        Row("--shm-size is the size", .shm, short: true) { s in
+        Row("--shm-size is the size", .shm, short: [.docker]) { s in
             try await s.ok(
                 "run --rm --shm-size 8m @ sh -c 'df -k /dev/shm | tail -1 | awk \"{print \\$2}\"; echo x >/dev/shm/x && cat /dev/shm/x'",
                 "8192\nx")
@@ -127,7 +127,7 @@ extension Row {
             try await s.ok("exec one touch /mnt/new")
             try await s.becomes("logs one", "watching\ntold of new", seconds: 5)
         },
-        Row("cp goes both ways while it runs", .copy, short: true) { s in
+        Row("cp goes both ways while it runs", .copy, short: [.docker]) { s in
             let file = try s.file("in", "copied")
             try await s.ok("run -d --name one @ sh -c 'echo inner >/inner; sleep 1000'")
             try await s.ok("cp \(file) one:/outer")
@@ -146,7 +146,7 @@ extension Row {
             try await s.ok("cp \(file) one:/data/in")
             try await s.ok("exec one cat /data/in", "copied")
         },
-        Row("diff names what changed", .diff, short: true) { s in
+        Row("diff names what changed", .diff, short: [.docker]) { s in
             try await s.ok("run --name one @ sh -c 'echo x >/new; rm /etc/group; echo y >>/etc/passwd'")
             let text = try await s.ok("diff one")
             for line in ["A /new", "D /etc/group", "C /etc/passwd"] {

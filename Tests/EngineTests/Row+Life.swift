@@ -1,7 +1,7 @@
 extension Row {
     /// What an engine does with a container over its life.
     static let lives: [Row] = [
-        Row("create, start, restart, rm", .life, short: true) { s in
+        Row("create, start, restart, rm", .life, short: [.docker]) { s in
             try await s.ok("create --name one @ sh -c 'echo run; sleep 1000'")
             try await s.ok("inspect -f {{.State.Running}} one", "false")
             try await s.ok("start one")
@@ -38,7 +38,7 @@ extension Row {
             try await s.ok("exec one touch /well")
             try await s.ok("healthcheck run one")
         },
-        Row("on-failure:2 tries three times", .restart, short: true) { s in
+        Row("on-failure:2 tries three times", .restart, short: [.docker]) { s in
             try await s.ok("run -d --name one --restart on-failure:2 @ sh -c 'echo try; exit 3'")
             try await s.becomes("logs one", "try\ntry\ntry")
             try await s.becomes("inspect -f '{{.State.Status}} {{.State.ExitCode}}' one", "exited 3")
@@ -49,7 +49,7 @@ extension Row {
             try await s.host("kill -9 \(pid)")
             try await s.becomes("logs one", "up\nup")
         },
-        Row("logs keep both streams", .logs, short: true) { s in
+        Row("logs keep both streams", .logs, short: [.docker]) { s in
             try await s.ok("run --name one @ sh -c 'echo o1; echo e1 >&2; sleep 0.3; echo o2'", "o1\no2")
             let call = try await s.ends("logs one", 0, "o1\no2")
             try s.expect(call.errors == "e1", call.line, "e1 on standard error", call.errors)
@@ -70,7 +70,7 @@ extension Row {
             try await s.shell("(sleep 0.5; echo words; sleep 1) | $C attach one; true", "got words")
             try await s.ok("inspect -f {{.State.ExitCode}} one", "2")
         },
-        Row("wait ends with the code", .wait, short: true) { s in
+        Row("wait ends with the code", .wait, short: [.docker]) { s in
             try await s.ok("run -d --name one @ sh -c 'sleep 1; exit 42'")
             try await s.ok("wait one", "42")
         },
@@ -90,7 +90,7 @@ extension Row {
                 try s.expect(text.contains(word) || (word == "die" && text.contains("died")), "events", word, text)
             }
         },
-        Row("build runs its steps", .build, short: true) { s in
+        Row("build runs its steps", .build, short: [.docker]) { s in
             _ = try s.file(
                 "Dockerfile",
                 """
@@ -132,7 +132,7 @@ extension Row {
             try await s.shell("\(compose) down -t 0 2>&1")
             try await s.ok("ps -aq", "")
         },
-        Row("the runtime by its name", .hull, on: [.docker], short: true, machineOnly: true) { s in
+        Row("the runtime by its name", .hull, on: [.docker], short: [.docker], machineOnly: true) { s in
             try await s.ok("run --rm --runtime hull @ echo named", "named")
             let (inside, outside) = (
                 try await s.ok("run --rm @ cat /proc/sys/kernel/random/boot_id"),

@@ -1,7 +1,7 @@
 extension Row {
     /// Interfaces, names, ports.
     static let networks: [Row] = [
-        Row("eth0 has the engine's address and route", .network, short: true) { s in
+        Row("eth0 has the engine's address and route", .network, short: [.docker, .podman]) { s in
             try await s.ok("run -d --name one @ sleep 1000")
             let address = try await s.ok(
                 "inspect -f '{{.NetworkSettings.IPAddress}}/{{.NetworkSettings.IPPrefixLen}} {{.NetworkSettings.MacAddress}} {{.NetworkSettings.Gateway}}' one"
@@ -10,7 +10,7 @@ extension Row {
                 "echo $(ip -4 addr show eth0 | awk \"/inet / {print \\$2}\") $(cat /sys/class/net/eth0/address) $(ip route | awk \"/default/ {print \\$3}\")"
             try await s.ok("exec one sh -c '\(script)'", address)
         },
-        Row("the gateway answers", .network, short: true) { s in
+        Row("the gateway answers", .network, short: [.docker]) { s in
             try await s.ok(
                 "run --rm @ sh -c 'ping -c 1 -W 3 $(ip route | awk \"/default/ {print \\$3}\") >/dev/null && echo pong'", "pong")
         },
@@ -36,19 +36,19 @@ extension Row {
                 "exec one sh -c 'ip -6 addr show dev eth0 scope global | awk \"/inet6/ {print \\$2}\"'", address + "/64")
             try await s.becomes("exec one sh -c 'ping6 -c 1 -W 2 fd00:77::1 >/dev/null && echo pong'", "pong")
         },
-        Row("two containers reach each other", .network, short: true) { s in
+        Row("two containers reach each other", .network, short: [.docker]) { s in
             try await s.ok("run -d --name one @ sh -c 'echo served | nc -l -p 9000'")
             let address = try await s.ok("inspect -f {{.NetworkSettings.IPAddress}} one")
             try await s.ok(
                 "run --rm @ sh -c 'for i in 1 2 3 4 5 6 7 8 9; do nc -w 3 \(address) 9000 </dev/null && break; sleep 0.3; done'",
                 "served")
         },
-        Row("none has the loopback alone", .network, short: true) { s in
+        Row("none has the loopback alone", .network, short: [.docker]) { s in
             try await s.ok(
                 "run --rm --network none @ sh -c 'ls /sys/class/net; ping -c 1 -W 1 127.0.0.1 >/dev/null && echo pong'",
                 "lo\npong")
         },
-        Row("a network that is connected while it runs", .liveNetwork, short: true) { s in
+        Row("a network that is connected while it runs", .liveNetwork, short: [.docker]) { s in
             try await s.ok("network create --subnet 10.120.8.0/24 second")
             try await s.ok("network create --subnet 10.120.9.0/24 first")
             try await s.ok("run -d --name one --network first @ sleep 1000")
@@ -60,7 +60,7 @@ extension Row {
             try await s.becomes("exec one sh -c 'test -e /sys/class/net/eth1 || echo gone'", "gone", seconds: 3)
             try await s.ok("exec one sh -c 'ping -c 1 -W 3 10.120.9.1 >/dev/null && echo pong'", "pong")
         },
-        Row("a container's name on a network of one's own", .names, short: true) { s in
+        Row("a container's name on a network of one's own", .names, short: [.docker]) { s in
             try await s.ok("network create web")
             try await s.ok("run -d --name server --network web --network-alias www @ sleep 1000")
             let address = try await s.ok("inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' server")
@@ -91,7 +91,7 @@ extension Row {
                 "run --rm --network container:one @ sh -c 'for i in 1 2 3 4 5 6 7 8 9; do nc -w 3 127.0.0.1 7000 </dev/null && break; sleep 0.3; done'",
                 "shared")
         },
-        Row("a published port answers", .ports, short: true) { s in
+        Row("a published port answers", .ports, short: [.docker]) { s in
             try await s.ok("run -d --name one -p 18080:80 @ sh -c 'mkdir /w; echo page >/w/index.html; httpd -f -p 80 -h /w'")
             let address = try await s.ok("inspect -f {{.NetworkSettings.Gateway}} one")
             try await s.shell(

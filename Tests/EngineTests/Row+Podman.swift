@@ -1,7 +1,7 @@
 extension Row {
     /// What only Podman has.
     static let podmans: [Row] = [
-        Row("a pod's containers share the network", .pods, on: [.podman], short: true) { s in
+        Row("a pod's containers share the network", .pods, on: [.podman], short: [.podman]) { s in
             try await s.ok("pod create --name pod --infra-command '/bin/sleep 10000' --infra-image \(Bench.image)")
             try await s.ok("run -d --name one --pod pod @ sh -c 'echo podded | nc -l -p 7000; sleep 1000'")
             try await s.ok(
@@ -124,16 +124,16 @@ extension Row {
 
     /// containerd's own bare client, which sets up no network and no names.
     static let containerds: [Row] = [
-        Row("ctr run has the command's output and code", .exitCodes, on: [.containerd], short: true) { s in
+        Row("ctr run has the command's output and code", .exitCodes, on: [.containerd], short: [.containerd]) { s in
             try await s.ok("run --rm @ one sh -c 'echo hello'", "hello")
             try await s.ends("run --rm @ two sh -c 'exit 7'", 7)
         },
-        Row("ctr tasks exec", .exec, on: [.containerd], short: true) { s in
+        Row("ctr tasks exec", .exec, on: [.containerd], short: [.containerd]) { s in
             try await s.ok("run -d @ one sleep 1000")
             try await s.ok("tasks exec --exec-id e one echo executed", "executed")
             try await s.ends("tasks exec --exec-id f one sh -c 'exit 3'", 3)
         },
-        Row("ctr tasks kill", .signals, on: [.containerd], short: true) { s in
+        Row("ctr tasks kill", .signals, on: [.containerd], short: [.containerd]) { s in
             try await s.ok("run -d @ one sleep 1000")
             try await s.ok("tasks kill -s 9 one")
             try await s.becomes("tasks ls", has: "STOPPED")

@@ -1,10 +1,10 @@
 extension Row {
     /// Exit codes, streams, exec, terminals, signals.
     static let processes: [Row] = [
-        Row("the command's exit code is the container's", .exitCodes, short: true) { s in
+        Row("the command's exit code is the container's", .exitCodes, short: [.docker, .podman]) { s in
             try await s.ends("run --rm @ sh -c 'exit 7'", 7)
         },
-        Row("a missing command ends with 127", .exitCodes, short: true) { s in
+        Row("a missing command ends with 127", .exitCodes, short: [.docker]) { s in
             try await s.ends("run --rm @ no-such-command", 127, says: "no-such-command")
         },
         Row("a file that is no program ends with 126", .exitCodes) { s in
@@ -13,11 +13,11 @@ extension Row {
         Row("a process that a signal ended counts 128 more", .exitCodes) { s in
             try await s.ends("run --rm --init @ sh -c 'kill -11 $$'", 139)
         },
-        Row("both streams come apart", .streams, short: true) { s in
+        Row("both streams come apart", .streams, short: [.docker, .podman]) { s in
             let call = try await s.ends("run --rm @ sh -c 'printf out; printf err >&2'", 0, "out")
             try s.expect(call.errors == "err", call.line, "“err” on standard error", call.errors)
         },
-        Row("standard input arrives whole and ends", .streams, short: true) { s in
+        Row("standard input arrives whole and ends", .streams, short: [.docker]) { s in
             let input = (0..<1_000_000).map { UInt8(truncatingIfNeeded: $0 &* 7) }
             try await s.ok("run -i --rm @ sh -c 'wc -c; echo end'", "1000000\nend", input: input)
         },
@@ -25,7 +25,7 @@ extension Row {
             let call = try await s.ends("run --rm @ head -c 3000000 /dev/zero", 0)
             try s.expect(call.bytes.count == 3_000_000, call.line, "3000000 bytes", "\(call.bytes.count)")
         },
-        Row("exec has its own output and code", .exec, short: true) { s in
+        Row("exec has its own output and code", .exec, short: [.docker, .podman]) { s in
             try await s.ok("run -d --name one @ sleep 1000")
             let call = try await s.ends("exec one sh -c 'echo hi; echo no >&2; exit 3'", 3, "hi")
             try s.expect(call.errors == "no", call.line, "“no” on standard error", call.errors)
@@ -61,7 +61,7 @@ extension Row {
             let text = try await s.shell("(\(script)) | sort | tr -d '\\n'")
             try s.expect(text == "0123456789", script, "0123456789", text)
         },
-        Row("-t gives a terminal", .terminals, short: true) { s in
+        Row("-t gives a terminal", .terminals, short: [.docker]) { s in
             try await s.ok("run --rm -t @ sh -c 'tty; test -t 0 && test -t 1 && test -t 2 && echo three'", "/dev/pts/0\r\nthree")
         },
         Row("the terminal has the client's size", .terminals) { s in
@@ -84,7 +84,7 @@ extension Row {
                 "(sleep 2; echo 'echo $((6*7))'; sleep 1; echo exit) | script -qec \"$C run --rm -it $I sh\" /dev/null",
                 has: "42\r\n")
         },
-        Row("stop sends TERM and takes its code", .signals, short: true) { s in
+        Row("stop sends TERM and takes its code", .signals, short: [.docker, .podman]) { s in
             try await s.ok("run -d --name one @ sh -c 'trap \"exit 5\" TERM; while :; do sleep 0.1; done'")
             try await s.ok("exec one sleep 0.3")
             try await s.ok("stop one", "one")
@@ -124,7 +124,7 @@ extension Row {
                 "for n in mnt net pid ipc uts; do test $(readlink /proc/\(pid)/ns/$n) != $(readlink /proc/1/ns/$n) || echo $n; done"
             try await s.shell(script, "")
         },
-        Row("a limit that is passed ends the command and is told", .outOfMemory, short: true) { s in
+        Row("a limit that is passed ends the command and is told", .outOfMemory, short: [.docker]) { s in
             try await s.ends("run --name one -m 64m --memory-swap 64m @ sh -c 'tail /dev/zero'", 137)
             // conmon of Debian 12 does not notice on hosts of cgroup v1, under any runtime.
             if s.engine.kind == .docker { try await s.ok("inspect -f {{.State.OOMKilled}} one", "true") }

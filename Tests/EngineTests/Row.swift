@@ -18,14 +18,15 @@ struct Row: Sendable {
     var noun: Noun
     /// The engines that have it.
     var engines: Set<Kind>
-    /// It is part of the short selection.
-    var short: Bool
+    /// The engines under which it is part of the short selection.
+    var short: Set<Kind>
     /// Only a machine shows it (the size of its memory, say), so runtimes that share the host's kernel are not asked.
     var machineOnly: Bool
     var body: @Loop @Sendable (Stage) async throws -> Void
 
     init(
-        _ name: String, _ noun: Noun, on engines: Set<Kind> = [.docker, .podman], short: Bool = false, machineOnly: Bool = false,
+        _ name: String, _ noun: Noun, on engines: Set<Kind> = [.docker, .podman], short: Set<Kind> = [],
+        machineOnly: Bool = false,
         _ body: @escaping @Loop @Sendable (Stage) async throws -> Void
     ) {
         self.name = name
