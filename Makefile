@@ -24,9 +24,11 @@ setup: ## installs Debian's packages that building, testing and running need (as
 build: ## leaves bin/hull and what it needs beside it
 	@scripts/check-swift.sh
 	$(SWIFT) build -c release --static-swift-stdlib --product hull
+	$(SWIFT) build -c release --static-swift-stdlib --product hull-runtime
 	$(SWIFT) build -c release --static-swift-stdlib --product hull-unpack
 	mkdir -p bin
 	install -m 755 -s $(RELEASE)/hull bin/hull
+	install -m 755 -s $(RELEASE)/hull-runtime bin/hull-runtime
 	install -m 755 -s $(RELEASE)/hull-unpack bin/hull-unpack
 	install -m 755 "$$(guest/build.sh)" bin/hull-init
 
@@ -76,6 +78,7 @@ install: ## installs what `make build` left, under DESTDIR and PREFIX
 	@test -x bin/hull || { echo "bin/hull is missing: run make build first" >&2; exit 1; }
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/hull
 	install -m 755 bin/hull $(DESTDIR)$(PREFIX)/bin/hull
+	install -m 755 bin/hull-runtime $(DESTDIR)$(PREFIX)/bin/hull-runtime
 	install -m 755 bin/hull-unpack bin/hull-init $(DESTDIR)$(PREFIX)/libexec/hull/
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
 	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d

@@ -18,6 +18,8 @@ public enum RequestKind: UInt16, Sendable, CaseIterable {
     case shutdown = 16
     /// Lets go of cached inodes and names, so that a share server may close what it holds open for them.
     case reclaim = 17
+    /// Lets a process that was started `held` execute its program.
+    case releaseProcess = 18
 }
 
 /// What the guest says unasked; the `type` of an event frame.

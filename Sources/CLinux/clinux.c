@@ -35,8 +35,6 @@ int hull_openat2(int d, const char *p, uint64_t flags, uint64_t mode, uint64_t r
 }
 int hull_pivot_root(const char *n, const char *o) { return (int)syscall(SYS_pivot_root, n, o); }
 int hull_memfd_create(const char *n, unsigned f) { return (int)syscall(SYS_memfd_create, n, f); }
-int hull_close_range(unsigned a, unsigned b, unsigned f) { return (int)syscall(SYS_close_range, a, b, f); }
-int hull_renameat2(int fd, const char *f, int td, const char *t, unsigned fl) { return (int)syscall(SYS_renameat2, fd, f, td, t, fl); }
 int hull_setns(int fd, int kind) { return setns(fd, kind); }
 int hull_unshare(int flags) { return unshare(flags); }
 
@@ -81,6 +79,13 @@ int hull_bind(int s, const void *a, unsigned n) { return bind(s, (const struct s
 int hull_connect(int s, const void *a, unsigned n) { return connect(s, (const struct sockaddr *)a, n); }
 int hull_accept(int s) { return accept4(s, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK); }
 
+ssize_t hull_receive_from(int s, void *bytes, size_t capacity, void *address, unsigned *length) {
+    return recvfrom(s, bytes, capacity, 0, (struct sockaddr *)address, length);
+}
+ssize_t hull_send_to(int s, const void *bytes, size_t count, const void *address, unsigned length) {
+    return sendto(s, bytes, count, 0, (const struct sockaddr *)address, length);
+}
+
 int hull_lock(int fd, int shared, int wait) {
     struct flock l = { .l_type = shared ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
     return fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &l);
@@ -103,7 +108,6 @@ int hull_ioctl_set_window_size(int t, unsigned short r, unsigned short c) {
 int hull_ioctl_pty_number(int m, unsigned *n) { return ioctl(m, TIOCGPTN, n); }
 int hull_ioctl_pty_unlock(int m) { int off = 0; return ioctl(m, TIOCSPTLCK, &off); }
 int hull_ioctl_pty_peer(int m, int flags) { return ioctl(m, TIOCGPTPEER, flags); }
-int hull_ioctl_set_controlling_terminal(int t) { return ioctl(t, TIOCSCTTY, 0); }
 int hull_ioctl_tun_set(int fd, const char *name, short flags) {
     struct ifreq r;
     memset(&r, 0, sizeof r);
@@ -111,11 +115,8 @@ int hull_ioctl_tun_set(int fd, const char *name, short flags) {
     r.ifr_flags = flags;
     return ioctl(fd, TUNSETIFF, &r);
 }
-int hull_ioctl_tun_persist(int fd, int p) { return ioctl(fd, TUNSETPERSIST, p); }
-int hull_ioctl_tun_owner(int fd, uid_t o) { return ioctl(fd, TUNSETOWNER, o); }
 int hull_ioctl_tun_vnet_header_size(int fd, int size) { return ioctl(fd, TUNSETVNETHDRSZ, &size); }
 int hull_ioctl_clone_file(int to, int from) { return ioctl(to, FICLONE, from); }
-int hull_ioctl_open_namespace_user(int ns) { return ioctl(ns, 0xb701 /* NS_GET_USERNS */); }
 
 // Swift's runtime (swift/Runtime/Concurrency.h). Weak: not every program that has this file has tasks.
 extern void *swift_task_enqueueGlobal_hook __attribute__((weak));

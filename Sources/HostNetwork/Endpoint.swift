@@ -50,6 +50,17 @@ public struct Attachment: Sendable {
     public var endpoint: Endpoint
     /// The open tap (IFF_VNET_HDR), for the VMM. The kernel removes the tap when the last copy is closed.
     public var tap: SharedDescriptor
-    /// Bound sockets that keep other programs off the published ports. Hold them until the sandbox ends.
-    public var reservedPorts: [SharedDescriptor]
+    /// What keeps other programs off the published ports. Hold it until the sandbox ends; `LoopbackRelay` serves on it.
+    public var reservedPorts: [ReservedPort]
+}
+
+/// A socket that is bound to a published port, on one of the addresses that its request names.
+public struct ReservedPort: Sendable {
+    public var port: PublishedPort
+    /// The address it is bound to; unspecified for all of its family.
+    public var address: IPAddress
+    public var socket: SharedDescriptor
+
+    /// Whether what is sent to `::1` arrives here.
+    var takesLoopback6: Bool { address == .v6(0, 0) || address == .v6(0, 1) }
 }

@@ -95,11 +95,11 @@ extension HostNetwork {
     }
 
     private func reserve(_ request: EndpointRequest, _ others: [Endpoint], ipv6: Bool) throws -> (
-        [PublishedPort], [SharedDescriptor]
+        [PublishedPort], [ReservedPort]
     ) {
         try inside {
             var ports: [PublishedPort] = []
-            var sockets: [SharedDescriptor] = []
+            var sockets: [ReservedPort] = []
             // Wishes first: a free one must not take what another asks for by number.
             let ordered = request.ports.filter { $0.hostPorts != nil } + request.ports.filter { $0.hostPorts == nil }
             for wish in ordered {
@@ -109,7 +109,7 @@ extension HostNetwork {
                     }?.name
                 }
                 ports.append(result.port)
-                sockets += result.sockets
+                sockets += result.sockets.map { ReservedPort(port: result.port, address: $0.address, socket: $0.socket) }
             }
             return (ports, sockets)
         }

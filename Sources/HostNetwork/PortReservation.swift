@@ -3,14 +3,16 @@ import Glibc
 import LinuxSystem
 import Netlink
 
-/// Keeps other programs off a published port: sockets that are bound and never listen, so that the kernel refuses
-/// everybody else's bind as long as they are open, and resets what the rules do not lead away.
+/// Keeps other programs off a published port: sockets that are bound, so that the kernel refuses everybody else's bind as long
+/// as they are open, and resets what the rules do not lead away. Only those at `::1` ever listen: see `LoopbackRelay`.
 enum PortReservation {
+    typealias Bound = (address: IPAddress, socket: SharedDescriptor)
+
     /// Binds the request's port, or a free one, on the addresses it names. Call it inside of the network namespace.
     /// Throws `.portInUse`, naming `owner(port)` where that knows who it is.
     static func reserve(
         _ request: PortRequest, ipv6: Bool, owner: (UInt16) -> String?
-    ) throws -> (port: PublishedPort, sockets: [SharedDescriptor]) {
+    ) throws -> (port: PublishedPort, sockets: [Bound]) {
         let addresses: [IPAddress] =
             request.hostAddress.map { [$0] } ?? (ipv6 ? [.v4(0), .v6(0, 0)] : [.v4(0)])
         func published(_ port: UInt16) -> PublishedPort {
@@ -24,7 +26,7 @@ enum PortReservation {
             for _ in 0..<64 {
                 let first = try bind(addresses[0], 0, request.transport)
                 guard let first else { continue }
-                let port = try number(first)
+                let port = try number(first.socket)
                 let others = try addresses.dropFirst().compactMap { try bind($0, port, request.transport) }
                 if others.count == addresses.count - 1 { return (published(port), [first] + others) }
             }
@@ -47,12 +49,10 @@ enum PortReservation {
     }
 
     /// A bound socket; nil when somebody has the port.
-    private static func bind(_ address: IPAddress, _ port: UInt16, _ transport: TransportProtocol)
-        throws -> SharedDescriptor?
-    {
-        if let socket = try attempt(address, port, transport, reuse: false) { return socket }
+    private static func bind(_ address: IPAddress, _ port: UInt16, _ transport: TransportProtocol) throws -> Bound? {
+        if let socket = try attempt(address, port, transport, reuse: false) { return (address, socket) }
         // Connections of a server that has just ended (TIME_WAIT) are nobody's claim: with SO_REUSEADDR only a listener is.
-        return transport == .tcp ? try attempt(address, port, transport, reuse: true) : nil
+        return transport == .tcp ? try attempt(address, port, transport, reuse: true).map { (address, $0) } : nil
     }
 
     private static func attempt(
@@ -61,7 +61,7 @@ enum PortReservation {
         let kind = transport == .tcp ? SOCK_STREAM : SOCK_DGRAM
         let socket = SharedDescriptor(
             owning: try checked("make a socket") {
-                Glibc.socket(address.isIPv6 ? AF_INET6 : AF_INET, Int32(kind.rawValue) | O_CLOEXEC, 0)
+                Glibc.socket(address.isIPv6 ? AF_INET6 : AF_INET, Int32(kind.rawValue) | O_CLOEXEC | O_NONBLOCK, 0)
             })
         var on: Int32 = 1
         if address.isIPv6 {

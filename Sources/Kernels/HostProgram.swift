@@ -25,7 +25,14 @@ enum HostProgram {
             child.signal(SIGKILL)
         }
         let status = try await child.wait()
-        guard status.isSuccess else { throw KernelError("\(name) failed (\(status)): \(said)") }
+        if status.isSuccess { return }
+        guard let output, !Self.hasRoom(output) else { throw KernelError("\(name) failed (\(status)): \(said)") }
+        throw KernelError("no room on the disk for the kernel that \(name) unpacks: free some, e.g. with hull rmi and hull gc")
+    }
+
+    private static func hasRoom(_ file: Int32) -> Bool {
+        var status = statvfs()
+        return fstatvfs(file, &status) != 0 || status.f_bavail * status.f_frsize >= 1 << 20
     }
 
     // A function of its own: our copy of the pipe's writing end must be gone before its end is waited for.

@@ -66,6 +66,38 @@ public func replaceFile(
     }
 }
 
+/// A file that is replaced whole (`replaceFile`), also on a full disk: a spare file beside it keeps the room for one more content.
+public struct SparedFile: Sendable {
+    public let path: String
+    /// Bytes that there is always room for. Bigger contents need room on the disk.
+    public let room: Int
+
+    private var spare: String { "\(path).spare" }
+
+    public init(_ path: String, room: Int = 16384) {
+        self.path = path
+        self.room = room
+    }
+
+    /// Replaces the content, making the file and its spare where they are missing. Throws when the disk is full and the spare one is
+    /// used up, or too small.
+    public func replace(_ bytes: [UInt8]) throws(SystemError) {
+        do {
+            try replaceFile(path, bytes)
+            if !exists(spare) { try replaceFile(spare, padded([])) }
+        } catch {
+            guard error.code == ENOSPC || error.code == EDQUOT, bytes.count <= room, exists(spare) else { throw error }
+            // Written in place: nothing is asked of the disk. JSON may end in spaces.
+            try writeFile(spare, padded(bytes))
+            try checked("rename", path) { rename(spare, path) }
+        }
+    }
+
+    private func padded(_ bytes: [UInt8]) -> [UInt8] {
+        bytes + [UInt8](repeating: UInt8(ascii: " "), count: max(0, room - bytes.count))
+    }
+}
+
 /// Makes `path` and the folders above it that are missing.
 public func makeDirectories(_ path: String, mode: UInt32 = 0o700) throws(SystemError) {
     if mkdir(path, mode) == 0 || errno == EEXIST { return }

@@ -94,7 +94,8 @@ struct QEMUArguments: Sendable {
             "-blockdev",
             "driver=raw,node-name=disk\(index),\(access),file.driver=\(driver),file.filename=/dev/fdset/\(set)"
                 + (disk.readOnly ? ",file.read-only=on" : ",file.discard=unmap"),
-            "-device", device("virtio-blk", "drive=disk\(index),serial=\(disk.name)"),
+            // A full host disk is an error in the guest; by default QEMU would stop the machine, without a word.
+            "-device", device("virtio-blk", "drive=disk\(index),serial=\(disk.name),werror=report,rerror=report"),
         ]
     }
 

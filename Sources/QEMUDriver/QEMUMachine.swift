@@ -7,6 +7,7 @@ import Machines
 @Loop
 final class QEMUMachine: VirtualMachine {
     nonisolated let guest: GuestLayout
+    private let accelerator: ResolvedAccelerator
     private let qemu: ConfinedProcess
     private let server: ShareServer?
     private let root: ConfinedRoot
@@ -22,6 +23,7 @@ final class QEMUMachine: VirtualMachine {
     /// Starts QEMU and, where there is a share, its server; the guest does not run yet. When it throws, nothing is left.
     init(_ spec: MachineSpec, _ plan: QEMUPlan, in directory: MachineDirectory) throws {
         guest = plan.layout
+        accelerator = plan.accelerator
         let confinement = spec.confinement
         let controlPair = try makeSocketPair()
         let agentPair = try makeSocketPair()
@@ -121,6 +123,12 @@ final class QEMUMachine: VirtualMachine {
             if !gaveUp { throw error }
             let end = await wait()
             let words = end.complaints.isEmpty ? "it ended without a word" : end.complaints
+            let kvm = KVMState.probe()
+            if accelerator == .kvm, !kvm.works {
+                throw MachineError(
+                    .acceleratorUnusable,
+                    "KVM was asked for and runs no machine here: \(kvm.explanation); or leave --accel out (QEMU said: \(words))")
+            }
             throw MachineError(.startFailed, "QEMU did not start: \(words)", cause: error, consoleTail: end.consoleTail)
         }
     }

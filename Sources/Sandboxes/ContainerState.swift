@@ -25,6 +25,8 @@ public struct ContainerState: Codable, Sendable {
         public var addresses: [String]
         /// What is published, with the ports that were chosen.
         public var ports: [String]
+        /// Whether its machine stands still (`hull-runtime pause`).
+        public var paused: Bool?
     }
 
     public struct Exit: Codable, Sendable {

@@ -77,7 +77,7 @@ public struct ContainerStore: Sendable {
             let making = try begin(aside)
             let state = ContainerState(.created)
             try replaceFile("\(aside)/container.json", Array(try JSONEncoder().encode(record)))
-            try replaceFile("\(aside)/state.json", Array(try JSONEncoder().encode(state)))
+            try SparedFile("\(aside)/state.json").replace(Array(try JSONEncoder().encode(state)))
             try await prepare(aside)
             let lock = try FileLock.acquire(roots.storeLock)
             if let other = try list().first(where: { $0.name == record.name }) {
@@ -105,9 +105,9 @@ public struct ContainerStore: Sendable {
         return try FileLock.acquire("\(aside)/lock")
     }
 
-    /// Writes a container's state.
+    /// Writes a container's state, by whoever has its lock; that it ended can be said on a full disk too.
     public func save(_ state: ContainerState, of id: String) throws {
-        try replaceFile(roots.container(id).state, Array(try JSONEncoder().encode(state)))
+        try SparedFile(roots.container(id).state).replace(Array(try JSONEncoder().encode(state)))
     }
 
     /// Removes a container that does not run: first out of sight, then file by file.

@@ -22,6 +22,8 @@ public struct Request: Codable, Sendable {
         case wait
         /// The processes in the container.
         case top
+        /// What a container engine asks, by `hull-runtime`.
+        case engine(EngineRequest)
     }
 
     public init(_ verb: Verb) { self.verb = verb }
@@ -56,6 +58,8 @@ public enum Reply: Codable, Sendable {
     case failed(sentence: String, code: Int32)
     /// `top`: titles, and a row for each process.
     case processes(titles: [String], rows: [[String]])
+    /// What an engine's question is answered with: JSON.
+    case document(String)
 }
 
 extension Reply {

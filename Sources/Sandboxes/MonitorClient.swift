@@ -46,7 +46,7 @@ public final class MonitorClient {
         switch try await answer() {
         case .done: return
         case .failed(let sentence, let code): throw SandboxError(sentence, exitCode: code)
-        case .exited, .processes:
+        case .exited, .processes, .document:
             throw SandboxError("the monitor gave an answer that does not fit the question")
         }
     }
@@ -57,7 +57,7 @@ public final class MonitorClient {
             switch try await answer() {
             case .exited(let code, let oomKilled): return (code, oomKilled)
             case .failed(let sentence, let code): throw SandboxError(sentence, exitCode: code)
-            case .done, .processes: continue
+            case .done, .processes, .document: continue
             }
         }
     }

@@ -59,6 +59,8 @@ final class MonitorServer {
         async throws
     {
         switch verb {
+        case .engine:
+            throw SandboxError("container \(container.record.name) belongs to no container engine: use hull", exitCode: 1)
         case .start:
             throw SandboxError("container \(container.record.name) is running already", exitCode: 1)
         case .attach(let streams):

@@ -47,6 +47,9 @@ final class Sandbox {
         }
         let identifiers = try await Identifiers.take(roots, owner: record.id, ledger)
         let attachment = try await attachNetwork()
+        let relay = attachment.map { LoopbackRelay($0) }
+        try relay?.start()
+        defer { relay?.stop() }
         let host = Planner.Host(
             kernel: "", modulesDisk: nil, consoleLog: paths.console, disk: paths.disk,
             confinement: Confinement(uidBase: identifiers, cgroups: try cgroup.entrances()),

@@ -132,7 +132,7 @@ public final class SandboxMonitor {
     }
 
     /// Our pid as the host sees it: /proc is the host's here.
-    private static func pidOnHost() -> Int32 {
+    static func pidOnHost() -> Int32 {
         var buffer = [CChar](repeating: 0, count: 32)
         let count = readlink("/proc/self", &buffer, 31)
         return Int32(
@@ -168,6 +168,12 @@ final class Chronicle {
         running.started = Timestamp.now.nanoseconds
         try store.save(ContainerState(.running(running)), of: id)
         Fault.point("saved:running")
+    }
+
+    /// Its machine stands still, or goes on.
+    func paused(_ paused: Bool) throws {
+        running.paused = paused
+        try store.save(ContainerState(.running(running)), of: id)
     }
 
     /// Adds the times to `exit`, and writes it.

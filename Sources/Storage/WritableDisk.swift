@@ -1,6 +1,6 @@
 import CLinux
 import Glibc
-public import LinuxSystem
+import LinuxSystem
 
 /// A container's writable disk: a sparse file with an ext4 in it, for the guest's upper layer.
 ///

@@ -20,7 +20,7 @@ struct Hull: ParsableCommand {
         version: Version.text,
         groupedSubcommands: [
             CommandGroup(
-                name: "Containers:",
+                name: "Container",
                 subcommands: [
                     Run.self, Create.self, Start.self, Ps.self, Exec.self, Logs.self, Attach.self, Stop.self,
                     Kill.self, Wait.self, Rm.self,
@@ -37,11 +37,24 @@ struct Hull: ParsableCommand {
         // A reader that goes away is an error of write(2), not the end of us.
         signal(SIGPIPE, SIG_IGN)
         do {
-            var verb = try parseAsRoot(Globals.take(Array(CommandLine.arguments.dropFirst())))
+            let words = Globals.take(Array(CommandLine.arguments.dropFirst()))
+            try check(verb: words.first)
+            var verb = try parseAsRoot(words)
             try verb.run()
         } catch {
             Complaint.exit(with: error)
         }
+    }
+}
+
+extension Hull {
+    /// The parser would call an unknown verb an unexpected argument.
+    private static func check(verb: String?) throws {
+        guard let verb, !verb.hasPrefix("-"), verb != "help" else { return }
+        let names = configuration.groupedSubcommands.flatMap(\.subcommands).map { command in
+            command.configuration.commandName ?? "\(command)".lowercased()
+        }
+        if !names.contains(verb) { throw SandboxError("'\(verb)' is not a hull command: see hull --help") }
     }
 }
 

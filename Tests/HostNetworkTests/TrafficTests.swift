@@ -43,7 +43,22 @@ import Testing
             #expect(try await Traffic.ask(.tcp, from: world.host, IPAddress(host)!, 8080).hasPrefix("guest6 "), "by \(host)")
         }
         #expect(try await Traffic.ask(.tcp, from: world.host, IPAddress("127.0.0.1")!, 9000).hasPrefix("bound "))
-        #expect(try await Traffic.ask(.tcp, from: world.host, IPAddress("::1")!, 8080) == "refused")
+        // At ::1 there is the relay, and before it nobody.
+        let loopback = IPAddress("::1")!, gateway6 = try #require(guest.endpoint.gateway6)
+        #expect(try await Traffic.ask(.tcp, from: world.host, loopback, 8080) == "refused")
+        let relay = LoopbackRelay(guest.attachment, in: world.host)
+        try relay.start()
+        let name6 = try Traffic.serve("name6", in: guest.namespace, guest.endpoint.ipv6!.address.description, 53)
+        for _ in 0..<3 {
+            #expect(try await Traffic.ask(.tcp, from: world.host, loopback, 8080) == "guest6 \(gateway6)")
+            #expect(try await Traffic.ask(.udp, from: world.host, loopback, 8053) == "name6 \(gateway6)")
+        }
+        // Nobody listens there in the guest; nothing is published on it there.
+        #expect(try await Traffic.ask(.tcp, from: world.host, loopback, 5300) != "silence")
+        #expect(try await Traffic.ask(.tcp, from: world.host, loopback, 9000) == "refused")
+        // What the rules lead away still goes by them, with the client's own address.
+        #expect(try await Traffic.ask(.tcp, from: world.internet, World.hostAddress6, 8080) == "guest6 2001:db8:1::1")
+        relay.stop()
         // And directly.
         #expect(try await Traffic.ask(.tcp, from: world.host, address, 80).hasPrefix("guest "))
         // What was published on one address is on no other; what was not published is not reachable.
@@ -56,7 +71,7 @@ import Testing
         try there.addRoute(Route(to: guest.endpoint.ipv4.network, gateway: World.hostAddress))
         #expect(try await Traffic.ask(.tcp, from: world.internet, address, 80, patience: .milliseconds(500)) == "silence")
 
-        for server in [outside, outside6, inner, inner6, name, bound, one, range] { await server.end() }
+        for server in [outside, outside6, inner, inner6, name, name6, bound, one, range] { await server.end() }
         await guest.stop()
         try await world.network.detach("one")
         #expect(try await world.remains() == [])

@@ -65,8 +65,15 @@ extension IntegrationTests {
             #expect(output.text == "")
         }
 
+        @Test func unknownVerb() throws {
+            let output = try lab.hull("frobnicate", "--now")
+            #expect(output.code == 125 && output.errors == "hull: 'frobnicate' is not a hull command: see hull --help\n", "\(output.errors)")
+        }
+
         @Test func guestThatPanics() throws {
-            let output = try lab.hull("run", "--rm", "--network", "none", "--kernel-args", "rdinit=/no/such/init root=/dev/none", lab.image, "true", seconds: 90)
+            let output = try lab.hull(
+                "run", "--rm", "--network", "none", "--kernel-args", "rdinit=/no/such/init root=/dev/none", lab.image, "true",
+                seconds: 90)
             #expect(output.code == 125)
             #expect(output.errors.contains("panic"), "\(output.errors)")
             #expect(output.errors.contains("last of the guest's console"), "\(output.errors)")

@@ -27,6 +27,26 @@ import Testing
         #expect(try readFile("/proc/self/status").count > 100)
     }
 
+    @Test(.enabled(if: geteuid() == 0)) func replacesOnAFullDisk() throws {
+        let scratch = try Scratch()
+        try checked("mount", scratch.path) { mount("none", scratch.path, "tmpfs", 0, "size=64k") }
+        defer { umount2(scratch.path, 2) }
+        let file = SparedFile("\(scratch.path)/state", room: 8192)
+        try file.replace(Array("{}".utf8))
+        #expect(throws: SystemError.self) {
+            try writeFile("\(scratch.path)/big", [UInt8](repeating: 1, count: 1 << 20), flags: O_WRONLY | O_CREAT)
+        }
+        #expect(throws: SystemError.self) { try replaceFile(file.path, Array("[0]".utf8)) }
+        #expect(throws: SystemError.self) { try file.replace([UInt8](repeating: 32, count: 8193)) }
+        #expect(try readText(file.path) == "{}", "what could not be replaced stays")
+        try file.replace(Array("[1]".utf8))
+        #expect(try readText(file.path).split(separator: " ") == ["[1]"])
+        unlink("\(scratch.path)/big")
+        try file.replace(Array("[2]".utf8))
+        #expect(try readText(file.path) == "[2]")
+        #expect(try listDirectory(scratch.path) == ["state", "state.spare"])
+    }
+
     @Test func directories() throws {
         let scratch = try Scratch()
         try makeDirectories("\(scratch.path)/a/b/c")

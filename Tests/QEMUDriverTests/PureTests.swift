@@ -51,9 +51,9 @@ import Testing
             Array(rest) == [
                 "-add-fd", "fd=7,set=1", "-blockdev",
                 "driver=raw,node-name=disk0,read-only=on,auto-read-only=off,file.driver=file,file.filename=/dev/fdset/1,file.read-only=on",
-                "-device", "virtio-blk-pci,drive=disk0,serial=image", "-add-fd", "fd=8,set=2", "-blockdev",
+                "-device", "virtio-blk-pci,drive=disk0,serial=image,werror=report,rerror=report", "-add-fd", "fd=8,set=2", "-blockdev",
                 "driver=raw,node-name=disk1,read-only=off,auto-read-only=off,discard=unmap,file.driver=host_device,file.filename=/dev/fdset/2,file.discard=unmap",
-                "-device", "virtio-blk-pci,drive=disk1,serial=rw", "-chardev", "socket,id=share,fd=6", "-device",
+                "-device", "virtio-blk-pci,drive=disk1,serial=rw,werror=report,rerror=report", "-chardev", "socket,id=share,fd=6", "-device",
                 "vhost-user-fs-pci,chardev=share,tag=hull",
             ])
     }

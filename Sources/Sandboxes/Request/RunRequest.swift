@@ -79,7 +79,7 @@ public struct RunRequest: Sendable {
 
         if let name, !VolumeName.isValid(name) || name.utf8.count < 2 {
             throw SandboxError(
-                "invalid container name \"\(name)\": use letters, digits, _ . -, beginning with a letter or digit"
+                "invalid container name \"\(name)\": use two or more letters, digits, _ . -, beginning with a letter or digit"
             )
         }
         var record = ContainerRecord(
