@@ -5,5 +5,7 @@ enum Exceptions {
         "--privileged has every capability of the guest": "the machine has no CAP_SYS_RESOURCE to give"
     ]
     /// What the boundary of a machine forbids; at most one row in twenty.
-    static let ofMachines: [String: String] = [:]
+    static let ofMachines: [String: String] = [
+        "the host's own network": "a guest has a network stack of its own; the refusal says what to do instead"
+    ]
 }
