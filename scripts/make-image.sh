@@ -108,9 +108,13 @@ nginx)
 esac
 "$here/oci-archive.py" "$root" "$work/image.tar" "$config"
 if [[ $name == engines ]]; then
-    rm -f "$images/engines.docker.tar"
+    rm -f "$images"/{engines,pause}.docker.tar
     skopeo --insecure-policy copy --quiet "oci-archive:$work/image.tar" \
         "docker-archive:$images/engines.docker.tar:localhost/box:latest"
+    # What a pod's sandbox runs (Kubernetes calls it pause).
+    "$here/oci-archive.py" "$root" "$work/pause.tar" '{"Env":["PATH='$path'"],"Cmd":["sleep","1000000"]}'
+    skopeo --insecure-policy copy --quiet "oci-archive:$work/pause.tar" \
+        "docker-archive:$images/pause.docker.tar:localhost/pause:latest"
 fi
 mv "$work/image.tar" "$out"
 echo "$recipe" >"$out.recipe"

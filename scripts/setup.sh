@@ -15,6 +15,7 @@ readonly packages=(
     # the engines whose runtime hull-runtime is, and the runtimes it stands beside
     docker.io docker-compose containerd podman conmon buildah catatonit runc crun
     containernetworking-plugins netavark aardvark-dns iptables slirp4netns uidmap
+    python3-grpcio
 )
 readonly qemu=(qemu-system-x86 qemu-utils)
 # What Debian 13's virtiofsd needs to run beside Debian 12's older glibc.

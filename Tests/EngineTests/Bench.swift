@@ -9,7 +9,10 @@ enum Bench {
     /// hull-runtime.
     static let program = variable("HULL_RUNTIME_BIN") ?? "\(repository)/bin/hull-runtime"
     /// The test image, as `docker save` writes one.
-    static let archive = (variable("HULL_IMAGES") ?? "\(repository)/.build/images") + "/engines.docker.tar"
+    static let archive = images + "/engines.docker.tar"
+    /// The image of a pod's sandbox.
+    static let pause = images + "/pause.docker.tar"
+    private static let images = variable("HULL_IMAGES") ?? "\(repository)/.build/images"
     static let image = "localhost/box"
 
     /// HULL_ENGINES=all runs every row; otherwise only the short selection.
@@ -31,10 +34,12 @@ enum Bench {
             .docker: ["/usr/sbin/dockerd", "/usr/bin/docker", "/usr/bin/docker-init"],
             .podman: ["/usr/bin/podman", "/usr/bin/conmon", "/usr/bin/docker-init"],
             .containerd: ["/usr/bin/containerd", "/usr/bin/ctr", "/usr/bin/docker-init"],
+            .cri: ["/usr/bin/containerd", "/usr/bin/ctr", "/usr/bin/docker-init", "/usr/lib/cni/bridge"],
         ]
         let needed = programs[kind, default: []] + runtimes.map(\.path)
         if let missing = needed.first(where: { access($0, X_OK) != 0 }) { return "\(missing) is missing" }
-        return exists(archive) ? nil : "\(archive) is missing: make images"
+        if kind == .cri, !exists("/usr/lib/python3/dist-packages/grpc") { return "python3-grpcio is missing" }
+        return exists(archive) && exists(pause) ? nil : "\(archive) is missing: make images"
     }
 
     /// Whether an engine's rows can run; says why not.

@@ -9,6 +9,7 @@ import Testing
     @Test(.enabled(if: Bench.canRun(.containerd))) func containerd() async throws {
         try await run(.containerd) { try await Containerd($0) }
     }
+    @Test(.enabled(if: Bench.canRun(.cri))) func kubernetes() async throws { try await run(.cri) { try await Kubernetes($0) } }
 
     @Loop
     private func run(_ kind: Row.Kind, _ make: @Loop (Runtime) async throws -> any Engine) async throws {

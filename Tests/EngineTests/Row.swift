@@ -10,7 +10,7 @@ struct Mismatch: Error, CustomStringConvertible {
 
 /// One behaviour of an engine that must be the same under every runtime: a line of the checklist.
 struct Row: Sendable {
-    enum Kind: String, Sendable, CaseIterable { case docker, podman, containerd }
+    enum Kind: String, Sendable, CaseIterable { case docker, podman, containerd, cri }
 
     /// The behaviour, in words; unique.
     var name: String
@@ -67,6 +67,7 @@ enum Noun: String, CaseIterable, Sendable {
     case health = "healthcheck"
     case restart = "restart policy"
     case logs, attach, wait, rename, events, build, compose, pods, kube, hooks, annotations
+    case kubernetes = "Kubernetes pods"
     case hull = "one monitor, one state"
 }
 
