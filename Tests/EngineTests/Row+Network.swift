@@ -105,7 +105,9 @@ extension Row {
                 "run -d --name one -p 15353:53/udp @ sh -c 'echo only.here 10.3.2.1 >/n; exec perl -MSocket -e \"socket(S,PF_INET,SOCK_DGRAM,0);bind(S,sockaddr_in(53,INADDR_ANY));\\$a=recv(S,\\$b,99,0);send(S,uc \\$b,0,\\$a)\"'"
             )
             let address = try await s.ok("inspect -f {{.NetworkSettings.Gateway}} one")
-            try await s.shell("sleep 0.5; echo datagram | socat -t 3 - UDP:\(address):15353", "DATAGRAM")
+            try await s.shell(
+                "for i in 1 2 3 4 5 6 7 8 9; do echo datagram | socat -t 3 - UDP:\(address):15353 2>/dev/null | grep D && break; sleep 0.5; done",
+                "DATAGRAM")
         },
         Row("the host's own network", .hostNamespaces) { s in
             try await s.shell("ip link add marker type dummy 2>/dev/null || ip link add marker type bridge")

@@ -53,7 +53,7 @@ final class Stage {
     }
 
     /// A command that succeeds and says `text` within some seconds, asked again and again: how soon is another thread's affair.
-    func becomes(_ line: String, _ text: String? = nil, has part: String? = nil, seconds: Int = 20) async throws {
+    func becomes(_ line: String, _ text: String? = nil, has part: String? = nil, seconds: Int = 40) async throws {
         let end = ContinuousClock.now + .seconds(seconds)
         while true {
             let call = try await call(line)
