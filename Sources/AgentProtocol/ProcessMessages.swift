@@ -85,6 +85,11 @@ public struct ProcessConfiguration: WireMessage, Equatable, Sendable {
     public var initWrapper = false
     /// Credit for output and error at the start, bytes.
     public var credit: UInt64 = Limits.window
+    /// Whether it stands ready, its program found and everything set, until `releaseProcess` lets it execute that.
+    public var held = false
+    /// Not a program: the agent's own relay of what is asked at port 53 of this loopback address, by its standard streams
+    /// (docs/agent-protocol.md). It belongs to no container.
+    public var relay = ""
 
     public init() {}
 
@@ -110,6 +115,8 @@ public struct ProcessConfiguration: WireMessage, Equatable, Sendable {
         try coder.field(19, &wantsInput)
         try coder.field(20, &initWrapper)
         try coder.field(21, &credit, default: Limits.window)
+        try coder.field(22, &held)
+        try coder.field(23, &relay)
     }
 }
 
@@ -169,6 +176,20 @@ public struct ProcessReference: WireMessage, Equatable, Sendable {
 
     public mutating func fields<C: FieldCoder>(_ coder: inout C) throws(WireError) {
         try coder.field(1, &process)
+    }
+}
+
+/// Names an output of a process.
+public struct OutputReference: WireMessage, Equatable, Sendable {
+    public var process: UInt64 = 0
+    /// Whether it is standard error.
+    public var isError = false
+
+    public init() {}
+
+    public mutating func fields<C: FieldCoder>(_ coder: inout C) throws(WireError) {
+        try coder.field(1, &process)
+        try coder.field(2, &isError)
     }
 }
 

@@ -88,6 +88,9 @@ public struct Share: Sendable, Hashable {
     /// What the guest mounts it by; at most 36 bytes.
     public var tag: String
     public var entries: [ShareEntry]
+    /// Whether entries whose filesystem cannot map owners (overlayfs) are shown as they are, by a server that has the rights of the host's
+    /// root over the files of the entries, and over nothing else. Otherwise they are refused.
+    public var keepsOwners = false
 
     public init(tag: String, entries: [ShareEntry]) {
         self.tag = tag

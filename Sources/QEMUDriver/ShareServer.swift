@@ -69,9 +69,16 @@ final class ShareServer {
     init(_ share: Share, _ program: ShareServerProgram, confinement: Confinement, in directory: MachineDirectory) throws {
         root = try ConfinedRoot(at: "\(directory.path)/share-root")
         do {
-            let users = try makeUserNamespace(base: confinement.uidBase, count: 65536)
-            try root.makeFolder("/share", owner: confinement.uidBase)
-            for entry in share.entries { try Self.bind(entry, in: root, owners: users) }
+            var users = try makeUserNamespace(base: confinement.uidBase, count: 65536)
+            if share.keepsOwners, !share.entries.allSatisfy({ Self.maps($0, users) }) {
+                // Its capabilities then reach every file of the entries, and no other: it has none in the host's own user namespace.
+                users = try makeUserNamespace(base: 0, count: .max)
+                try root.makeFolder("/share", owner: 0)
+                for entry in share.entries { try Self.bind(entry, in: root, owners: nil) }
+            } else {
+                try root.makeFolder("/share", owner: confinement.uidBase)
+                for entry in share.entries { try Self.bind(entry, in: root, owners: users) }
+            }
             if program.folders.isEmpty {
                 try root.bindPrograms()
             } else {
@@ -102,7 +109,18 @@ final class ShareServer {
         }
     }
 
-    private static func bind(_ entry: ShareEntry, in root: ConfinedRoot, owners: SharedDescriptor) throws {
+    /// Whether an entry's filesystem, and those mounted below it, can map owners.
+    private static func maps(_ entry: ShareEntry, _ users: SharedDescriptor) -> Bool {
+        do {
+            let tree = try DetachedMount(of: entry.hostPath, recursive: !entry.isFile)
+            try tree.set(owners: users)
+            return true
+        } catch {
+            return false
+        }
+    }
+
+    private static func bind(_ entry: ShareEntry, in root: ConfinedRoot, owners: SharedDescriptor?) throws {
         guard !entry.name.isEmpty, !entry.name.contains("/"), entry.name != ".", entry.name != "..", entry.name.utf8.count <= 255
         else {
             throw MachineError(.unsupported, "a share's entry cannot be named '\(entry.name)'")

@@ -134,7 +134,7 @@ public final class SandboxMonitor {
     }
 
     /// Our pid as the host sees it: /proc is the host's here.
-    private static func pidOnHost() -> Int32 {
+    static func pidOnHost() -> Int32 {
         var buffer = [CChar](repeating: 0, count: 32)
         let count = readlink("/proc/self", &buffer, 31)
         return Int32(

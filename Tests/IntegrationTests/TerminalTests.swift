@@ -62,7 +62,8 @@ extension IntegrationTests {
 
         @Test func execWithATerminal() throws {
             let terminal = try Pseudoterminal(rows: 20, columns: 70)
-            let shell = try lab.start("exec", "-it", try lab.box(), "sh", "-c", "stty size; tty; read x; echo got=$x", terminal: terminal)
+            let shell = try lab.start(
+                "exec", "-it", try lab.box(), "sh", "-c", "stty size; tty; read x; echo got=$x", terminal: terminal)
             try shell.expect("20 70")
             shell.type("line\r")
             try shell.expect("got=line")

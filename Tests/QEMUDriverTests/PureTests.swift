@@ -24,7 +24,7 @@ import Testing
             Self.arguments(Self.spec(), .microvm, .tcg).words() == [
                 "-name", "hull-abc", "-machine",
                 "microvm,acpi=on,pit=off,pic=off,rtc=on,pcie=off,usb=off,auto-kernel-cmdline=off,x-option-roms=off,memory-backend=memory",
-                "-accel", "tcg,tb-size=128", "-cpu", "max", "-smp", "2", "-m", "256M", "-object", "memory-backend-ram,id=memory,size=256M",
+                "-accel", "tcg,tb-size=128", "-cpu", "max,-erms,-fsrm", "-smp", "2", "-m", "256M", "-object", "memory-backend-ram,id=memory,size=256M",
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S",
                 "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
                 "-kernel", "/kernel", "-initrd", "/initramfs", "-append",

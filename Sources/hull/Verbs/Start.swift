@@ -25,6 +25,7 @@ struct Start: Verb {
         }
         return try await ForEach.container(containers) { reference in
             let container = try store.find(reference)
+            try container.checkOwner("start")
             if container.state.isLive {
                 if joined {
                     throw SandboxError(

@@ -6,9 +6,12 @@ struct Program {
     private let configuration: ProcessConfiguration
     private let user: User
     private let isInit: Bool
+    /// To the agent.
+    private let socket: Int32
     private var environment: [String]
 
-    init(_ configuration: ProcessConfiguration, _ user: User, isInit: Bool) {
+    init(_ configuration: ProcessConfiguration, _ user: User, isInit: Bool, socket: Int32) {
+        self.socket = socket
         self.configuration = configuration
         self.user = user
         self.isInit = isInit
@@ -34,8 +37,15 @@ struct Program {
         try changeIdentity()
         let path = try find()
         if configuration.noNewPrivileges { try loadSeccomp() }
+        if configuration.held { waitForRelease() }
         if configuration.initWrapper, isInit { InitWrapper.fork() }
         throw run(path)
+    }
+
+    /// Says that all is ready, and waits for the agent's word; an agent that is gone says nothing any more.
+    private func waitForRelease() {
+        var mark: UInt8 = 72
+        if write(socket, &mark, 1) != 1 || read(socket, &mark, 1) != 1 { _exit(1) }
     }
 
     private func enterDirectory() throws(AgentFailure) {
