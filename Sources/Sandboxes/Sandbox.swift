@@ -97,8 +97,14 @@ final class Sandbox {
                     try makeDirectories(path, mode: 0o755)
                     return ResolvedMount(mount: mount, hostPath: path)
                 }
-                return ResolvedMount(
-                    mount: mount, hostPath: path, isFile: status.st_mode & S_IFMT != S_IFDIR)
+                var resolved = ResolvedMount(mount: mount, hostPath: path, isFile: status.st_mode & S_IFMT != S_IFDIR)
+                // The share server's root, which may lie in the folder, is made of the folder.
+                if let tree = try SharedTree(of: path, own: "\(paths.runtime)/machine") {
+                    resolved.hostPath = tree.path
+                    resolved.isKernels = tree.isKernels
+                    resolved.submounts = resolved.isFile ? [] : tree.submounts
+                }
+                return resolved
             }
         }
     }
