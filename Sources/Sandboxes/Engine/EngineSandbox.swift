@@ -45,7 +45,6 @@ final class EngineSandbox {
             confinement: Confinement(uidBase: identifiers), nic: nics.first)
         var spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor).complete(host, planner, mounts)
         spec.nics = nics
-        spec.share?.keepsOwners = true
         let folder = "\(paths.runtime)/machine"
         try makeDirectories(folder)
         do {
@@ -69,7 +68,9 @@ final class EngineSandbox {
                     "error mounting \"\(path)\" to rootfs at \"\(mount.destination)\": stat \(path): \(String(cString: strerror(errno)).lowercased())",
                     exitCode: 1)
             }
-            return ResolvedMount(mount: mount, hostPath: path, isFile: status.st_mode & S_IFMT != S_IFDIR)
+            var resolved = ResolvedMount(mount: mount, hostPath: path, isFile: status.st_mode & S_IFMT != S_IFDIR)
+            try resolved.follow(own: "\(paths.runtime)/machine")
+            return resolved
         }
     }
 
