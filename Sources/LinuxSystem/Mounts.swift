@@ -48,6 +48,14 @@ public struct DetachedMount: ~Copyable {
         }
     }
 
+    /// A second descriptor of the copy's own root, good as a place (O_PATH) before and after it is attached.
+    public borrowing func place() throws(SystemError) -> SharedDescriptor { SharedDescriptor(try tree.duplicate()) }
+
+    /// Attaches the copy on an open place (O_PATH).
+    public consuming func attach(on place: Int32) throws(SystemError) {
+        try checked("mount on an open place") { hull_move_mount(tree.raw, place, "", 0x40 /* MOVE_MOUNT_T_EMPTY_PATH */) }
+    }
+
     /// Attaches the copy at `path`, a folder for a folder, a file for a file.
     public consuming func attach(at path: String) throws(SystemError) {
         try checked("mount on", path) { hull_move_mount(tree.raw, AT_FDCWD, path, 0) }

@@ -144,7 +144,7 @@ public struct BundlePlan: Sendable {
     }
 
     /// The container, as the agent makes it.
-    func container(id: String) -> ContainerConfiguration {
+    func container(id: String, memory: [String: UInt64] = [:]) -> ContainerConfiguration {
         var configuration = ContainerConfiguration()
         configuration.id = id
         configuration.hostname = spec.hostname ?? ""
@@ -152,7 +152,15 @@ public struct BundlePlan: Sendable {
         configuration.root.kind = .share
         configuration.root.path = "root"
         configuration.root.readOnly = spec.root?.readonly ?? false
-        configuration.mounts = mounts.map(\.guest)
+        configuration.mounts = mounts.map { planned in
+            guard let size = memory[planned.guest.destination] else { return planned.guest }
+            var mount = planned.guest
+            mount.kind = .tmpfs
+            mount.source = "shm"
+            mount.flags &= ~Self.recursiveFlag
+            mount.data = "mode=1777,size=\(size)"
+            return mount
+        }
         configuration.privileged = isPrivileged
         configuration.maskedPaths = spec.linux?.maskedPaths ?? []
         configuration.readOnlyPaths = spec.linux?.readonlyPaths ?? []
@@ -219,6 +227,12 @@ public struct BundlePlan: Sendable {
         sets.permitted = mask(process.capabilities?.permitted)
         sets.inheritable = mask(process.capabilities?.inheritable)
         sets.ambient = mask(process.capabilities?.ambient)
+        if isPrivileged {
+            // The whole of the guest, also where the engine itself has less of the host.
+            sets.bounding = .max
+            sets.effective = .max
+            sets.permitted = .max
+        }
         configuration.capabilities = sets
         configuration.limits = try (process.rlimits ?? []).map { limit in
             guard limit.type.hasPrefix("RLIMIT_"), let number = Limits.number(limit.type.dropFirst(7).lowercased()) else {
@@ -236,6 +250,15 @@ public struct BundlePlan: Sendable {
         configuration.rows = UInt32(streams.rows ?? process.consoleSize?.height ?? 0)
         configuration.columns = UInt32(streams.columns ?? process.consoleSize?.width ?? 0)
         configuration.wantsInput = true
+        if !isExec {
+            configuration.hooks = (spec.hooks?.startContainer ?? []).map { hook in
+                var program = HookConfiguration()
+                program.path = hook.path
+                program.arguments = hook.args?.isEmpty == false ? hook.args ?? [] : [hook.path]
+                program.environment = hook.env ?? []
+                return program
+            }
+        }
         return configuration
     }
 }
