@@ -81,6 +81,8 @@ public struct Share: Sendable, Hashable {
     /// Whether entries whose filesystem cannot map owners (overlayfs) are shown as they are, by a server that has the rights of the host's
     /// root over the files of the entries, and over nothing else. Otherwise they are refused.
     public var keepsOwners = false
+    /// Whether the running machine may be shown more (`VirtualMachine.sharing`).
+    public var grows = false
 
     public init(tag: String, entries: [ShareEntry]) {
         self.tag = tag

@@ -53,7 +53,8 @@ final class ConfinedRoot {
         let folder = "\(path)-device"
         try makeDirectories(folder)
         defer { rmdir(folder) }
-        try mountFilesystem("hull", folder, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NOEXEC), data: "mode=0700,size=4k,nr_inodes=8")
+        try mountFilesystem(
+            "hull", folder, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NOEXEC), data: "mode=0700,size=4k,nr_inodes=8")
         defer { umount2(folder, 2 /* MNT_DETACH */) }
         let node = "\(folder)/node"
         try checked("make the device", node) { mknod(node, S_IFCHR | 0o600, status.st_rdev) }
@@ -90,6 +91,15 @@ final class ConfinedRoot {
     func makeFolder(_ inside: String, owner: UInt32) throws {
         let point = try makePoint(inside, folder: true, keep: true)
         try checked("give away", point) { chown(point, owner, owner) }
+    }
+
+    /// A folder that stays, into which more can be mounted later, when the rest is read-only.
+    func mountRoom(at inside: String, owner: UInt32) throws {
+        let point = try makePoint(inside, folder: true, keep: true)
+        try mountFilesystem(
+            "hull", point, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC),
+            data: "mode=0755,size=256k,nr_inodes=4096,uid=\(owner),gid=\(owner)")
+        bound.append(point)
     }
 
     private func makePoint(_ inside: String, folder: Bool, keep: Bool) throws -> String {

@@ -56,7 +56,10 @@ struct ShareServerProgram: Sendable, Hashable {
 /// entries and nothing else. The mounts of the entries map ids, so that files keep the owners the guest gives them, and
 /// refuse writes to what is read-only whatever the server does.
 @Loop
-final class ShareServer {
+final class ShareServer: Sharing {
+    nonisolated let folder = "more"
+    private let users: SharedDescriptor
+    private let keepsOwners: Bool
     let process: ConfinedProcess
     /// QEMU's end of the vhost-user connection, until QEMU has it.
     private(set) var connection: SharedDescriptor!
@@ -69,16 +72,21 @@ final class ShareServer {
     init(_ share: Share, _ program: ShareServerProgram, confinement: Confinement, in directory: MachineDirectory) throws {
         root = try ConfinedRoot(at: "\(directory.path)/share-root")
         do {
+            var keepsOwners = false
             var users = try makeUserNamespace(base: confinement.uidBase, count: 65536)
             if share.keepsOwners, !share.entries.allSatisfy({ Self.maps($0, users) }) {
                 // Its capabilities then reach every file of the entries, and no other: it has none in the host's own user namespace.
                 users = try makeUserNamespace(base: 0, count: .max)
+                keepsOwners = true
                 try root.makeFolder("/share", owner: 0)
                 for entry in share.entries { try Self.bind(entry, in: root, owners: nil) }
             } else {
                 try root.makeFolder("/share", owner: confinement.uidBase)
                 for entry in share.entries { try Self.bind(entry, in: root, owners: users) }
             }
+            if share.grows { try root.mountRoom(at: "/share/more", owner: keepsOwners ? 0 : confinement.uidBase) }
+            self.users = users
+            self.keepsOwners = keepsOwners
             if program.folders.isEmpty {
                 try root.bindPrograms()
             } else {
@@ -148,6 +156,18 @@ final class ShareServer {
         }
         let most = max(UInt64(limit.rlim_max), UInt64(raised.rlim_max))
         return (Int32(RLIMIT_NOFILE.rawValue), most, most)
+    }
+
+    func show(_ entries: [ShareEntry]) async throws {
+        for entry in entries {
+            let tree = try DetachedMount(of: entry.hostPath, recursive: !entry.isFile)
+            try tree.set(readOnly: entry.readOnly, noSuid: true, noDevices: true, owners: keepsOwners ? nil : users)
+            try tree.attach(at: "/share/\(folder)/\(entry.name)", inside: process.child, isFile: entry.isFile)
+        }
+    }
+
+    func hide(_ names: [String]) throws {
+        try unmountInside(process.child, names.map { "/share/\(folder)/\($0)" })
     }
 
     /// Gives up our view of what the server sees. Call it once the server has been spawned.

@@ -27,7 +27,13 @@ public struct BundlePlan: Sendable {
                     "a container in a machine of its own cannot share the host's \(what) (no \(type) namespace in config.json)",
                     exitCode: 1)
             }
-            if let path = namespace?.path, !path.isEmpty {
+        }
+    }
+
+    /// Throws where a namespace is to be joined that no machine of Hull's has.
+    public func checkStandsAlone() throws {
+        for type in ["pid", "ipc", "uts"] {
+            if let path = namespace(type)?.path, !path.isEmpty {
                 throw SandboxError(
                     "a container in a machine of its own cannot join the \(type) namespace \(path) of the host", exitCode: 1)
             }
@@ -144,17 +150,18 @@ public struct BundlePlan: Sendable {
     }
 
     /// The container, as the agent makes it.
-    func container(id: String, memory: [String: UInt64] = [:]) -> ContainerConfiguration {
+    func container(id: String, prefix: String = "", memory: [String: UInt64] = [:]) -> ContainerConfiguration {
         var configuration = ContainerConfiguration()
         configuration.id = id
         configuration.hostname = spec.hostname ?? ""
         configuration.domainname = spec.domainname ?? ""
         configuration.root.kind = .share
-        configuration.root.path = "root"
+        configuration.root.path = prefix + "root"
         configuration.root.readOnly = spec.root?.readonly ?? false
         configuration.mounts = mounts.map { planned in
-            guard let size = memory[planned.guest.destination] else { return planned.guest }
             var mount = planned.guest
+            if planned.share != nil { mount.source = prefix + mount.source }
+            guard let size = memory[planned.guest.destination] else { return mount }
             mount.kind = .tmpfs
             mount.source = "shm"
             mount.flags &= ~Self.recursiveFlag

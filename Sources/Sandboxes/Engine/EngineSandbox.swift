@@ -19,6 +19,11 @@ final class EngineSandbox {
     private let planner: Planner
     private(set) var container: EngineContainer?
     private var isRelaying = false
+    /// While it runs: what further containers of an engine join.
+    private(set) var machine: (any VirtualMachine)?
+    private(set) var agent: AgentConnection?
+    let numbers = ProcessNumbers()
+    var store: ContainerStore { ContainerStore(roots) }
 
     init(
         _ record: ContainerRecord, _ plan: BundlePlan, paths: ContainerPaths, roots: Roots, hypervisor: any Hypervisor,
@@ -37,7 +42,7 @@ final class EngineSandbox {
     func run(
         _ streams: Streams, _ descriptors: HandedDescriptors, _ chronicle: Chronicle, created: @escaping @Loop () async -> Void
     ) async throws -> ContainerState.Exit {
-        let mounts = try resolveMounts()
+        let mounts = try Self.resolveMounts(record, paths)
         let network = try NamespaceNetwork()
         if plan.network != .host { try await network.attach(spares: Self.spares) }
         let identifiers = try await Identifiers.take(roots, owner: record.id, ledger)
@@ -49,6 +54,7 @@ final class EngineSandbox {
         var spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor).complete(host, planner, mounts)
         spec.nics = nics
         spec.share?.keepsOwners = true
+        spec.share?.grows = true
         let folder = "\(paths.runtime)/machine"
         try makeDirectories(folder)
         do {
@@ -66,7 +72,7 @@ final class EngineSandbox {
     /// NICs for interfaces that an engine adds later.
     private static let spares = 2
 
-    private func resolveMounts() throws -> [ResolvedMount] {
+    static func resolveMounts(_ record: ContainerRecord, _ paths: ContainerPaths) throws -> [ResolvedMount] {
         try record.mounts.map { mount in
             guard case .bind(let path) = mount.source else { return ResolvedMount(mount: mount) }
             if let data = mount.options.first(where: { $0.hasPrefix(BundlePlan.overlayOption) }) {
@@ -119,21 +125,22 @@ final class EngineSandbox {
                 try await agent.start(first)
             }
             agent.followClock()
+            self.machine = machine
+            self.agent = agent
             let watching = Task { @Loop in try? await DescriptorGuard.watch(machine, agent) }  // ends with the machine
             defer { watching.cancel() }
             let output = ProcessStreams(held, log: nil)
             _ = output.attach(streams, descriptors.take())
             let container = EngineContainer(
-                id: id, plan: plan, planner: planner, agent: agent, process: held, streams: output, machine: machine,
-                chronicle: chronicle,
-                addresses: try network.addresses())
+                id: id, plan: plan, agent: agent, process: held, streams: output, machine: machine, chronicle: chronicle,
+                addresses: try network.addresses(), numbers: numbers, isMember: false)
             self.container = container
             do { try ContainerView.build(root: plan.rootfs, mounts) } catch {
                 StandardStreams.complain("hull-runtime: who joins this namespace sees the host's files: \(error)")
             }
             let following = try follow(network, agent)
             defer { following.cancel() }
-            let server = try EngineServer(container, at: paths.socket)
+            let server = try EngineServer(container, in: self, at: paths.socket)
             await created()
             let exit = try await container.finish()
             server.stop()
@@ -149,11 +156,13 @@ final class EngineSandbox {
     /// A shared memory of an engine's making, in the guest's own memory and of the same size: processes of two machines share none.
     private func memory(_ mounts: [ResolvedMount]) -> [String: UInt64] {
         var sizes: [String: UInt64] = [:]
+        let table = (try? readText("/proc/self/mountinfo")) ?? ""  // unreadable: it is shown as it is
         for mount in mounts where mount.mount.destination == "/dev/shm" {
-            var filesystem = statfs()
-            guard let path = mount.hostPath, statfs(path, &filesystem) == 0, filesystem.f_type == 0x0102_1994 /* TMPFS_MAGIC */
+            var filesystem = statvfs()
+            guard let path = mount.hostPath, statvfs(path, &filesystem) == 0,
+                table.split(separator: "\n").contains(where: { $0.contains(" \(path) ") && $0.contains(" - tmpfs ") })
             else { continue }
-            sizes[mount.mount.destination] = UInt64(filesystem.f_blocks) * UInt64(filesystem.f_bsize)
+            sizes[mount.mount.destination] = UInt64(filesystem.f_blocks) * UInt64(filesystem.f_frsize)
         }
         return sizes
     }
