@@ -90,6 +90,8 @@ public struct Share: Sendable, Hashable {
     public var entries: [ShareEntry]
     /// Whether nothing of it may be cached: the lengths and contents of files change by themselves, as in /proc.
     public var isVolatile: Bool { entries.contains { $0.isKernels } }
+    /// Whether the running machine may be shown more (`VirtualMachine.sharing`).
+    public var grows = false
 
     public init(tag: String, entries: [ShareEntry]) {
         self.tag = tag

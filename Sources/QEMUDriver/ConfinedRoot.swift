@@ -121,6 +121,15 @@ final class ConfinedRoot {
         try checked("give away", point) { chown(point, owner, owner) }
     }
 
+    /// A folder that stays, into which more can be mounted later, when the rest is read-only.
+    func mountRoom(at inside: String, owner: UInt32) throws {
+        let point = try makePoint(inside, folder: true, keep: true)
+        try mountFilesystem(
+            "hull", point, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC),
+            data: "mode=0755,size=256k,nr_inodes=4096,uid=\(owner),gid=\(owner)")
+        bound.append(point)
+    }
+
     private func makePoint(_ inside: String, folder: Bool, keep: Bool) throws -> String {
         let parts = inside.split(separator: "/")
         var point = path
