@@ -119,6 +119,8 @@ final class Sandbox {
     ) async throws -> ContainerState.Exit {
         do {
             let agent = AgentConnection(stream: try await machine.connect())
+            var remarks = GuestRemarks()
+            agent.onLog = { if let line = remarks.take($0) { StandardStreams.complain(line) } }
             let endpoint = attachment?.endpoint
             try await withDeadline(
                 Self.bootDeadline, awaiting: "the first word of the agent in the guest"
