@@ -15,7 +15,7 @@ extension IntegrationTests {
         }
 
         /// Runs a script in a container again and again until it succeeds.
-        private func await(_ name: String, _ script: String, seconds: Int = 90) throws {
+        private func until(_ name: String, _ script: String, seconds: Int = 90) throws {
             try lab.good("exec", name, "sh", "-c", "until \(script); do sleep 0.5; done >/dev/null 2>&1", seconds: seconds)
         }
 
@@ -45,7 +45,7 @@ extension IntegrationTests {
                 _ = try? lab.hull("volume", "rm", "pgdata")
                 _ = try? lab.hull("rmi", name)
             }
-            try await("pg", "pg_isready -h 127.0.0.1")
+            try until("pg", "pg_isready -h 127.0.0.1")
             let network = try #require(lab.inspect("pg")["NetworkSettings"] as? [String: Any])
             let address = try #require((network["Addresses"] as? [String])?.first)
             let client = try lab.good(
@@ -59,14 +59,14 @@ extension IntegrationTests {
             try lab.good("stop", "-t", "30", "pg")
             #expect(try lab.state("pg")["ExitCode"] as? Int == 0)
             try lab.good("start", "pg")
-            try await("pg", "pg_isready -h 127.0.0.1")
+            try until("pg", "pg_isready -h 127.0.0.1")
             #expect(try lab.good("exec", "-e", "PGPASSWORD=secret", "pg", "psql", "-h", "127.0.0.1", "-tAc", "select count(*) from t").word == "1000")
         }
 
         @Test(.enabled(if: hasAll, "part of make test-workloads")) func systemd() throws {
             try lab.good("run", "-d", "--name", "systemd", "--privileged", "oci-archive:\(try image("systemd"))", seconds: 120)
             defer { _ = try? lab.hull("rm", "-f", "systemd") }  // as above
-            try await("systemd", "systemctl is-system-running | grep -E 'running|degraded'", seconds: 180)
+            try until("systemd", "systemctl is-system-running | grep -E 'running|degraded'", seconds: 180)
             let failed = try lab.good("exec", "systemd", "systemctl", "--failed", "--no-legend", "--plain").text
             #expect(failed == "")
             #expect(try lab.good("exec", "systemd", "cat", "/run/hello").word == "started")
@@ -83,7 +83,7 @@ extension IntegrationTests {
             let archive = "oci-archive:\(try image("docker"))"
             #expect(try lab.hull(["run", "-d", "--name", "dockerd", "--privileged"] + flags + [archive], seconds: 120).code == 0)
             defer { _ = try? lab.hull("rm", "-f", "-v", "dockerd") }  // as above
-            try await("dockerd", "docker version", seconds: 120)
+            try until("dockerd", "docker version", seconds: 120)
             try lab.good(
                 "exec", "dockerd", "sh", "-c",
                 "mkdir -p /box/bin && cp /bin/busybox /box/bin && ln -s busybox /box/bin/sh && tar -C /box -c . | docker import - box:1")
