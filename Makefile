@@ -13,7 +13,7 @@ export HULL_IMAGES ?= $(CURDIR)/.build/images
 RELEASE := .build/release
 SOURCES := Package.swift Sources Tests guest/Package.swift guest/Sources
 
-.PHONY: help setup build guest demo test test-unit test-vm test-engines test-storm test-kvm images bench lint format install clean
+.PHONY: help setup build guest demo test test-unit test-vm test-engines test-storm test-workloads test-kvm images bench lint format install clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,7 @@ images:
 	@scripts/make-image.sh busybox
 	scripts/make-image.sh debian
 	scripts/make-image.sh engines
+	scripts/make-image.sh postgres
 
 test: setup build images ## all tests, on a machine that has only what the set-up installed
 	@HULL_STORM_SEED=$${HULL_STORM_SEED:-20261121} $(SWIFT) test --no-parallel
@@ -60,6 +61,11 @@ test-engines: build images ## the whole checklist of real Docker, Podman and con
 
 test-storm: build images ## 500 seeded kills at random moments instead of 50
 	@HULL_STORM=$${HULL_STORM:-500} $(SWIFT) test --no-parallel --filter Storm
+
+test-workloads: build images ## PostgreSQL, systemd, and dockerd with a container of its own
+	@scripts/make-image.sh systemd
+	scripts/make-image.sh docker
+	HULL_WORKLOADS=1 $(SWIFT) test --no-parallel --filter 'IntegrationTests.Workloads'
 
 test-kvm: build images ## Hull with --accel kvm, inside a machine whose SVM is emulated
 	@scripts/test-kvm.py

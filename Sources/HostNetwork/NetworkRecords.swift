@@ -71,6 +71,15 @@ struct NetworkRecords: Sendable {
     func remove(_ key: String) throws {
         let path = try path(key)
         if unlink(path) != 0 && errno != ENOENT { throw SystemError("remove", path) }
+        try removeHalves(of: path)
+    }
+
+    /// What a process that was killed left of a file that it was about to replace (`replaceFile`). Nobody else writes: the lock is held.
+    private func removeHalves(of path: String) throws {
+        guard let slash = path.lastIndex(of: "/") else { return }
+        let folder = String(path[..<slash])
+        let name = path[path.index(after: slash)...]
+        for half in try listDirectory(folder) where half.hasPrefix("\(name).new-") { unlink("\(folder)/\(half)") }
     }
 
     func choice() throws -> Choice? {
@@ -88,6 +97,7 @@ struct NetworkRecords: Sendable {
         if let slash = choiceFile.lastIndex(of: "/"), slash != choiceFile.startIndex {
             try makeDirectories(String(choiceFile[..<slash]))
         }
+        if choiceFile.hasPrefix("/") { try removeHalves(of: choiceFile) }
         try replaceFile(choiceFile, Array(try Self.encoder.encode(choice)))
     }
 

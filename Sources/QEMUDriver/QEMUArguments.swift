@@ -71,6 +71,8 @@ struct QEMUArguments: Sendable {
         ]
         // qboot hands over to a kernel in a tenth of SeaBIOS's time.
         if board == .microvm { words += ["-bios", "qboot.rom"] }
+        // "virtio legacy devices aren't supported by libvhost-user", says QEMU 7.2's share server, and ends.
+        if board == .microvm, spec.share != nil { words += ["-global", "virtio-mmio.force-legacy=false"] }
         words += ["-device", device("virtio-serial", "id=ports,max_ports=2")]
         words += ["-device", "virtserialport,bus=ports.0,nr=1,chardev=agent,name=\(Self.agentPort)"]
         for (index, disk) in spec.disks.enumerated() { words += diskWords(disk, disks[index], index) }

@@ -44,13 +44,15 @@ public struct Planner: Sendable {
         var diskIsFresh = false
         var confinement: Confinement
         var nic: NIC?
+        /// What is mounted below a root that is a folder.
+        var rootMounts: [Submount] = []
     }
 
     /// The share's entries: the root folder first where there is one, then the mounts of the host's files, in their order.
-    func shareEntries(_ mounts: [ResolvedMount]) -> [ShareEntry] {
+    func shareEntries(_ mounts: [ResolvedMount], rootMounts: [Submount]) -> [ShareEntry] {
         var entries: [ShareEntry] = []
         if case .folder(let path) = record.root {
-            entries.append(ShareEntry(name: "root", hostPath: path, readOnly: record.readOnlyRoot))
+            entries.append(ShareEntry(name: "root", hostPath: path, readOnly: record.readOnlyRoot, submounts: rootMounts))
         }
         for (index, mount) in mounts.enumerated() {
             guard let path = mount.hostPath else { continue }
@@ -83,7 +85,7 @@ public struct Planner: Sendable {
         if let modules = host.modulesDisk {
             disks.append(Disk(name: "modules", path: modules, readOnly: true, isFixed: true))
         }
-        let entries = shareEntries(mounts)
+        let entries = shareEntries(mounts, rootMounts: host.rootMounts)
         return MachineSpec(
             id: record.id, kind: kind, accelerator: accelerator, memoryBytes: memory, vcpus: processors,
             kernel: host.kernel,

@@ -54,11 +54,14 @@ final class Sandbox {
         let relay = attachment.map { LoopbackRelay($0) }
         try relay?.start()
         defer { relay?.stop() }
-        let host = Planner.Host(
+        var host = Planner.Host(
             kernel: "", modulesDisk: nil, consoleLog: paths.console, disk: paths.disk, diskIsFresh: isFirstStart,
             confinement: Confinement(uidBase: identifiers, cgroups: try cgroup.entrances()),
             nic: attachment.map { NIC(mac: "\($0.endpoint.mac)", mtu: Int($0.endpoint.mtu), tap: $0.tap) }
         )
+        if case .folder(let path) = record.root {
+            host.rootMounts = try SharedTree(of: path, own: "\(paths.runtime)/machine")?.submounts ?? []
+        }
         let spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor)
             .complete(host, planner, mounts)
         let folder = "\(paths.runtime)/machine"
@@ -140,6 +143,8 @@ final class Sandbox {
     ) async throws -> ContainerState.Exit {
         do {
             let agent = AgentConnection(stream: try await machine.connect())
+            var remarks = GuestRemarks()
+            agent.onLog = { if let line = remarks.take($0) { StandardStreams.complain(line) } }
             let endpoint = attachment?.endpoint
             try await greet(agent, isClone: isClone)
             Fault.point("agent:hello")

@@ -33,6 +33,8 @@ public struct SharedTree: Sendable {
             // What is on something that is not shown has no place.
             if leftOut.contains(where: { mount.path.hasPrefix($0 + "/") }) { continue }
             if !own.isEmpty, mount.path.hasPrefix(own + "/") { continue }
+            // A namespace's handle is nothing to look into.
+            if mount.type == "nsfs" { continue }
             if Self.kernels.contains(mount.type) {
                 leftOut.append(mount.path)
             } else {

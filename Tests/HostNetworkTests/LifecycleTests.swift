@@ -115,6 +115,22 @@ import Testing
         try world.end()
     }
 
+    @Loop @Test func halvesOfRecordsGo() async throws {
+        let world = try World()
+        let a = try await attach(world, "a")
+        // What a SIGKILL between a file's writing and its renaming leaves.
+        for half in ["state/endpoints/a.json.new-7", "choice.json.new-8"] {
+            try writeFile("\(world.folder)/\(half)", [1], flags: O_WRONLY | O_CREAT)
+        }
+        let b = try await attach(world, "b")
+        for key in ["a", "b"] { try await world.network.detach(key) }
+        withExtendedLifetime((a, b)) {}
+        #expect(try listDirectory("\(world.folder)/state/endpoints") == [])
+        #expect(!exists("\(world.folder)/choice.json.new-8"))
+        #expect(try await world.remains() == [])
+        try world.end()
+    }
+
     @Loop @Test func twentyAtOnce() async throws {
         let world = try World()
         let network = world.network

@@ -35,6 +35,42 @@ extension IntegrationTests {
             #expect(try inside("ls /ro/../ | grep -c single; ls /share 2>/dev/null").text == "0\n")
         }
 
+        @Test func mountsBelowABind() throws {
+            let folder = try lab.scratch("below")
+            // In a mount namespace of its own, which goes with its shell: another filesystem, and one whose mounts map no owners.
+            let script = """
+                set -e; mkdir -p \(folder)/memory \(folder)/joined \(folder)/parts
+                mount -t tmpfs none \(folder)/memory; echo secret >\(folder)/memory/file; chmod 600 \(folder)/memory/file
+                mount -t tmpfs none \(folder)/parts; mkdir \(folder)/parts/a \(folder)/parts/b \(folder)/parts/c
+                mount -t overlay overlay -o lowerdir=\(folder)/parts/a,upperdir=\(folder)/parts/b,workdir=\(folder)/parts/c \(folder)/joined
+                "$@"
+                echo "host: $(stat -c %u:%g:%a \(folder)/joined/made) $(ls \(folder)/memory)"
+                """
+            let inner = """
+                cat /x/memory/file; echo more >/x/joined/made; chown 12:34 /x/joined/made; chmod 640 /x/joined/made
+                mount -o remount,rw,bind /y; touch /y/memory/no /y/joined/no; head -c 4 /host/proc/meminfo; cat /host/sys/kernel/mm/ksm/run
+                echo 1 >/host/sys/kernel/mm/ksm/run; ls /x/memory
+                """
+            let verb = try lab.line([
+                "run", "--rm", "--network", "none", "--privileged", "-v", "\(folder):/x", "-v", "\(folder):/y:ro", "-v", "/proc:/host/proc",
+                "-v", "/sys:/host/sys", lab.image, "sh", "-c", inner,
+            ])
+            let output = try Program(["unshare", "--mount", "--", "sh", "-c", script, "sh"] + verb).finish(seconds: 60)
+            #expect(output.lines.first == "secret" && output.lines.last == "host: 12:34:640 file", "\(output.text) \(output.errors)")
+            #expect(output.text.contains("MemT") && output.text.contains("\nfile\n"))
+            #expect(output.errors.components(separatedBy: "Read-only file system").count == 4, "\(output.errors)")
+        }
+
+        @Test func theWholeHost() throws {
+            let folder = try lab.scratch("whole")
+            let output = try lab.script(["-v", "/:/host"], "cat /host/etc/debian_version; ls /host/proc | wc -l; echo made >/host\(folder)/made; stat -c %F /host/dev/null")
+            #expect(output.code == 0, "\(output.errors)")
+            #expect(output.text == "\(try lab.read("/etc/debian_version"))0\ncharacter special file\n")
+            #expect(try lab.read("\(folder)/made") == "made\n")
+            let warnings = output.errors.split(separator: "\n").filter { $0.contains("warning: not shown in the container") }
+            #expect(warnings.count == 1 && warnings[0].contains("/proc"), "\(output.errors)")
+        }
+
         @Test func missingSourceOfMount() throws {
             let output = try lab.script(["--mount", "type=bind,source=/no/such/source,destination=/x"], "true")
             #expect(output.code == 125 && output.errors.contains("/no/such/source"), "\(output.errors)")

@@ -94,6 +94,55 @@ extension IntegrationTests {
             #expect(try lab.host("busybox", "nc", "-w", "5", "127.0.0.1", "8080").code != 0)
         }
 
+        /// The host asks a resolver that listens on its loopback only, which no guest can reach by itself.
+        @Test(arguments: ["127.0.0.1", "127.0.0.53"]) func resolverOnTheLoopback(_ address: String) throws {
+            let server = try Program(lab.inside(["python3", "-c", Self.resolving(address)]))
+            defer {
+                server.signal(SIGKILL)
+                _ = try? server.finish()  // it was killed
+            }
+            try server.expect("ready")
+            let file = "\(try lab.scratch("resolver"))/resolv.conf"
+            try lab.write("nameserver \(address)\nsearch example.test\n", to: file)
+            // The same without systemd-resolved's own file of upstream servers, where this machine has one.
+            let script = "mount --bind \(file) /etc/resolv.conf; [ ! -d /run/systemd/resolve ] || mount -t tmpfs none /run/systemd/resolve; exec \"$@\""
+            let verb = try lab.line(["run", "--rm", lab.image, "sh", "-c", "nslookup -type=a web.example.test; cat /etc/resolv.conf"])
+            let output = try Program(["unshare", "--mount", "--", "sh", "-c", script, "sh"] + verb).finish()
+            #expect(output.text.contains("203.0.113.7") && output.text.contains("search example.test"), "\(output.text) \(output.errors)")
+            #expect(!output.text.contains("nameserver 127."))
+        }
+
+        /// A name server for python3 that knows one address for all names.
+        static func resolving(_ address: String) -> String {
+            """
+            import socket
+            server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            server.bind(("\(address)", 53))
+            print("ready", flush=True)
+            while True:
+                query, peer = server.recvfrom(512)
+                end = query.index(b"\\0", 12) + 5
+                head = query[:2] + bytes([0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0])
+                server.sendto(head + query[12:end] + bytes([0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 203, 0, 113, 7]), peer)
+            """
+        }
+
+        /// The other board, with all that a machine can have.
+        @Test func theOtherBoard() throws {
+            let folder = try lab.scratch("q35")
+            try lab.good(
+                "run", "-d", "--name", "q35", "--machine", "q35", "--cpus", "2", "--memory", "256m", "-v", "\(folder):/bound", "-p", "8083:80",
+                lab.image, "sh", "-c", "while true; do echo from-q35 | nc -l -p 80; done")
+            defer { _ = try? lab.hull("rm", "-f", "q35") }  // the suite's end looks for what is left
+            let inside = "nproc; cat /sys/fs/cgroup/memory.max; echo here >/bound/file; until grep -q ':0050 .* 0A ' /proc/net/tcp /proc/net/tcp6; do sleep 0.05; done"
+            #expect(try lab.good("exec", "q35", "sh", "-c", inside).text == "2\n268435456\n")
+            #expect(try lab.read("\(folder)/file") == "here\n")
+            #expect(try lab.host("busybox", "nc", "-w", "5", "127.0.0.1", "8083").text == "from-q35\n")
+            try lab.good("stop", "-t", "1", "q35")
+            try lab.good("start", "q35")
+            #expect(try lab.hull("exec", "-i", "q35", "wc", "-c", input: Array("twelve bytes".utf8)).word == "12")
+        }
+
         @Test func nothingIsLeft() throws {
             // The bridge may stay; taps and rules of containers may not.
             #expect(try lab.host("sh", "-c", "ip -o link show type tun").text == "")
