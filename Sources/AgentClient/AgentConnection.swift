@@ -144,6 +144,11 @@ public final class AgentConnection {
         }
     }
 
+    /// Lets a process go that was started `held`; returns when its program runs.
+    public func release(_ process: GuestProcess) async throws {
+        let _: ProcessStarted = try await ask(.releaseProcess, ProcessReference(process.number))
+    }
+
     /// Signals every process of a container.
     public func signalAll(in container: String, _ signal: Int32) async throws {
         var request = SignalRequest()

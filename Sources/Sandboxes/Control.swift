@@ -22,6 +22,10 @@ public struct Request: Codable, Sendable {
         case wait
         /// The processes in the container.
         case top
+        /// Stands its machine still, or lets it go on.
+        case pause(Bool)
+        /// What a container engine asks, by `hull-runtime`.
+        case engine(EngineRequest)
     }
 
     public init(_ verb: Verb) { self.verb = verb }
@@ -58,6 +62,8 @@ public enum Reply: Codable, Sendable {
     case outputClosed
     /// `top`: titles, and a row for each process.
     case processes(titles: [String], rows: [[String]])
+    /// What an engine's question is answered with: JSON.
+    case document(String)
 }
 
 extension Reply {

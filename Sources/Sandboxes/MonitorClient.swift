@@ -46,7 +46,7 @@ public final class MonitorClient {
         switch try await answer() {
         case .done: return
         case .failed(let sentence, let code): throw SandboxError(sentence, exitCode: code)
-        case .exited, .outputClosed, .processes:
+        case .exited, .outputClosed, .processes, .document:
             throw SandboxError("the monitor gave an answer that does not fit the question")
         }
     }
@@ -58,7 +58,7 @@ public final class MonitorClient {
             case .exited(let code, let oomKilled): return (code, oomKilled)
             case .failed(let sentence, let code): throw SandboxError(sentence, exitCode: code)
             case .outputClosed: throw OutputClosed()
-            case .done, .processes: continue
+            case .done, .processes, .document: continue
             }
         }
     }

@@ -59,6 +59,8 @@ final class MonitorServer {
         async throws
     {
         switch verb {
+        case .engine:
+            throw SandboxError("container \(container.record.name) belongs to no container engine: use hull", exitCode: 1)
         case .start:
             throw SandboxError("container \(container.record.name) is running already", exitCode: 1)
         case .attach(let streams):
@@ -80,7 +82,11 @@ final class MonitorServer {
             await container.stop(signal: signal, seconds: seconds)
         case .wait:
             container.announcer.add(channel)
+        case .pause(let paused):
+            try await paused ? container.pause() : container.unpause()
+            try await channel.send(Reply.done)
         case .top:
+            try container.mustRun("its processes can be listed")
             let agent = container.agent
             let id = container.record.id
             let list = try await withDeadline(.seconds(10), awaiting: "the guest's list of processes") {

@@ -13,8 +13,8 @@ import Testing
 
     static func arguments(_ spec: MachineSpec, _ board: QEMUBoard, _ accelerator: ResolvedAccelerator) -> QEMUArguments {
         QEMUArguments(
-            spec: spec, board: board, accelerator: accelerator, tscKilohertz: 2_600_000, kernel: "/kernel",
-            initramfs: "/initramfs",
+            spec: spec, board: board, accelerator: accelerator, tscKilohertz: 2_600_000,
+            boot: .init(kernel: "/kernel", initramfs: "/initramfs"),
             control: 3, agent: 4, console: 5, share: spec.share == nil ? nil : 6,
             disks: spec.disks.indices.map { .init(descriptor: Int32(7 + $0), isBlockDevice: $0 == 1) }, taps: [])
     }

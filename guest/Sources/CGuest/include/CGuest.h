@@ -68,6 +68,9 @@ int guest_mknodat(int at, const char *path, unsigned mode, unsigned major, unsig
 int guest_adjust_clock(long tick, long frequency);
 int guest_kmsg(const char *bytes, size_t count);
 uint64_t guest_clock(int which);
+/// Relays queries at port 53 of a loopback address, UDP and TCP, to `output`, and answers from `input`: frames of a length, a slot (two
+/// little-endian bytes each) and the message.
+_Noreturn void guest_relay_names(const char *address, int input, int output);
 int guest_exit_code(int status);
 int guest_exit_signal(int status);
 unsigned guest_device_major(uint64_t device);
