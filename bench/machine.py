@@ -130,7 +130,8 @@ class Raw:
         words = f"{quiet} reboot=t panic=-1"
         if accel == "tcg":
             words += f" tsc_early_khz={host_khz()}"
-        return ["qemu-system-x86_64", "-M", machine, *FIRMWARE, "-accel", accel, "-cpu", "max", "-m", str(MEMORY), "-kernel", self.kernel,
+        return ["qemu-system-x86_64", "-M", machine, *FIRMWARE, "-accel", accel,
+                "-cpu", "max,-erms,-fsrm" if accel == "tcg" else "max", "-m", str(MEMORY), "-kernel", self.kernel,
                 "-initrd", initramfs, "-append", words, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
 
     def floor(self):

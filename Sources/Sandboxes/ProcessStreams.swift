@@ -21,7 +21,7 @@ final class ProcessStreams {
     /// Adds somebody. The descriptors are in the order that `streams` says. `whenReaderHasGone` is called when what is written to
     /// them reaches nobody any more, and the process goes on all the same.
     func attach(
-        _ streams: Streams, _ descriptors: [SharedDescriptor], whenReaderHasGone: @escaping @Loop () -> Void
+        _ streams: Streams, _ descriptors: [SharedDescriptor], whenReaderHasGone: @escaping @Loop () -> Void = {}
     ) -> StreamAttachment {
         let process = process
         let attachment = StreamAttachment(streams, descriptors, watches: closesOutputs) { [weak self] stream in

@@ -52,14 +52,14 @@ extension IntegrationTests {
         private func expectTogether(_ reader: Program, _ place: SourceLocation = #_sourceLocation) throws {
             let bounds = try compare(reader)
             print("guest less host: \(bounds.least) … \(bounds.most) ms")
-            #expect(bounds.most - bounds.least < 15, "the machine is too busy to tell", sourceLocation: place)
             #expect(bounds.least > -20 && bounds.most < 20, "guest less host: \(bounds) ms", sourceLocation: place)
         }
 
-        /// Each reading of the guest's clock lies between two of the host's; what all of them allow is narrower than any allows alone.
+        /// Each reading of the guest's clock lies between two of the host's; what all of them allow is narrower than any allows alone. On a
+        /// busy machine it takes many until they say enough.
         private func compare(_ reader: Program) throws -> Bounds {
             var bounds = Bounds()
-            for sample in 0..<200 where sample < 20 || bounds.most - bounds.least >= 15 {
+            for sample in 0..<400 where sample < 20 || bounds.least <= -20 || bounds.most >= 20 {
                 let start = reader.bytes.count
                 let before = Self.now()
                 reader.type("\(sample)\n")

@@ -71,7 +71,8 @@ extension Agent {
 
     /// Notes a child that was started; it is answered when its socket ends.
     private func watch(
-        _ header: FrameHeader, _ configuration: ProcessConfiguration, _ stdio: ChildStdio, _ pid: Int32, _ pidfd: Int32, _ kills: UInt64
+        _ header: FrameHeader, _ configuration: ProcessConfiguration, _ stdio: ChildStdio, _ pid: Int32, _ pidfd: Int32,
+        _ kills: UInt64
     ) {
         let process = Process(configuration, pid: pid, pidfd: Descriptor(owning: pidfd))
         process.pendingRequest = header.id
