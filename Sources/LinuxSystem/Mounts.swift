@@ -30,10 +30,16 @@ public struct DetachedMount: ~Copyable {
             owning: try checked("bind", path) { hull_open_tree(AT_FDCWD, path, flags) })
     }
 
+    /// Takes a copy that somebody else made, e.g. in a mount namespace that sees more.
+    public init(_ copy: SharedDescriptor) throws(SystemError) { tree = try copy.duplicate() }
+
+    /// Gives the copy away as a descriptor.
+    public consuming func release() -> SharedDescriptor { SharedDescriptor(tree) }
+
     /// Sets attributes on the whole copy: MOUNT_ATTR_* to set, and a user namespace to map owners by.
     public borrowing func set(
         readOnly: Bool = false, noSuid: Bool = false, noDevices: Bool = false, noExec: Bool = false,
-        owners: SharedDescriptor? = nil
+        owners: SharedDescriptor? = nil, isPrivate: Bool = false
     ) throws(SystemError) {
         var attributes: UInt64 = 0
         if readOnly { attributes |= 1 }
@@ -43,7 +49,8 @@ public struct DetachedMount: ~Copyable {
         if owners != nil { attributes |= 0x0010_0000 }
         try checked("set the attributes of a mount") {
             hull_mount_setattr(
-                tree.raw, "", 0x1000 /* AT_EMPTY_PATH */ | 0x8000 /* AT_RECURSIVE */, attributes, 0, 0,
+                tree.raw, "", 0x1000 /* AT_EMPTY_PATH */ | 0x8000 /* AT_RECURSIVE */, attributes, 0,
+                isPrivate ? 1 << 18 /* MS_PRIVATE */ : 0,
                 owners?.raw ?? -1)
         }
     }

@@ -100,6 +100,8 @@ public struct ShareEntry: Sendable, Hashable {
     public var isFile: Bool
     /// Enforced by the host's mount, not by the guest.
     public var readOnly: Bool
+    /// Whether what the host mounts below it later is to be seen too.
+    public var followsHost = false
 
     public init(name: String, hostPath: String, isFile: Bool = false, readOnly: Bool = false) {
         self.name = name

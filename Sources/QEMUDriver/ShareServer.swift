@@ -136,7 +136,7 @@ final class ShareServer: Sharing {
         do {
             try root.bind(
                 entry.hostPath, at: "/share/\(entry.name)", readOnly: entry.readOnly, recursive: !entry.isFile, owners: owners,
-                keep: true)
+                keep: true, followsHost: entry.followsHost)
         } catch let error as SystemError where error.code == EINVAL || error.code == EPERM {
             throw MachineError(
                 .unsupported,
@@ -158,9 +158,9 @@ final class ShareServer: Sharing {
         return (Int32(RLIMIT_NOFILE.rawValue), most, most)
     }
 
-    func show(_ entries: [ShareEntry]) async throws {
-        for entry in entries {
-            let tree = try DetachedMount(of: entry.hostPath, recursive: !entry.isFile)
+    func show(_ entries: [(entry: ShareEntry, tree: SharedDescriptor)]) async throws {
+        for (entry, copy) in entries {
+            let tree = try DetachedMount(copy)
             try tree.set(readOnly: entry.readOnly, noSuid: true, noDevices: true, owners: keepsOwners ? nil : users)
             try tree.attach(at: "/share/\(folder)/\(entry.name)", inside: process.child, isFile: entry.isFile)
         }

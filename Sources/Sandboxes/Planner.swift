@@ -52,9 +52,9 @@ public struct Planner: Sendable {
         }
         for (index, mount) in mounts.enumerated() {
             guard let path = mount.hostPath else { continue }
-            entries.append(
-                ShareEntry(
-                    name: "m\(index)", hostPath: path, isFile: mount.isFile, readOnly: mount.mount.readOnly))
+            var entry = ShareEntry(name: "m\(index)", hostPath: path, isFile: mount.isFile, readOnly: mount.mount.readOnly)
+            entry.followsHost = mount.mount.options.contains("rslave")
+            entries.append(entry)
         }
         return entries
     }
