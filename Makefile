@@ -13,7 +13,7 @@ export HULL_IMAGES ?= $(CURDIR)/.build/images
 RELEASE := .build/release
 SOURCES := Package.swift Sources Tests guest/Package.swift guest/Sources
 
-.PHONY: help setup build guest demo test test-unit test-vm test-storm test-kvm images bench lint format install clean
+.PHONY: help setup build guest demo test test-unit test-vm test-engines test-storm test-kvm images bench lint format install clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,16 +43,20 @@ demo: ## set-up, build, a small image, and a run that shows the isolation
 images:
 	@scripts/make-image.sh busybox
 	scripts/make-image.sh debian
+	scripts/make-image.sh engines
 
 test: setup build images ## all tests, on a machine that has only what the set-up installed
 	@HULL_STORM_SEED=$${HULL_STORM_SEED:-20261121} $(SWIFT) test --no-parallel
 
 test-unit: ## the tests that start no machine
 	@scripts/check-swift.sh
-	$(SWIFT) test --no-parallel --skip 'IntegrationTests|StormTests'
+	$(SWIFT) test --no-parallel --skip 'IntegrationTests|StormTests|EngineTests.Checklist/'
 
 test-vm: build images ## the tests that run containers in real machines
-	$(SWIFT) test --no-parallel --filter 'IntegrationTests|StormTests'
+	$(SWIFT) test --no-parallel --filter 'IntegrationTests|StormTests|EngineTests'
+
+test-engines: build images ## the whole checklist of real Docker, Podman and containerd, beside runc
+	@HULL_ENGINES=all $(SWIFT) test --no-parallel --filter EngineTests
 
 test-storm: build images ## 500 seeded kills at random moments instead of 50
 	@HULL_STORM=$${HULL_STORM:-500} $(SWIFT) test --no-parallel --filter Storm

@@ -79,6 +79,8 @@ let package = Package(
         tests("SandboxesTests", ["Sandboxes", "HostNetwork", "OCISpec", "LinuxSystem"]),
         tests("StormTests", ["LinuxSystem", "Netlink"]),
         tests("ArchitectureTests", []),
+        // Runs real Docker, Podman and containerd over runc and bin/hull-runtime: make build first.
+        tests("EngineTests", ["CLinux", "LinuxSystem"]),
         // Runs bin/hull in real machines: make build first.
         tests("IntegrationTests", ["CLinux"]),
     ],

@@ -130,7 +130,7 @@ public final class AgentConnection {
     /// Starts a process; returns when its program runs. Throws `AgentFailure` with a code when it cannot.
     public func start(_ configuration: ProcessConfiguration) async throws -> GuestProcess {
         var configuration = configuration
-        configuration.credit = Limits.window
+        configuration.credit = Limits.outputWindow
         session.add(configuration.process)
         let process = GuestProcess(configuration.process, pid: 0, self)
         guestProcesses[configuration.process] = process
@@ -365,6 +365,7 @@ public final class AgentConnection {
             if let found = guestProcesses[process] { found.arrived(stream, bytes) }
         case .outputEnd(let process, let stream): guestProcesses[process]?.ended(stream)
         case .credit(let process): guestProcesses[process]?.changed.open()
+        case .inputClosed(let process): guestProcesses[process]?.closedInput()
         case .exited(let process, let exit):
             guestProcesses[process]?.exited(exit)
             forget(process)

@@ -201,6 +201,20 @@ public struct ProcessReference: WireMessage, Equatable, Sendable {
     }
 }
 
+/// Names an output of a process.
+public struct OutputReference: WireMessage, Equatable, Sendable {
+    public var process: UInt64 = 0
+    /// Whether it is standard error.
+    public var isError = false
+
+    public init() {}
+
+    public mutating func fields<C: FieldCoder>(_ coder: inout C) throws(WireError) {
+        try coder.field(1, &process)
+        try coder.field(2, &isError)
+    }
+}
+
 /// A process that runs in a container.
 public struct ProcessEntry: WireMessage, Equatable, Sendable {
     /// Its pid in the guest.

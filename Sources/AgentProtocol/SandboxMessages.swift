@@ -177,6 +177,8 @@ public struct SandboxConfiguration: WireMessage, Equatable, Sendable {
     public var share = ""
     /// Kernel settings of the whole guest.
     public var sysctls: [Setting] = []
+    /// Writable disks that are mounted at once, for containers to come.
+    public var disks: [DiskConfiguration] = []
 
     public init() {}
 
@@ -185,6 +187,7 @@ public struct SandboxConfiguration: WireMessage, Equatable, Sendable {
         try coder.optional(2, &modules)
         try coder.field(3, &share)
         try coder.list(4, &sysctls)
+        try coder.list(5, &disks)
     }
 }
 

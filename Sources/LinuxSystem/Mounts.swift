@@ -36,11 +36,18 @@ public struct DetachedMount: ~Copyable {
     /// Gives the copy away as a descriptor.
     public consuming func release() -> SharedDescriptor { SharedDescriptor(tree) }
 
+    /// Copies the mount at an open place, alone.
+    public init(at place: SharedDescriptor) throws(SystemError) {
+        let flags: UInt32 = 1 /* OPEN_TREE_CLONE */ | UInt32(bitPattern: O_CLOEXEC) | 0x1000 /* AT_EMPTY_PATH */
+        tree = OwnedDescriptor(owning: try checked("bind a mount") { hull_open_tree(place.raw, "", flags) })
+    }
+
     /// Sets attributes on the whole copy: MOUNT_ATTR_* to set, and a user namespace to map owners by.
     public borrowing func set(
         readOnly: Bool = false, noSuid: Bool = false, noDevices: Bool = false, noExec: Bool = false,
-        owners: SharedDescriptor? = nil, isPrivate: Bool = false
+        owners: SharedDescriptor? = nil, isPrivate: Bool = true
     ) throws(SystemError) {
+        // Nothing that is mounted there later comes along, and nothing mounted here goes to others.
         var attributes: UInt64 = 0
         if readOnly { attributes |= 1 }
         if noSuid { attributes |= 2 }
@@ -50,7 +57,7 @@ public struct DetachedMount: ~Copyable {
         try checked("set the attributes of a mount") {
             hull_mount_setattr(
                 tree.raw, "", 0x1000 /* AT_EMPTY_PATH */ | 0x8000 /* AT_RECURSIVE */, attributes, 0,
-                isPrivate ? 1 << 18 /* MS_PRIVATE */ : 0,
+                isPrivate ? UInt64(MS_PRIVATE) : 0,
                 owners?.raw ?? -1)
         }
     }
@@ -65,15 +72,22 @@ public struct DetachedMount: ~Copyable {
         if failure != 0 { throw SystemError("show \(path) in process", "\(process.pid)", code: failure) }
     }
 
-    /// Attaches the copy on an open place (O_PATH).
-    public consuming func attach(on place: Int32) throws(SystemError) {
-        try checked("mount on an open place") { hull_move_mount(tree.raw, place, "", 0x40 /* MOVE_MOUNT_T_EMPTY_PATH */) }
-    }
-
     /// Attaches the copy at `path`, a folder for a folder, a file for a file.
     public consuming func attach(at path: String) throws(SystemError) {
         try checked("mount on", path) { hull_move_mount(tree.raw, AT_FDCWD, path, 0) }
     }
+
+    /// Attaches the copy at an open place.
+    public consuming func attach(on place: SharedDescriptor) throws(SystemError) {
+        try checked("mount on a folder") { hull_move_mount(tree.raw, place.raw, "", 0x40 /* MOVE_MOUNT_T_EMPTY_PATH */) }
+    }
+}
+
+/// Opens, as a place only, what is at `path` below `folder`, following no link; nil when it is not there.
+public func openPlace(_ path: String, below folder: SharedDescriptor) throws(SystemError) -> SharedDescriptor? {
+    let raw = hull_openat2(folder.raw, path, UInt64(O_PATH | O_CLOEXEC), 0, 0x04 | 0x08)  // RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH
+    if raw < 0, errno == ENOENT || errno == ENOTDIR || errno == ELOOP { return nil }
+    return SharedDescriptor(owning: try checked("open", path) { raw })
 }
 
 /// A new user namespace that maps `count` ids from 0 on to `base` on. For ID-mapped mounts and confined servers.

@@ -14,6 +14,9 @@ public protocol Hypervisor: Sendable {
     /// cannot honour a device.
     nonisolated func layout(of spec: MachineSpec) throws -> GuestLayout
 
+    /// Whether and how machines are made from saved ones; nil for a driver that cannot.
+    nonisolated var templating: (any Templating)? { get }
+
     /// Starts a machine, runs `body` with it, and ends the machine with it: when this returns or throws, no process, mount
     /// or descriptor of the machine is left. The guest already runs when `body` is called.
     func withMachine<R: Sendable>(
@@ -39,6 +42,10 @@ public struct HypervisorTraits: Sendable, Hashable {
 public enum MachineSource: Sendable {
     /// A cold boot.
     case boot(MachineSpec)
+    /// A machine that was saved, which goes on where it was, with the devices of the spec behind those that it knows: the spec is of the
+    /// saved one's shape (`Templating.shape`). The guest keeps the saved one's MAC addresses, clock and secrets until its agent gives
+    /// it others. `snapshot.memory` is mapped privately, or copied where a share server must see it.
+    case restore(MachineSpec, Snapshot)
 }
 
 /// A folder of the machine's own on the host, mode 0700, made by the caller and empty. What the driver puts there is gone
@@ -65,6 +72,9 @@ public protocol VirtualMachine: AnyObject, Sendable {
     func pause() async throws
     /// Lets it go on.
     func resume() async throws
+
+    /// How to save it; nil for a machine that cannot be saved.
+    var snapshotting: (any Snapshotting)? { get }
 
     /// Ends the machine: waits up to `grace` for the guest's own end, which the caller has asked the agent for, then ends the VMM.
     /// `.zero` ends it at once. Always returns with the machine stopped; stopping what has ended is no error.

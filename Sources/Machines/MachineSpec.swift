@@ -18,6 +18,9 @@ public struct MachineSpec: Sendable {
     public var initramfs: String
     /// Added after what the driver needs, in this order.
     public var kernelArguments: [String]
+    /// A file of exactly `memoryBytes` that is to be the guest's memory, so that the machine can be saved; nil for memory of the
+    /// driver's choice. Its owner is root, its mode 0600.
+    public var memoryFile: String?
     /// Block devices. Each name is unique in the machine.
     public var disks: [Disk]
     /// The one share, under which everything of the host that is shown in the guest is bound.
@@ -65,11 +68,18 @@ public struct Disk: Sendable, Hashable {
     /// The file or device on the host. Opened by the driver; the VMM gets the descriptor.
     public var path: String
     public var readOnly: Bool
+    /// Whether machines restored from a saved one all have this very file, so that the saved one may have read and mounted it.
+    public var isFixed: Bool
+    /// Whether it is as its maker left it, used by nobody yet: what a saved machine did to such a disk can be had by all that are restored
+    /// from it, with a copy of the saved one's.
+    public var isFresh: Bool
 
-    public init(name: String, path: String, readOnly: Bool) {
+    public init(name: String, path: String, readOnly: Bool, isFixed: Bool = false, isFresh: Bool = false) {
         self.name = name
         self.path = path
         self.readOnly = readOnly
+        self.isFixed = isFixed
+        self.isFresh = isFresh
     }
 }
 
@@ -78,9 +88,8 @@ public struct Share: Sendable, Hashable {
     /// What the guest mounts it by; at most 36 bytes.
     public var tag: String
     public var entries: [ShareEntry]
-    /// Whether entries whose filesystem cannot map owners (overlayfs) are shown as they are, by a server that has the rights of the host's
-    /// root over the files of the entries, and over nothing else. Otherwise they are refused.
-    public var keepsOwners = false
+    /// Whether nothing of it may be cached: the lengths and contents of files change by themselves, as in /proc.
+    public var isVolatile: Bool { entries.contains { $0.isKernels } }
     /// Whether the running machine may be shown more (`VirtualMachine.sharing`).
     public var grows = false
 
@@ -103,11 +112,34 @@ public struct ShareEntry: Sendable, Hashable {
     /// Whether what the host mounts below it later is to be seen too.
     public var followsHost = false
 
-    public init(name: String, hostPath: String, isFile: Bool = false, readOnly: Bool = false) {
+    /// Whether it is of the kernel's own filesystems (/proc, /sys, …): read-only then, and as a stranger sees it.
+    public var isKernels: Bool
+    /// What is mounted below a folder and is shown too, parents first. Other mounts below it are not shown.
+    public var submounts: [Submount]
+
+    public init(
+        name: String, hostPath: String, isFile: Bool = false, readOnly: Bool = false, isKernels: Bool = false,
+        submounts: [Submount] = []
+    ) {
         self.name = name
         self.hostPath = hostPath
         self.isFile = isFile
         self.readOnly = readOnly
+        self.isKernels = isKernels
+        self.submounts = submounts
+    }
+}
+
+/// A mount below a folder that is shared.
+public struct Submount: Sendable, Hashable {
+    /// Relative to the folder.
+    public var path: String
+    /// As `ShareEntry.isKernels`.
+    public var isKernels: Bool
+
+    public init(path: String, isKernels: Bool = false) {
+        self.path = path
+        self.isKernels = isKernels
     }
 }
 

@@ -47,6 +47,17 @@ final class ConfinedRoot {
         bound.append(point)
     }
 
+    /// Shows the mount at `path` below the host's `source` where `source` was bound at `inside`. One that went meanwhile is left out.
+    func bindBelow(_ source: String, _ path: String, at inside: String, readOnly: Bool, owners: SharedDescriptor?) throws {
+        let place = { (folder: String) in SharedDescriptor(try openFile(folder, O_PATH | O_DIRECTORY)) }
+        guard let from = try openPlace(path, below: try place(source)),
+            let to = try openPlace(path, below: try place("\(self.path)\(inside)"))
+        else { return }
+        let tree = try DetachedMount(at: from)
+        try tree.set(readOnly: readOnly, noSuid: true, noDevices: true, owners: owners)
+        try tree.attach(on: to)
+    }
+
     /// Shows a device like the host's `source` at `inside`, which belongs to `owner`: who may use the host's own node (0600 and
     /// root's in one place, a group's in another) does not matter then.
     func bindDevice(_ source: String, at inside: String, owner: UInt32) throws {
@@ -62,6 +73,23 @@ final class ConfinedRoot {
         try checked("make the device", node) { mknod(node, S_IFCHR | 0o600, status.st_rdev) }
         try checked("give away", node) { chown(node, owner, owner) }
         try bind(node, at: inside, readOnly: false, devices: true)
+    }
+
+    /// Shows a new, empty file of `size` bytes in memory at `inside`; it belongs to `owner`, and goes with the last that has it open.
+    /// Returns it open for writing.
+    func bindMemory(of size: UInt64, at inside: String, owner: UInt32) throws -> SharedDescriptor {
+        let folder = "\(path)-memory"
+        try makeDirectories(folder)
+        defer { rmdir(folder) }
+        try mountFilesystem(
+            "hull", folder, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC),
+            data: "mode=0700,size=\(size + (1 << 20)),nr_inodes=8")
+        defer { umount2(folder, 2 /* MNT_DETACH */) }
+        let file = SharedDescriptor(try openFile("\(folder)/memory", O_RDWR | O_CREAT | O_EXCL))
+        try checked("set the length of", "the guest's memory") { ftruncate(file.raw, Int(size)) }
+        try checked("give away", "the guest's memory") { fchown(file.raw, owner, owner) }
+        try bind("\(folder)/memory", at: inside, readOnly: false, executable: false)
+        return file
     }
 
     /// A /proc of the caller's pid namespace, read-only, in which the process finds no process but itself.

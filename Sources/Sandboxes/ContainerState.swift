@@ -45,7 +45,7 @@ public struct ContainerState: Codable, Sendable {
         switch status {
         case .created: "created"
         case .starting: "created"
-        case .running: "running"
+        case .running(let running): running.paused == true ? "paused" : "running"
         case .exited: "exited"
         }
     }

@@ -40,6 +40,8 @@ public struct Planner: Sendable {
         var modulesDisk: String?
         var consoleLog: String
         var disk: String
+        /// Whether no machine has had the disk yet.
+        var diskIsFresh = false
         var confinement: Confinement
         var nic: NIC?
     }
@@ -52,7 +54,10 @@ public struct Planner: Sendable {
         }
         for (index, mount) in mounts.enumerated() {
             guard let path = mount.hostPath else { continue }
-            var entry = ShareEntry(name: "m\(index)", hostPath: path, isFile: mount.isFile, readOnly: mount.mount.readOnly)
+            var entry = ShareEntry(
+                name: "m\(index)", hostPath: path, isFile: mount.isFile, readOnly: mount.mount.readOnly,
+                isKernels: mount.isKernels,
+                submounts: mount.submounts)
             entry.followsHost = mount.mount.options.contains("rslave")
             entries.append(entry)
         }
@@ -75,10 +80,10 @@ public struct Planner: Sendable {
         var disks: [Disk] = []
         if case .image(_, _, let file) = record.root {
             disks.append(Disk(name: "root", path: file, readOnly: true))
-            disks.append(Disk(name: "rw", path: host.disk, readOnly: false))
+            disks.append(Disk(name: "rw", path: host.disk, readOnly: false, isFresh: host.diskIsFresh))
         }
         if let modules = host.modulesDisk {
-            disks.append(Disk(name: "modules", path: modules, readOnly: true))
+            disks.append(Disk(name: "modules", path: modules, readOnly: true, isFixed: true))
         }
         let entries = shareEntries(mounts)
         return MachineSpec(
@@ -209,4 +214,7 @@ struct ResolvedMount: Sendable {
     var mount: ContainerRecord.Mount
     var hostPath: String?
     var isFile = false
+    /// As `ShareEntry` has them.
+    var isKernels = false
+    var submounts: [Submount] = []
 }

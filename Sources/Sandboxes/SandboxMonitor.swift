@@ -64,7 +64,9 @@ public final class SandboxMonitor {
         try await ledger.hold(.folder(paths.runtime)) {}
         let chronicle = Chronicle(store, paths.id, monitor: identity)
         try chronicle.starting()
-        let sandbox = Sandbox(container.record, paths: paths, roots: roots, hypervisor: make(), ledger: ledger)
+        let isFirstStart = if case .created = container.state.status { true } else { false }
+        let sandbox = Sandbox(
+            container.record, paths: paths, roots: roots, hypervisor: make(), ledger: ledger, isFirstStart: isFirstStart)
         let life = Task { @Loop in try await sandbox.run(streams, descriptors, channel, announcer, chronicle) }
         let asked = Task { @Loop in
             // The host, or a verb that cannot wait for the boot, asks the monitor to end. One that waits for a silent guest ends too.

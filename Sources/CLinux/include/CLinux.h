@@ -115,6 +115,7 @@ int hull_mount_setattr(int directory, const char *path, unsigned flags, uint64_t
 int hull_openat2(int directory, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
 int hull_pivot_root(const char *new_root, const char *put_old);
 int hull_memfd_create(const char *name, unsigned flags);
+int hull_fallocate(int descriptor, int mode, long offset, long length);
 int hull_setns(int descriptor, int kind);
 int hull_unshare(int flags);
 

@@ -53,7 +53,6 @@ final class EngineSandbox {
             confinement: Confinement(uidBase: identifiers), nic: nics.first)
         var spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor).complete(host, planner, mounts)
         spec.nics = nics
-        spec.share?.keepsOwners = true
         spec.share?.grows = true
         let folder = "\(paths.runtime)/machine"
         try makeDirectories(folder)
@@ -89,7 +88,9 @@ final class EngineSandbox {
                     "error mounting \"\(path)\" to rootfs at \"\(mount.destination)\": stat \(path): \(String(cString: strerror(errno)).lowercased())",
                     exitCode: 1)
             }
-            return ResolvedMount(mount: mount, hostPath: path, isFile: status.st_mode & S_IFMT != S_IFDIR)
+            var resolved = ResolvedMount(mount: mount, hostPath: path, isFile: status.st_mode & S_IFMT != S_IFDIR)
+            try resolved.follow(own: "\(paths.runtime)/machine")
+            return resolved
         }
     }
 
@@ -129,8 +130,8 @@ final class EngineSandbox {
             self.agent = agent
             let watching = Task { @Loop in try? await DescriptorGuard.watch(machine, agent) }  // ends with the machine
             defer { watching.cancel() }
-            let output = ProcessStreams(held, log: nil)
-            _ = output.attach(streams, descriptors.take())
+            let output = ProcessStreams(held, log: nil, closesOutputs: !(process.terminal ?? false))
+            _ = output.attach(streams, descriptors.take()) {}
             let container = EngineContainer(
                 id: id, plan: plan, agent: agent, process: held, streams: output, machine: machine, chronicle: chronicle,
                 addresses: try network.addresses(), numbers: numbers, isMember: false)

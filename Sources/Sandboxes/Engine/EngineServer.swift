@@ -47,7 +47,7 @@ final class EngineServer {
                 try await channel.send(Reply.done)
             case .top: try await channel.send(try await processes())
             case .wait: waiting.append(channel)
-            case .start, .attach, .exec, .stop:
+            case .start, .attach, .exec, .stop, .pause:
                 throw SandboxError("this container belongs to a container engine: use that one's commands", exitCode: 1)
             }
         } catch {
@@ -129,8 +129,9 @@ final class EngineServer {
         let process = try await container.exec(settings, streams)
         container.holders.append(holder)
         defer { container.holders.removeAll { $0 == holder } }
-        let output = ProcessStreams(process, log: nil)
-        _ = output.attach(streams, descriptors.take())
+        // Nobody but this reader: whoever writes after it has gone gets SIGPIPE, as from a pipe.
+        let output = ProcessStreams(process, log: nil, closesOutputs: !(settings.terminal ?? false))
+        _ = output.attach(streams, descriptors.take()) {}
         try await channel.send(Reply.done)
         let following = Task { @Loop in
             while let (later, _) = try? await channel.receive(Later.self) {  // ends with the connection

@@ -131,7 +131,8 @@ struct Creation: Sendable {
         do {
             let state = container.runtimeState(.creating, pid: process.pid)
             let hooks = plan.spec.hooks
-            try await Hooks.run(hooks?.prestart, state)
+            // To the OCI's suite a prestart hook, which the specification calls after `start` is asked for, sees a created container.
+            try await Hooks.run(hooks?.prestart, container.runtimeState(.created, pid: process.pid))
             try await Hooks.run(hooks?.createRuntime, state)
             try await Hooks.run(hooks?.createContainer, state, in: process.pid)
             try await client.ask(.engine(.create(streams.streams)), descriptors: streams.descriptors.map(\.raw))

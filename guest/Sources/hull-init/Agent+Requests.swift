@@ -38,6 +38,10 @@ extension Agent {
                 let reference: ProcessReference = try read(frame)
                 if let process = processes[reference.process] { discard(process) }
                 reply(header, Done())
+            case .closeOutput:
+                let reference: OutputReference = try read(frame)
+                if let process = processes[reference.process] { closeOutput(process, reference.isError ? .error : .output) }
+                reply(header, Done())
             case .processes:
                 let reference: ContainerReference = try read(frame)
                 reply(header, ProcessTable.list(try container(reference.container).cgroup))
@@ -124,6 +128,11 @@ extension Agent {
                 // Everything works but what the kernel would load on demand.
                 log("no kernel module can be loaded on demand: \(error.message)")
             }
+        }
+        for disk in configuration.disks {
+            let target = try mountDisk(disk, readOnly: false)
+            try Mounting.makeDirectory(target + "/upper")
+            try Mounting.makeDirectory(target + "/work")
         }
         if !configuration.share.utf8.isEmpty {
             try Mounting.mount(configuration.share, Boot.directory + "/share", "virtiofs")

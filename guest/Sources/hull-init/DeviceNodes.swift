@@ -16,7 +16,29 @@ enum DeviceNodes {
         ] as [(String, String)] {
             _ = symlinkat(target, folder, name)
         }
-        if privileged { copyNodes("/dev", folder, depth: 0) }
+        if privileged {
+            copyNodes("/dev", folder, depth: 0)
+            addLoadable(folder)
+        }
+    }
+
+    /// The nodes whose first opening loads their driver (`fuse fuse c10:229`, `tun net/tun c10:200`): depmod wrote them down,
+    /// and the kernel shows them only when they are loaded.
+    private static func addLoadable(_ folder: Int32) {
+        for line in Scan.split(TextFile.read("/lib/modules/\(Guest.kernelRelease())/modules.devname"), 10) {
+            let words = Scan.words(line)
+            guard words.count == 3, let kind = words[2].first, kind == 98 || kind == 99 else { continue }
+            let numbers = Scan.split(words[2].dropFirst(), 58)
+            guard numbers.count == 2, let major = Scan.number(numbers[0]), let minor = Scan.number(numbers[1]) else { continue }
+            let parts = Scan.split(words[1], 47)
+            if parts.count == 2 { _ = mkdirat(folder, Scan.text(parts[0]), 0o755) }
+            // Those two are everybody's on any host.
+            let mode: UInt32 = major == 10 && (minor == 229 || minor == 200) ? 0o666 : 0o600
+            // One that is there is the kernel's own.
+            _ = guest_mknodat(
+                folder, Scan.text(words[1]), mode | (kind == 98 ? UInt32(S_IFBLK) : UInt32(S_IFCHR)),
+                UInt32(truncatingIfNeeded: major), UInt32(truncatingIfNeeded: minor))
+        }
     }
 
     private static func copyNodes(_ path: String, _ folder: Int32, depth: Int) {

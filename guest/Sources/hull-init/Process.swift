@@ -42,6 +42,9 @@ final class Process {
     var lastRead: UInt64 = 0
     var lastWasSmall = false
 
+    /// How many reads found a whole pipe of output.
+    var fullReads = 0
+
     /// How it ended, once it did.
     var exit: ProcessExit?
     /// Whether the host wants no more output: it is read and dropped.

@@ -79,6 +79,8 @@ int guest_netlink_socket(int protocol, unsigned groups);
 int guest_execve(const char *path, char *const *arguments, char *const *environment);
 char *const *guest_strings(const char *block, size_t count);
 long guest_sysinfo_memory(void);
+// Reads up to `wanted` bytes in one call into pieces of `piece` bytes, with `gap` untouched bytes before each. At most 8 pieces.
+ssize_t guest_read_pieces(int fd, void *buffer, size_t wanted, size_t gap, size_t piece);
 // Scheduling: with `batch` the caller is never woken into the middle of what runs, and has the highest weight.
 void guest_schedule(int batch);
 // How a signal is handled: ignored, or by default.
