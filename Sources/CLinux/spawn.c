@@ -91,7 +91,7 @@ static void child(const struct hull_spawn *how, int report) {
     }
     if (how->join_net >= 0 && setns(how->join_net, CLONE_NEWNET) < 0) fail(report, NAMESPACE);
     if (how->join_mount >= 0 && setns(how->join_mount, CLONE_NEWNS) < 0) fail(report, NAMESPACE);
-    if (how->namespaces & CLONE_NEWNS && mount("", "/", NULL, MS_REC | (how->root ? MS_PRIVATE : MS_SLAVE), NULL) < 0)
+    if (how->namespaces & CLONE_NEWNS && mount("", "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
         fail(report, ROOT);
 
     int executable = how->exec_descriptor;

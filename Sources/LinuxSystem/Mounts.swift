@@ -30,6 +30,12 @@ public struct DetachedMount: ~Copyable {
             owning: try checked("bind", path) { hull_open_tree(AT_FDCWD, path, flags) })
     }
 
+    /// Takes a copy that somebody else made, e.g. in a mount namespace that sees more.
+    public init(_ copy: SharedDescriptor) throws(SystemError) { tree = try copy.duplicate() }
+
+    /// Gives the copy away as a descriptor.
+    public consuming func release() -> SharedDescriptor { SharedDescriptor(tree) }
+
     /// Copies the mount at an open place, alone.
     public init(at place: SharedDescriptor) throws(SystemError) {
         let flags: UInt32 = 1 /* OPEN_TREE_CLONE */ | UInt32(bitPattern: O_CLOEXEC) | 0x1000 /* AT_EMPTY_PATH */
@@ -39,7 +45,7 @@ public struct DetachedMount: ~Copyable {
     /// Sets attributes on the whole copy: MOUNT_ATTR_* to set, and a user namespace to map owners by.
     public borrowing func set(
         readOnly: Bool = false, noSuid: Bool = false, noDevices: Bool = false, noExec: Bool = false,
-        owners: SharedDescriptor? = nil
+        owners: SharedDescriptor? = nil, isPrivate: Bool = true
     ) throws(SystemError) {
         // Nothing that is mounted there later comes along, and nothing mounted here goes to others.
         var attributes: UInt64 = 0
@@ -50,7 +56,8 @@ public struct DetachedMount: ~Copyable {
         if owners != nil { attributes |= 0x0010_0000 }
         try checked("set the attributes of a mount") {
             hull_mount_setattr(
-                tree.raw, "", 0x1000 /* AT_EMPTY_PATH */ | 0x8000 /* AT_RECURSIVE */, attributes, 0, UInt64(MS_PRIVATE),
+                tree.raw, "", 0x1000 /* AT_EMPTY_PATH */ | 0x8000 /* AT_RECURSIVE */, attributes, 0,
+                isPrivate ? UInt64(MS_PRIVATE) : 0,
                 owners?.raw ?? -1)
         }
     }
@@ -63,11 +70,6 @@ public struct DetachedMount: ~Copyable {
         let namespace = try openFile("/proc/\(process.identity?.pid ?? process.pid)/ns/mnt", O_RDONLY)
         let failure = hull_mount_inside(namespace.raw, tree.raw, path, isFile ? 1 : 0)
         if failure != 0 { throw SystemError("show \(path) in process", "\(process.pid)", code: failure) }
-    }
-
-    /// Attaches the copy on an open place (O_PATH).
-    public consuming func attach(on place: Int32) throws(SystemError) {
-        try checked("mount on an open place") { hull_move_mount(tree.raw, place, "", 0x40 /* MOVE_MOUNT_T_EMPTY_PATH */) }
     }
 
     /// Attaches the copy at `path`, a folder for a folder, a file for a file.

@@ -112,7 +112,7 @@ extension SharedDescriptor {
         bytes: [UInt8], descriptors: [SharedDescriptor]
     ) {
         while true {
-            var descriptors = [Int32](repeating: -1, count: 16)
+            var descriptors = [Int32](repeating: -1, count: 64)
             var count = descriptors.count
             var failure: Int32 = 0
             let bytes = [UInt8](unsafeUninitializedCapacity: capacity) { buffer, used in

@@ -95,8 +95,9 @@ public protocol VirtualMachine: AnyObject, Sendable {
 public protocol Sharing: AnyObject, Sendable {
     /// The folder of the share in which it appears.
     nonisolated var folder: String { get }
-    /// Shows folders and files of the host there, under names that nobody has.
-    func show(_ entries: [ShareEntry]) async throws
+    /// Shows folders and files there, under names that nobody has. Each comes as a detached copy of its mount (open_tree(2)), because the
+    /// caller's mount namespace may not see it; the entry's path is for messages.
+    func show(_ entries: [(entry: ShareEntry, tree: SharedDescriptor)]) async throws
     /// Takes them away again, as far as the guest lets go of them.
     func hide(_ names: [String]) throws
 }

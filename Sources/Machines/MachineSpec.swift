@@ -109,6 +109,9 @@ public struct ShareEntry: Sendable, Hashable {
     public var isFile: Bool
     /// Enforced by the host's mount, not by the guest.
     public var readOnly: Bool
+    /// Whether what the host mounts below it later is to be seen too.
+    public var followsHost = false
+
     /// Whether it is of the kernel's own filesystems (/proc, /sys, …): read-only then, and as a stranger sees it.
     public var isKernels: Bool
     /// What is mounted below a folder and is shown too, parents first. Other mounts below it are not shown.

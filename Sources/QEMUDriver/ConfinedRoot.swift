@@ -33,13 +33,15 @@ final class ConfinedRoot {
     /// - Parameter keep: it stays when the root is emptied (what a share server serves).
     func bind(
         _ source: String, at inside: String, readOnly: Bool = true, devices: Bool = false, executable: Bool = true,
-        recursive: Bool = false, owners: SharedDescriptor? = nil, keep: Bool = false
+        recursive: Bool = false, owners: SharedDescriptor? = nil, keep: Bool = false,
+        followsHost: Bool = false
     ) throws {
         var status = stat()
         try checked("look at", source) { stat(source, &status) }
         let isFolder = status.st_mode & S_IFMT == S_IFDIR
         let tree = try DetachedMount(of: source, recursive: recursive)
-        try tree.set(readOnly: readOnly, noSuid: true, noDevices: !devices, noExec: !executable, owners: owners)
+        try tree.set(
+            readOnly: readOnly, noSuid: true, noDevices: !devices, noExec: !executable, owners: owners, isPrivate: !followsHost)
         let point = try makePoint(inside, folder: isFolder, keep: keep)
         try tree.attach(at: point)
         bound.append(point)

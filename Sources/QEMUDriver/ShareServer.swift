@@ -157,7 +157,9 @@ final class ShareServer: Sharing {
         func namespace(_ isKernels: Bool) -> SharedDescriptor? { owners.areMapped && !isKernels ? owners.namespace : nil }
         do {
             try root.bind(
-                entry.hostPath, at: inside, readOnly: entry.readOnly || entry.isKernels, owners: namespace(entry.isKernels), keep: true)
+                entry.hostPath, at: inside, readOnly: entry.readOnly || entry.isKernels, owners: namespace(entry.isKernels),
+                keep: true,
+                followsHost: entry.followsHost)
             for mount in entry.submounts {
                 try root.bindBelow(
                     entry.hostPath, mount.path, at: inside, readOnly: entry.readOnly || mount.isKernels,
@@ -185,10 +187,11 @@ final class ShareServer: Sharing {
         return (Int32(RLIMIT_NOFILE.rawValue), most, most)
     }
 
-    func show(_ entries: [ShareEntry]) async throws {
-        for entry in entries {
-            let tree = try DetachedMount(of: entry.hostPath, recursive: !entry.isFile)
-            try tree.set(readOnly: entry.readOnly, noSuid: true, noDevices: true, owners: owners.areMapped ? owners.namespace : nil)
+    func show(_ entries: [(entry: ShareEntry, tree: SharedDescriptor)]) async throws {
+        for (entry, copy) in entries {
+            let tree = try DetachedMount(copy)
+            try tree.set(
+                readOnly: entry.readOnly, noSuid: true, noDevices: true, owners: owners.areMapped ? owners.namespace : nil)
             try tree.attach(at: "/share/\(folder)/\(entry.name)", inside: process.child, isFile: entry.isFile)
         }
     }

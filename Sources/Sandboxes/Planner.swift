@@ -56,10 +56,12 @@ public struct Planner: Sendable {
         }
         for (index, mount) in mounts.enumerated() {
             guard let path = mount.hostPath else { continue }
-            entries.append(
-                ShareEntry(
-                    name: "m\(index)", hostPath: path, isFile: mount.isFile, readOnly: mount.mount.readOnly,
-                    isKernels: mount.isKernels, submounts: mount.submounts))
+            var entry = ShareEntry(
+                name: "m\(index)", hostPath: path, isFile: mount.isFile, readOnly: mount.mount.readOnly,
+                isKernels: mount.isKernels,
+                submounts: mount.submounts)
+            entry.followsHost = mount.mount.options.contains("rslave")
+            entries.append(entry)
         }
         return entries
     }

@@ -22,8 +22,8 @@ enum Bench {
         let known: [String: Runtime] = ["runc": .runc, "crun": .crun, "hull": .hull]
         return (variable("HULL_ENGINE_RUNTIMES") ?? "runc,hull").split(separator: ",").compactMap { known[String($0)] }
     }()
-    /// HULL_ENGINE_ROWS runs only the rows whose name has these words.
-    static let only = variable("HULL_ENGINE_ROWS")
+    /// HULL_ENGINE_ROWS runs only the rows whose name has these words, or these|or|these.
+    static let only = (variable("HULL_ENGINE_ROWS") ?? "").split(separator: "|").map(String.init)
     /// HULL_ENGINE_REPORT is a file to which failing rows are written.
     static let report = variable("HULL_ENGINE_REPORT")
 

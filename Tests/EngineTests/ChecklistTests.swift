@@ -15,7 +15,7 @@ import Testing
     private func run(_ kind: Row.Kind, _ make: @Loop (Runtime) async throws -> any Engine) async throws {
         let rows = Row.all.filter { row in
             row.engines.contains(kind) && (Bench.isWhole || row.short.contains(kind))
-                && (Bench.only.map { row.name.contains($0) } ?? true)
+                && (Bench.only.isEmpty || Bench.only.contains { row.name.contains($0) })
         }
         var board = Scoreboard(kind, Bench.runtimes)
         for runtime in Bench.runtimes {

@@ -1,7 +1,7 @@
 extension Row {
     /// What one container sees of the host's files, and the host of the container's.
     static let storage: [Row] = [
-        Row("a named volume outlives its containers", .volumes, short: [.docker]) { s in
+        Row("a named volume outlives its containers", .volumes) { s in
             try await s.ok("volume create keep")
             try await s.ok("run --rm -v keep:/data @ sh -c 'echo kept >/data/file'")
             try await s.ok("run --rm -v keep:/data @ cat /data/file", "kept")
@@ -55,7 +55,7 @@ extension Row {
             }
             try await s.shell("umount -l $S/d/sub $S/d")
         },
-        Row("--tmpfs has its size and mode", .tmpfs, short: [.docker]) { s in
+        Row("--tmpfs has its size and mode", .tmpfs) { s in
             try await s.ok(
                 "run --rm --tmpfs /t:size=4m,mode=1750 @ sh -c 'df -k /t | tail -1 | awk \"{print \\$2}\"; stat -c %a /t; grep -c \" /t tmpfs\" /proc/mounts'",
                 "4096\n1750\n1")

@@ -1,11 +1,12 @@
 extension Row {
     /// What an engine does with a container over its life.
     static let lives: [Row] = [
-        Row("create, start, restart, rm", .life, short: [.docker]) { s in
+        Row("create, start, restart, rm", .life) { s in
             try await s.ok("create --name one @ sh -c 'echo run; sleep 1000'")
             try await s.ok("inspect -f {{.State.Running}} one", "false")
             try await s.ok("start one")
             try await s.ok("inspect -f {{.State.Running}} one", "true")
+            try await s.becomes("logs one", "run")
             try await s.ok("restart -t 0 one")
             try await s.becomes("logs one", "run\nrun")
             try await s.ok("rm -f one")
@@ -38,18 +39,19 @@ extension Row {
             try await s.ok("exec one touch /well")
             try await s.ok("healthcheck run one")
         },
-        Row("on-failure:2 tries three times", .restart, short: [.docker]) { s in
+        Row("on-failure:2 tries three times", .restart) { s in
             try await s.ok("run -d --name one --restart on-failure:2 @ sh -c 'echo try; exit 3'")
             try await s.becomes("logs one", "try\ntry\ntry")
             try await s.becomes("inspect -f '{{.State.Status}} {{.State.ExitCode}}' one", "exited 3")
         },
         Row("always brings a killed one back", .restart) { s in
             try await s.ok("run -d --name one --restart always @ sh -c 'echo up; sleep 1000'")
+            try await s.becomes("logs one", "up")
             let pid = try await s.ok("inspect -f {{.State.Pid}} one")
             try await s.host("kill -9 \(pid)")
             try await s.becomes("logs one", "up\nup")
         },
-        Row("logs keep both streams", .logs, short: [.docker]) { s in
+        Row("logs keep both streams", .logs) { s in
             try await s.ok("run --name one @ sh -c 'echo o1; echo e1 >&2; sleep 0.3; echo o2'", "o1\no2")
             let call = try await s.ends("logs one", 0, "o1\no2")
             try s.expect(call.errors == "e1", call.line, "e1 on standard error", call.errors)
@@ -70,7 +72,7 @@ extension Row {
             try await s.shell("(sleep 0.5; echo words; sleep 1) | $C attach one; true", "got words")
             try await s.ok("inspect -f {{.State.ExitCode}} one", "2")
         },
-        Row("wait ends with the code", .wait, short: [.docker]) { s in
+        Row("wait ends with the code", .wait) { s in
             try await s.ok("run -d --name one @ sh -c 'sleep 1; exit 42'")
             try await s.ok("wait one", "42")
         },

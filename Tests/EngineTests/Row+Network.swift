@@ -10,7 +10,7 @@ extension Row {
                 "echo $(ip -4 addr show eth0 | awk \"/inet / {print \\$2}\") $(cat /sys/class/net/eth0/address) $(ip route | awk \"/default/ {print \\$3}\")"
             try await s.ok("exec one sh -c '\(script)'", address)
         },
-        Row("the gateway answers", .network, short: [.docker]) { s in
+        Row("the gateway answers", .network) { s in
             try await s.ok(
                 "run --rm @ sh -c 'ping -c 1 -W 3 $(ip route | awk \"/default/ {print \\$3}\") >/dev/null && echo pong'", "pong")
         },
@@ -36,14 +36,14 @@ extension Row {
                 "exec one sh -c 'ip -6 addr show dev eth0 scope global | awk \"/inet6/ {print \\$2}\"'", address + "/64")
             try await s.becomes("exec one sh -c 'ping6 -c 1 -W 2 fd00:77::1 >/dev/null && echo pong'", "pong")
         },
-        Row("two containers reach each other", .network, short: [.docker]) { s in
+        Row("two containers reach each other", .network) { s in
             try await s.ok("run -d --name one @ sh -c 'echo served | nc -l -p 9000'")
             let address = try await s.ok("inspect -f {{.NetworkSettings.IPAddress}} one")
             try await s.ok(
                 "run --rm @ sh -c 'for i in 1 2 3 4 5 6 7 8 9; do nc -w 3 \(address) 9000 </dev/null && break; sleep 0.3; done'",
                 "served")
         },
-        Row("none has the loopback alone", .network, short: [.docker]) { s in
+        Row("none has the loopback alone", .network) { s in
             try await s.ok(
                 "run --rm --network none @ sh -c 'ls /sys/class/net; ping -c 1 -W 1 127.0.0.1 >/dev/null && echo pong'",
                 "lo\npong")
@@ -75,8 +75,22 @@ extension Row {
         },
         Row("a name that only the upstream server knows", .names, on: [.docker]) { s in
             try await s.ok("network create web")
-            let names = try s.file("names.conf", "only.upstream.example 10.9.8.7\n")
-            try await s.shell("busybox dnsd -c \(names) -i \(Docker.bridge) >/dev/null 2>&1 & echo $! >$S/pid", "")
+            // Answers every question with 10.9.8.7: a copy of the question, one answer that points to its name, type A, a minute.
+            let server = try s.file(
+                "names.py",
+                """
+                import socket
+                server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                server.bind(("\(Docker.bridge)", 53))
+                while True:
+                    question, client = server.recvfrom(512)
+                    end = question.index(b"\\0", 12) + 5
+                    header = question[:2] + bytes.fromhex("81800001000100000000")
+                    answer = bytes.fromhex("c00c000100010000003c00040a090807")
+                    server.sendto(header + question[12:end] + answer, client)
+
+                """)
+            try await s.shell("/usr/bin/python3 \(server) >/dev/null 2>&1 & echo $! >$S/pid; sleep 0.5", "")
             do {
                 try await s.ok("run --rm --network web @ nslookup -type=a only.upstream.example", has: "10.9.8.7")
             } catch {

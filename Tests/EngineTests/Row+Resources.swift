@@ -17,7 +17,7 @@ extension Row {
             )
             try await s.ok("run --rm --cpus 0.5 -v \(path):/spin.sh @ sh /spin.sh", "50000")
         },
-        Row("nproc shows what --cpus gives", .cpus, short: [.docker], machineOnly: true) { s in
+        Row("nproc shows what --cpus gives", .cpus, machineOnly: true) { s in
             try await s.ok("run --rm --cpus 1 @ nproc", "1")
             try await s.ok("run --rm --cpus 2 @ nproc", "2")
         },
@@ -55,7 +55,7 @@ extension Row {
             try await s.ok("unpause one")
             try await s.shell("sleep 0.3; test $($C exec one cat /now) != \(first)")
         },
-        Row("stats tell memory, time and processes", .stats, short: [.docker]) { s in
+        Row("stats tell memory, time and processes", .stats) { s in
             try await s.ok("run -d --name one -m 256m @ sh -c 'while :; do :; done'")
             try await s.shell("sleep 1")
             let text = try await s.ok("stats --no-stream --format '{{.MemUsage}} {{.CPUPerc}}' one")
@@ -69,7 +69,7 @@ extension Row {
             try await s.ok("run -d --name one @ sleep 1234")
             try await s.ok("top one -eo pid,comm", has: "sleep")
         },
-        Row("-u takes ids and names", .user, short: [.docker, .podman]) { s in
+        Row("-u takes ids and names", .user, short: [.podman]) { s in
             try await s.ok("run --rm -u 1000 @ id -u", "1000")
             try await s.ok("run --rm -u app @ sh -c 'id -u; id -g; echo $HOME'", "1000\n1000\n/home/app")
             try await s.ok("run --rm -u 4000:4001 @ sh -c 'id -u; id -g'", "4000\n4001")
@@ -84,7 +84,7 @@ extension Row {
             let mask = "CapPrm:\t00000000a80425fb\nCapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb"
             try await s.ok("run --rm @ grep -E 'Cap(Prm|Eff|Bnd)' /proc/self/status", mask)
         },
-        Row("--cap-drop and --cap-add", .capabilities, short: [.docker]) { s in
+        Row("--cap-drop and --cap-add", .capabilities) { s in
             try await s.ok("run --rm --cap-drop ALL --cap-add CHOWN @ grep CapEff /proc/self/status", "CapEff:\t0000000000000001")
             try await s.fails("run --rm --cap-drop CHOWN @ chown 5 /tmp", says: "not permitted")
             try await s.ok("run --rm --cap-add NET_ADMIN @ sh -c 'ip link set lo down && echo ok'", "ok")
@@ -92,7 +92,7 @@ extension Row {
         Row("a user has no capabilities in effect", .capabilities) { s in
             try await s.ok("run --rm -u 1000 @ grep CapEff /proc/self/status", "CapEff:\t0000000000000000")
         },
-        Row("--ulimit sets both limits", .rlimits, short: [.docker]) { s in
+        Row("--ulimit sets both limits", .rlimits) { s in
             try await s.ok(
                 "run --rm --ulimit nofile=100:200 --ulimit nproc=5000:5000 @ sh -c 'ulimit -n; ulimit -Hn'", "100\n200")
             try await s.ok("run --rm --ulimit core=0 --ulimit nproc=5000:5000 @ sh -c 'ulimit -c'", "0")
@@ -101,7 +101,7 @@ extension Row {
             try await s.ok("run --rm --security-opt no-new-privileges @ grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t1")
             try await s.ok("run --rm @ grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t0")
         },
-        Row("the engine's seccomp filter is there", .seccomp, short: [.docker]) { s in
+        Row("the engine's seccomp filter is there", .seccomp) { s in
             try await s.ok("run --rm @ grep Seccomp: /proc/self/status", "Seccomp:\t2")
             try await s.ok("run --rm --security-opt seccomp=unconfined @ grep Seccomp: /proc/self/status", "Seccomp:\t0")
         },
@@ -117,12 +117,12 @@ extension Row {
             try await s.ok("run -d --name one --security-opt seccomp=\(profile) @ sleep 1000")
             try await s.ends("exec one mkdir /x", 1)
         },
-        Row("--sysctl of the network and of IPC", .sysctl, short: [.docker]) { s in
+        Row("--sysctl of the network and of IPC", .sysctl) { s in
             try await s.ok(
                 "run --rm --sysctl net.ipv4.ip_default_ttl=42 --sysctl kernel.msgmax=4321 @ cat /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/msgmax",
                 "42\n4321")
         },
-        Row("--read-only keeps the root", .readOnly, short: [.docker]) { s in
+        Row("--read-only keeps the root", .readOnly) { s in
             try await s.ends("run --rm --read-only @ touch /x", 1, says: "Read-only file system")
             try await s.ok("run --rm --read-only --tmpfs /t @ sh -c 'touch /t/x && ls /t'", "x")
         },
@@ -149,7 +149,7 @@ extension Row {
         Row("the command is process 1", .process) { s in
             try await s.ok("run --rm @ sh -c 'echo $$; ls /proc | grep -c ^[0-9]'", has: "1\n")
         },
-        Row("--init is process 1 and reaps", .initProcess, short: [.docker]) { s in
+        Row("--init is process 1 and reaps", .initProcess) { s in
             try await s.ends(
                 "run --rm --init @ sh -c 'test $$ != 1 && (sleep 0.2 &) ; sleep 0.6; ps -o stat | grep -c Z'", 1, "0")
             try await s.ends("run --rm --init @ sh -c 'kill -9 $$'", 137)

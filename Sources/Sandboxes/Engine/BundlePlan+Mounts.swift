@@ -46,6 +46,8 @@ extension BundlePlan {
             var share = ContainerRecord.Mount(source: .bind(mount.source ?? ""), destination: mount.destination)
             share.readOnly = options.flags & Planner.Flags.readOnly != 0
             share.options = ["must-exist"]
+            // MS_SLAVE, MS_SHARED; what the guest mounts reaches the host in neither case.
+            if options.propagation & (1 << 19 | 1 << 20) != 0 { share.options.append("rslave") }
             return PlannedMount(guest: guest, share: share)
         }
         if mount.type == "overlay" {

@@ -16,7 +16,7 @@ enum ContainerView {
             guard let point = try? openBelow(top.raw, mount.mount.destination, O_PATH, resolve: 0x10 /* RESOLVE_IN_ROOT */),
                 let tree = try? DetachedMount(of: source, recursive: !mount.isFile)
             else { continue }
-            try? tree.attach(on: point.raw)  // as above
+            try? tree.attach(on: SharedDescriptor(point))  // as above
         }
         // The pid namespace's own processes, instead of an empty folder.
         if let point = try? openBelow(top.raw, "/proc", O_PATH | O_DIRECTORY, resolve: 0x10) {

@@ -1,6 +1,7 @@
 import AgentClient
 import Glibc
 public import LinuxSystem
+import Machines
 import OCISpec
 
 /// The process that stands for a container which joined another's sandbox (a pod's, or `container:`): the engine holds its pid. The
@@ -30,11 +31,22 @@ public final class EngineMember {
                 let identity = ProcessIdentity(pid: SandboxMonitor.pidOnHost())
             else { return 1 }
             let client = MonitorClient(try UnixSocket.connect(sandbox))
-            let handed = descriptors.take()
+            // This process sees what the engine mounted since the sandbox's monitor was made; that one may not.
+            guard let container = try store.load(paths.id) else { return 1 }
+            let mounts = try EngineSandbox.resolveMounts(container.record, paths)
+            let trees = try Planner(container.record).shareEntries(mounts).map { entry in
+                try DetachedMount(of: entry.hostPath, recursive: !entry.isFile).release()
+            }
+            guard trees.count <= 60 else {
+                throw SandboxError(
+                    "a container that joins another's machine can have 59 mounts of the host's at most", exitCode: 1)
+            }
+            let handed = descriptors.take() + trees
             try await client.ask(.engine(.join(paths.id, streams, holder: identity)), descriptors: handed.map(\.raw))
             withExtendedLifetime(handed) {}
             try await client.expectDone()
-            showView()
+            showView(mounts)
+            ProcessTitle.set(container.record.process.arguments)
             try await verb.send(Reply.done)
             isTold = true
             let passing = Task { @Loop [terminal] in
@@ -50,13 +62,9 @@ public final class EngineMember {
         }
     }
 
-    private func showView() {
+    private func showView(_ mounts: [ResolvedMount]) {
         do {
             guard let container = try store.load(paths.id), case .folder(let root) = container.record.root else { return }
-            let mounts = container.record.mounts.map { mount in
-                if case .bind(let path) = mount.source { return ResolvedMount(mount: mount, hostPath: path) }
-                return ResolvedMount(mount: mount)
-            }
             try ContainerView.build(root: root, mounts)
         } catch { StandardStreams.complain("hull-runtime: who joins this namespace sees the host's files: \(error)") }
     }

@@ -58,7 +58,10 @@ public final class EngineMonitor {
         let sandbox = EngineSandbox(container.record, plan, paths: paths, roots: roots, hypervisor: make(), ledger: ledger)
         let created = Created(channel)
         let life = Task { @Loop in
-            try await sandbox.run(streams, descriptors, chronicle) { await created.tell() }
+            try await sandbox.run(streams, descriptors, chronicle) {
+                ProcessTitle.set(container.record.process.arguments)
+                await created.tell()
+            }
         }
         let listening = Task { @Loop [terminal] in
             while true {

@@ -1,5 +1,6 @@
 import AgentClient
 import AgentProtocol
+import Glibc
 import LinuxSystem
 import Machines
 import OCISpec
@@ -18,12 +19,21 @@ extension EngineSandbox {
         let plan = try BundlePlan(try RuntimeSpec(parsing: try readFile(joining.paths.bundle)), bundle: owner.bundle)
         let chronicle = Chronicle(store, id, monitor: holder)
         try chronicle.starting()
-        let mounts = try Self.resolveMounts(joining.record, joining.paths)
         let prefix = "\(id.prefix(12))-"
-        let entries = Planner(joining.record).shareEntries(mounts).map { entry in
-            var entry = entry
-            entry.name = prefix + entry.name
-            return entry
+        let count = [streams.input, streams.output, streams.error].count { $0 }
+        let handed = descriptors.take()
+        let trees = handed.dropFirst(count)
+        let names = ["root"] + joining.record.mounts.indices.map { "m\($0)" }
+        guard trees.count == names.count else {
+            throw SandboxError("the mounts of the container did not come with it", exitCode: 1)
+        }
+        let entries = try zip(names, trees).enumerated().map { number, pair in
+            var status = stat()
+            try checked("look at a mount") { fstat(pair.1.raw, &status) }
+            let isReadOnly = number > 0 && joining.record.mounts[number - 1].readOnly
+            let entry = ShareEntry(
+                name: prefix + pair.0, hostPath: pair.0, isFile: status.st_mode & S_IFMT != S_IFDIR, readOnly: isReadOnly)
+            return (entry: entry, tree: pair.1)
         }
         try await sharing.show(entries)
         do {
@@ -41,7 +51,7 @@ extension EngineSandbox {
                 try await agent.start(first)
             }
             let output = ProcessStreams(held, log: nil, closesOutputs: !(plan.spec.process?.terminal ?? false))
-            _ = output.attach(streams, descriptors.take()) {}
+            _ = output.attach(streams, Array(handed.prefix(count))) {}
             let container = EngineContainer(
                 id: id, plan: plan, agent: agent, process: held, streams: output, machine: machine, chronicle: chronicle,
                 addresses: [],
@@ -49,7 +59,7 @@ extension EngineSandbox {
             try makeDirectories(joining.paths.runtime)
             return (container, try EngineServer(container, in: self, at: joining.paths.socket))
         } catch {
-            await leave(id, entries)
+            await leave(id, entries.map(\.entry.name))
             if let failure = error as? AgentFailure { throw SandboxError(agent: failure) }
             throw error
         }
@@ -60,14 +70,14 @@ extension EngineSandbox {
         guard let record = try? store.load(id)?.record else { return }  // removed: its entries go with the machine
         let prefix = "\(id.prefix(12))-"
         let names = ["root"] + record.mounts.indices.map { "m\($0)" }
-        await leave(id, names.map { ShareEntry(name: prefix + $0, hostPath: "") })
+        await leave(id, names.map { prefix + $0 })
     }
 
-    private func leave(_ id: String, _ entries: [ShareEntry]) async {
+    private func leave(_ id: String, _ names: [String]) async {
         guard let agent, let sharing = machine?.sharing else { return }
         // It may never have been made, and the machine may be gone, with all that is in it.
         try? await withDeadline(.seconds(10), awaiting: "the guest's answer") { try await agent.removeContainer(id) }
-        try? sharing.hide(entries.map(\.name))  // as above
+        try? sharing.hide(names)  // as above
     }
 }
 

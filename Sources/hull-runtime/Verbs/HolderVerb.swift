@@ -31,6 +31,7 @@ enum HolderVerb {
             try await client.ask(
                 .engine(.exec(order.process, order.streams, holder: getpid())), descriptors: descriptors.map(\.raw))
             withExtendedLifetime(descriptors) {}
+            ProcessTitle.set(order.process.args ?? [])
         } catch {
             try await verb.send(Reply.failed(sentence: "\(error)", code: 1))
             return 1

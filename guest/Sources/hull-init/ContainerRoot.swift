@@ -47,7 +47,11 @@ struct ContainerRoot {
             switch mount.kind {
             case .share:
                 let tree = try openShare()
-                let source = Descriptor(owning: try KernelError.check(guest_open_in_root(tree.number, mount.source, O_PATH, 0)))
+                // A folder as one: only so the kernel steps onto what the server announces as a mount of its own. Below it there would be
+                // another inode, of which watches hear nothing.
+                var opened = guest_open_in_root(tree.number, mount.source, O_PATH | O_DIRECTORY, 0)
+                if opened == -ENOTDIR { opened = guest_open_in_root(tree.number, mount.source, O_PATH, 0) }
+                let source = Descriptor(owning: try KernelError.check(opened))
                 try bind(source.number, mount, root)
             case .bind:
                 let source = Descriptor(owning: try root.open(mount.source, O_PATH))
