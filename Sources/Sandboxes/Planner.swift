@@ -49,7 +49,7 @@ public struct Planner: Sendable {
     }
 
     /// The share's entries: the root folder first where there is one, then the mounts of the host's files, in their order.
-    func shareEntries(_ mounts: [ResolvedMount], rootMounts: [Submount]) -> [ShareEntry] {
+    func shareEntries(_ mounts: [ResolvedMount], rootMounts: [Submount] = []) -> [ShareEntry] {
         var entries: [ShareEntry] = []
         if case .folder(let path) = record.root {
             entries.append(ShareEntry(name: "root", hostPath: path, readOnly: record.readOnlyRoot, submounts: rootMounts))
