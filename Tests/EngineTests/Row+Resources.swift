@@ -43,7 +43,7 @@ extension Row {
             try await s.becomes("exec one \(file)", "50000", seconds: 5)
         },
         Row("pause stops it and unpause goes on", .pause, short: [.docker]) { s in
-            try await s.ok("run -d --name one @ sh -c 'while :; do date +%s%N >/now; sleep 0.05; done'")
+            try await s.ok("run -d --name one @ sh -c 'while :; do i=$((i+1)); echo $i >/n; mv /n /now; sleep 0.05; done'")
             try await s.becomes("exec one cat /now", has: "1")
             try await s.ok("pause one")
             try await s.ok("inspect -f {{.State.Status}} one", "paused")
