@@ -95,7 +95,7 @@ extension Row {
         Row("--ulimit sets both limits", .rlimits) { s in
             try await s.ok(
                 "run --rm --ulimit nofile=100:200 --ulimit nproc=5000:5000 @ sh -c 'ulimit -n; ulimit -Hn'", "100\n200")
-            try await s.ok("run --rm --ulimit core=0 --ulimit nproc=5000:5000 @ sh -c 'ulimit -c'", "0")
+            try await s.ok("run --rm --ulimit core=0 --ulimit nofile=100:200 --ulimit nproc=5000:5000 @ sh -c 'ulimit -c'", "0")
         },
         Row("no-new-privileges", .noNewPrivileges) { s in
             try await s.ok("run --rm --security-opt no-new-privileges @ grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t1")
