@@ -115,7 +115,7 @@ final class Site {
         first.signal(SIGKILL)
         _ = try await first.wait()
         // Podman and containerd cannot be told where; what is in use refuses to go.
-        for name in [cgroup, "libpod_parent", "default"] {
+        for name in [cgroup, "libpod_parent", "docker", "default"] {
             for root in try listDirectory("/sys/fs/cgroup") { removeGroups("/sys/fs/cgroup/\(root)/\(name)") }
             removeGroups("/sys/fs/cgroup/\(name)")
         }
