@@ -150,7 +150,10 @@ final class Podman: Engine {
 
     func clear(_ used: Set<String>) async throws {
         if used.contains("pod") || used.contains("play") { try await must(client + ["pod", "rm", "-fa", "-t", "0"]) }
-        try await must(client + ["rm", "-fa", "-t", "0", "-v"])
+        do { try await must(client + ["rm", "-fa", "-t", "0", "-v"]) } catch {
+            // One that ends by itself at this moment makes Podman 4.3 give up; the next try finds it stopped.
+            try await must(client + ["rm", "-fa", "-t", "0", "-v"])
+        }
         if used.contains("network") { try await must(client + ["network", "prune", "-f"]) }
         if used.contains("volume") { try await must(client + ["volume", "prune", "-f"]) }
     }

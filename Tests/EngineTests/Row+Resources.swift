@@ -43,7 +43,7 @@ extension Row {
             try await s.becomes("exec one \(file)", "50000", seconds: 5)
         },
         Row("pause stops it and unpause goes on", .pause, short: [.docker]) { s in
-            try await s.ok("run -d --name one @ sh -c 'while :; do date +%s%N >/now; sleep 0.05; done'")
+            try await s.ok("run -d --name one @ sh -c 'while :; do i=$((i+1)); echo $i >/n; mv /n /now; sleep 0.05; done'")
             try await s.becomes("exec one cat /now", has: "1")
             try await s.ok("pause one")
             try await s.ok("inspect -f {{.State.Status}} one", "paused")
@@ -95,7 +95,7 @@ extension Row {
         Row("--ulimit sets both limits", .rlimits) { s in
             try await s.ok(
                 "run --rm --ulimit nofile=100:200 --ulimit nproc=5000:5000 @ sh -c 'ulimit -n; ulimit -Hn'", "100\n200")
-            try await s.ok("run --rm --ulimit core=0 --ulimit nproc=5000:5000 @ sh -c 'ulimit -c'", "0")
+            try await s.ok("run --rm --ulimit core=0 --ulimit nofile=100:200 --ulimit nproc=5000:5000 @ sh -c 'ulimit -c'", "0")
         },
         Row("no-new-privileges", .noNewPrivileges) { s in
             try await s.ok("run --rm --security-opt no-new-privileges @ grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t1")

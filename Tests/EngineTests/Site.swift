@@ -114,8 +114,11 @@ final class Site {
     func remove() async throws {
         first.signal(SIGKILL)
         _ = try await first.wait()
-        for root in try listDirectory("/sys/fs/cgroup") { removeGroups("/sys/fs/cgroup/\(root)/\(cgroup)") }
-        removeGroups("/sys/fs/cgroup/\(cgroup)")
+        // Podman and containerd cannot be told where; what is in use refuses to go.
+        for name in [cgroup, "libpod_parent", "docker", "default"] {
+            for root in try listDirectory("/sys/fs/cgroup") { removeGroups("/sys/fs/cgroup/\(root)/\(name)") }
+            removeGroups("/sys/fs/cgroup/\(name)")
+        }
         // The kernel lets go of the last mounts a moment after the last process.
         for _ in 0..<50 {
             do { return try removeTree(folder) } catch { try await sleep(for: .milliseconds(100)) }
