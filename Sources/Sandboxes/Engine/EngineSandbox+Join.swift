@@ -50,8 +50,8 @@ extension EngineSandbox {
             let held = try await withDeadline(.seconds(120), awaiting: "the container's process in the guest") {
                 try await agent.start(first)
             }
-            let output = ProcessStreams(held, log: nil)
-            _ = output.attach(streams, Array(handed.prefix(count)))
+            let output = ProcessStreams(held, log: nil, closesOutputs: !(plan.spec.process?.terminal ?? false))
+            _ = output.attach(streams, Array(handed.prefix(count))) {}
             let container = EngineContainer(
                 id: id, plan: plan, agent: agent, process: held, streams: output, machine: machine, chronicle: chronicle,
                 addresses: [],
