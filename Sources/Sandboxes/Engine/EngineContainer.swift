@@ -151,7 +151,7 @@ final class EngineContainer {
     }
 
     /// Changes its limits, in the guest and on the host.
-    func update(_ resources: ResourceLimits, host: Cgroup) async throws {
+    func update(_ resources: ResourceLimits, host: Cgroup?) async throws {
         let agent = agent
         let id = id
         let limits = BundlePlan.limits(resources)
@@ -160,6 +160,9 @@ final class EngineContainer {
         } catch let failure as AgentFailure {
             throw SandboxError(agent: failure)
         }
+        // The machine's memory stays what it is, and its bound with it; what it may compute follows.
+        guard !isMember, let quota = resources.cpu?.quota, let cpus = BundlePlan.cpus(resources.cpu) else { return }
+        if quota > 0 { try host?.limit(cpus: cpus.rounded(.up) + 1) }
     }
 
     /// What it used.
