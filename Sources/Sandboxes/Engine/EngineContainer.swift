@@ -96,7 +96,10 @@ final class EngineContainer {
                 if all { try await agent.signalAll(in: id, signal) } else { try await process.signal(signal) }
             }
         } catch let failure as AgentFailure where failure.code == .unknown {
-            throw SandboxError("container not running", exitCode: 1)
+            // It has just ended, and its holder is about to: a signal to a process that nobody has waited for yet succeeds.
+            return
+        } catch is AgentConnectionError where signal == SIGKILL {
+            return  // its machine is gone, and it with it
         } catch is DeadlineError where signal == SIGKILL {
             await force()
             return
