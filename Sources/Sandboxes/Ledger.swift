@@ -88,6 +88,12 @@ public final class Ledger {
         if let first { throw first }
     }
 
+    /// The cgroup that an engine named, where one is held.
+    var engineCgroup: Cgroup? {
+        for case .engineCgroup(let path) in held { return Cgroup(everywhere: path) }
+        return nil
+    }
+
     /// Takes those back that `chosen` names; the rest stays held.
     func undo(where chosen: (HostResource) -> Bool) async throws {
         for (key, resource) in entries.reversed() where chosen(resource) { try await undo(key, resource) }

@@ -96,7 +96,10 @@ final class EngineContainer {
                 if all { try await agent.signalAll(in: id, signal) } else { try await process.signal(signal) }
             }
         } catch let failure as AgentFailure where failure.code == .unknown {
-            throw SandboxError("container not running", exitCode: 1)
+            // It has just ended, and its holder is about to: a signal to a process that nobody has waited for yet succeeds.
+            return
+        } catch is AgentConnectionError where signal == SIGKILL {
+            return  // its machine is gone, and it with it
         } catch is DeadlineError where signal == SIGKILL {
             await force()
             return
@@ -151,7 +154,7 @@ final class EngineContainer {
     }
 
     /// Changes its limits, in the guest and on the host.
-    func update(_ resources: ResourceLimits, host: Cgroup) async throws {
+    func update(_ resources: ResourceLimits, host: Cgroup?) async throws {
         let agent = agent
         let id = id
         let limits = BundlePlan.limits(resources)
@@ -160,6 +163,9 @@ final class EngineContainer {
         } catch let failure as AgentFailure {
             throw SandboxError(agent: failure)
         }
+        // The machine's memory stays what it is, and its bound with it; what it may compute follows.
+        guard !isMember, let quota = resources.cpu?.quota, let cpus = BundlePlan.cpus(resources.cpu) else { return }
+        if quota > 0 { try host?.limit(cpus: cpus.rounded(.up) + 1) }
     }
 
     /// What it used.

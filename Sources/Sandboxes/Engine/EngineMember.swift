@@ -55,6 +55,7 @@ public final class EngineMember {
             let end: (code: Int32, oomKilled: Bool)
             do { end = try await client.expectExit() } catch { end = (137, false) }
             passing.cancel()
+            if end.oomKilled { await EngineMonitor.showOutOfMemory(try Ledger(paths)) }
             return try conclude(ContainerState.Exit(code: end.code, finished: 0, oomKilled: end.oomKilled))
         } catch {
             if !isTold { try? await verb.send(Reply(error)) }  // whoever is gone cannot be told

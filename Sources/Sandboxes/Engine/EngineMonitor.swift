@@ -111,24 +111,21 @@ public final class EngineMonitor {
 
     /// Engines read from the host's cgroup whether memory ran out; the guest's own is invisible to them. So, the machine being gone, a
     /// child of ours runs out of memory there.
-    private static func showOutOfMemory(_ ledger: Ledger) async {
-        for resource in ledger.held {
-            guard case .engineCgroup(let path) = resource else { continue }
-            let cgroup = Cgroup(everywhere: path)
-            guard let usage = cgroup.number("memory", v1: "memory.usage_in_bytes", v2: "memory.current") else { return }
-            do {
-                try cgroup.set("memory", v1: "memory.limit_in_bytes", v2: "memory.max", "\(usage + (4 << 20))")
-                var how = Spawn("/proc/self/exe", ["exhaust"], environment: [])
-                how.arguments[0] = "hull-exhaust"
-                how.oomScore = 1000
-                how.deathSignal = SIGKILL
-                let child = try how.spawn()
-                do { try await withDeadline(.seconds(5), awaiting: "the kernel's verdict") { _ = try await child.wait() } } catch
-                {
-                    child.signal(SIGKILL)
-                }
-            } catch { StandardStreams.complain("hull-runtime: telling the engine that memory ran out: \(error)") }
-        }
+    static func showOutOfMemory(_ ledger: Ledger) async {
+        guard let cgroup = ledger.engineCgroup,
+            let usage = cgroup.number("memory", v1: "memory.usage_in_bytes", v2: "memory.current")
+        else { return }
+        do {
+            try cgroup.set("memory", v1: "memory.limit_in_bytes", v2: "memory.max", "\(usage + (4 << 20))")
+            var how = Spawn("/proc/self/exe", ["exhaust"], environment: [])
+            how.arguments[0] = "hull-exhaust"
+            how.oomScore = 1000
+            how.deathSignal = SIGKILL
+            let child = try how.spawn()
+            do { try await withDeadline(.seconds(5), awaiting: "the kernel's verdict") { _ = try await child.wait() } } catch {
+                child.signal(SIGKILL)
+            }
+        } catch { StandardStreams.complain("hull-runtime: telling the engine that memory ran out: \(error)") }
     }
 
     private func cleanUp(_ step: () throws -> Void) {

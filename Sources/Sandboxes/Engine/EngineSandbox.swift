@@ -23,6 +23,8 @@ final class EngineSandbox {
     private(set) var machine: (any VirtualMachine)?
     private(set) var agent: AgentConnection?
     let numbers = ProcessNumbers()
+    /// The cgroup on the host that the engine named.
+    var cgroup: Cgroup? { ledger.engineCgroup }
     var store: ContainerStore { ContainerStore(roots) }
 
     init(

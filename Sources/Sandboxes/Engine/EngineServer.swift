@@ -64,7 +64,7 @@ final class EngineServer {
         case .kill(let signal, let all): try await container.kill(signal, all: all)
         case .pause: try await container.pause()
         case .resume: try await container.resume()
-        case .update(let resources): try await container.update(resources, host: Cgroup(everywhere: ""))
+        case .update(let resources): try await container.update(resources, host: sandbox.cgroup)
         case .exec(let process, let streams, let holder): return try await exec(process, streams, holder, descriptors, channel)
         case .processes: return try await channel.send(try await processes())
         case .holders:

@@ -13,21 +13,15 @@ enum Network {
         for interface in identity.put { try SpareInterfaces.put(interface, socket) }
         for interface in identity.interfaces {
             if !interface.spare.utf8.isEmpty { try SpareInterfaces.take(interface.spare) }
+            let present = interface.spare.utf8.isEmpty ? interface.name : interface.spare
             var found = find(interface.mac)
-            if found == nil, let index = index(of: interface.spare) {
+            if found == nil, let index = index(of: present), interface.mac.count == 6 {
+                // A spare, or a clone's: the same interface, which is to have another address than the one the machine was booted with.
                 _ = try? change(index, flags: 0, socket) { _ in }  // some drivers change it only while down; checked below
                 try request("giving \(interface.name) the MAC address \(text(interface.mac))") { () throws(KernelError) in
                     try change(index, flags: nil, socket) { $0.attribute(UInt16(IFLA_ADDRESS), interface.mac) }
                 }
-                found = (index, interface.spare)
-            }
-            if found == nil, let index = index(of: interface.name), interface.mac.count == 6 {
-                // A clone: the same interface, which is to have another address than the one the template was booted with.
-                _ = try? change(index, flags: 0, socket) { _ in }  // some drivers change it only while down; checked below
-                try request("giving \(interface.name) the MAC address \(text(interface.mac))") { () throws(KernelError) in
-                    try change(index, flags: nil, socket) { $0.attribute(UInt16(IFLA_ADDRESS), interface.mac) }
-                }
-                found = (index, interface.name)
+                found = (index, present)
             }
             guard let (index, current) = found else {
                 throw AgentFailure(.network, "no network interface of the guest has the MAC address \(text(interface.mac))")
