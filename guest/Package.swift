@@ -7,14 +7,14 @@ let embedded: [SwiftSetting] = [
     .enableExperimentalFeature("Embedded"),
     .enableUpcomingFeature("ExistentialAny"),
     .enableUpcomingFeature("MemberImportVisibility"),
-    .unsafeFlags(["-wmo", "-Osize"]),
+    .unsafeFlags(["-wmo", "-Osize", "-Xfrontend", "-function-sections"]),
 ]
 
 let package = Package(
     name: "hull-guest",
     products: [.executable(name: "hull-init", targets: ["hull-init"])],
     targets: [
-        .target(name: "CGuest", cSettings: [.unsafeFlags(["-Os"])]),
+        .target(name: "CGuest", cSettings: [.unsafeFlags(["-Os", "-ffunction-sections", "-fno-asynchronous-unwind-tables"])]),
         .target(name: "AgentProtocol", swiftSettings: embedded),
         .executableTarget(name: "hull-init", dependencies: ["AgentProtocol", "CGuest"], swiftSettings: embedded),
     ],

@@ -11,10 +11,10 @@ if [ ! -f "$tables" ]; then
     exit 1
 fi
 "$swift" build --package-path "$here" --scratch-path "$here/.build" -c release --product hull-init --quiet \
-    -Xlinker --gc-sections \
+    -Xlinker --gc-sections -Xlinker --icf=all \
     -Xswiftc -Xclang-linker -Xswiftc -static -Xswiftc -Xclang-linker -Xswiftc "$tables" -Xlinker -lm >&2
 out="$here/.build/release/hull-init.stripped"
-strip -s -o "$out.new" "$here/.build/release/hull-init"
+strip -s -R .comment -R .note.gnu.gold-version -o "$out.new" "$here/.build/release/hull-init"
 mkdir -p "$here/.build/out"
 mv "$out.new" "$here/.build/out/hull-init"
 echo "$here/.build/out/hull-init"

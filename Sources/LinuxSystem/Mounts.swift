@@ -30,11 +30,18 @@ public struct DetachedMount: ~Copyable {
             owning: try checked("bind", path) { hull_open_tree(AT_FDCWD, path, flags) })
     }
 
+    /// Copies the mount at an open place, alone.
+    public init(at place: SharedDescriptor) throws(SystemError) {
+        let flags: UInt32 = 1 /* OPEN_TREE_CLONE */ | UInt32(bitPattern: O_CLOEXEC) | 0x1000 /* AT_EMPTY_PATH */
+        tree = OwnedDescriptor(owning: try checked("bind a mount") { hull_open_tree(place.raw, "", flags) })
+    }
+
     /// Sets attributes on the whole copy: MOUNT_ATTR_* to set, and a user namespace to map owners by.
     public borrowing func set(
         readOnly: Bool = false, noSuid: Bool = false, noDevices: Bool = false, noExec: Bool = false,
         owners: SharedDescriptor? = nil
     ) throws(SystemError) {
+        // Nothing that is mounted there later comes along, and nothing mounted here goes to others.
         var attributes: UInt64 = 0
         if readOnly { attributes |= 1 }
         if noSuid { attributes |= 2 }
@@ -43,15 +50,42 @@ public struct DetachedMount: ~Copyable {
         if owners != nil { attributes |= 0x0010_0000 }
         try checked("set the attributes of a mount") {
             hull_mount_setattr(
-                tree.raw, "", 0x1000 /* AT_EMPTY_PATH */ | 0x8000 /* AT_RECURSIVE */, attributes, 0, 0,
+                tree.raw, "", 0x1000 /* AT_EMPTY_PATH */ | 0x8000 /* AT_RECURSIVE */, attributes, 0, UInt64(MS_PRIVATE),
                 owners?.raw ?? -1)
         }
+    }
+
+    /// A second descriptor of the copy's own root, good as a place (O_PATH) before and after it is attached.
+    public borrowing func place() throws(SystemError) -> SharedDescriptor { SharedDescriptor(try tree.duplicate()) }
+
+    /// Attaches the copy at `path`, which is made, in the mount namespace of another process.
+    public consuming func attach(at path: String, inside process: ChildProcess, isFile: Bool) throws(SystemError) {
+        let namespace = try openFile("/proc/\(process.identity?.pid ?? process.pid)/ns/mnt", O_RDONLY)
+        let failure = hull_mount_inside(namespace.raw, tree.raw, path, isFile ? 1 : 0)
+        if failure != 0 { throw SystemError("show \(path) in process", "\(process.pid)", code: failure) }
+    }
+
+    /// Attaches the copy on an open place (O_PATH).
+    public consuming func attach(on place: Int32) throws(SystemError) {
+        try checked("mount on an open place") { hull_move_mount(tree.raw, place, "", 0x40 /* MOVE_MOUNT_T_EMPTY_PATH */) }
     }
 
     /// Attaches the copy at `path`, a folder for a folder, a file for a file.
     public consuming func attach(at path: String) throws(SystemError) {
         try checked("mount on", path) { hull_move_mount(tree.raw, AT_FDCWD, path, 0) }
     }
+
+    /// Attaches the copy at an open place.
+    public consuming func attach(on place: SharedDescriptor) throws(SystemError) {
+        try checked("mount on a folder") { hull_move_mount(tree.raw, place.raw, "", 0x40 /* MOVE_MOUNT_T_EMPTY_PATH */) }
+    }
+}
+
+/// Opens, as a place only, what is at `path` below `folder`, following no link; nil when it is not there.
+public func openPlace(_ path: String, below folder: SharedDescriptor) throws(SystemError) -> SharedDescriptor? {
+    let raw = hull_openat2(folder.raw, path, UInt64(O_PATH | O_CLOEXEC), 0, 0x04 | 0x08)  // RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH
+    if raw < 0, errno == ENOENT || errno == ENOTDIR || errno == ELOOP { return nil }
+    return SharedDescriptor(owning: try checked("open", path) { raw })
 }
 
 /// A new user namespace that maps `count` ids from 0 on to `base` on. For ID-mapped mounts and confined servers.
@@ -63,7 +97,7 @@ public func makeUserNamespace(base: UInt32, count: UInt32) throws(SystemError) -
 
 /// Detaches mounts inside another process's mount namespace.
 public func unmountInside(_ process: ChildProcess, _ paths: [String]) throws(SystemError) {
-    let namespace = try openFile("/proc/\(process.pid)/ns/mnt", O_RDONLY)
+    let namespace = try openFile("/proc/\(process.identity?.pid ?? process.pid)/ns/mnt", O_RDONLY)
     let strings = paths.map { strdup($0) }
     defer { for string in strings { free(string) } }
     let failure = strings.map { UnsafePointer($0) }.withUnsafeBufferPointer {

@@ -83,8 +83,22 @@ public protocol VirtualMachine: AnyObject, Sendable {
     /// Waits for the end, whatever its reason. May be called by several tasks, and after the end.
     func wait() async -> MachineExit
 
+    /// What shows more of the host in the running machine's share; nil where the driver cannot, or the spec did not ask.
+    var sharing: (any Sharing)? { get }
+
     /// The last of the guest's console, at most `lines` lines.
     func consoleTail(lines: Int) -> String
+}
+
+/// More for a running machine's share.
+@Loop
+public protocol Sharing: AnyObject, Sendable {
+    /// The folder of the share in which it appears.
+    nonisolated var folder: String { get }
+    /// Shows folders and files of the host there, under names that nobody has.
+    func show(_ entries: [ShareEntry]) async throws
+    /// Takes them away again, as far as the guest lets go of them.
+    func hide(_ names: [String]) throws
 }
 
 /// A process of a machine on the host.

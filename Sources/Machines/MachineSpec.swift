@@ -88,9 +88,10 @@ public struct Share: Sendable, Hashable {
     /// What the guest mounts it by; at most 36 bytes.
     public var tag: String
     public var entries: [ShareEntry]
-    /// Whether entries whose filesystem cannot map owners (overlayfs) are shown as they are, by a server that has the rights of the host's
-    /// root over the files of the entries, and over nothing else. Otherwise they are refused.
-    public var keepsOwners = false
+    /// Whether nothing of it may be cached: the lengths and contents of files change by themselves, as in /proc.
+    public var isVolatile: Bool { entries.contains { $0.isKernels } }
+    /// Whether the running machine may be shown more (`VirtualMachine.sharing`).
+    public var grows = false
 
     public init(tag: String, entries: [ShareEntry]) {
         self.tag = tag
@@ -108,12 +109,34 @@ public struct ShareEntry: Sendable, Hashable {
     public var isFile: Bool
     /// Enforced by the host's mount, not by the guest.
     public var readOnly: Bool
+    /// Whether it is of the kernel's own filesystems (/proc, /sys, …): read-only then, and as a stranger sees it.
+    public var isKernels: Bool
+    /// What is mounted below a folder and is shown too, parents first. Other mounts below it are not shown.
+    public var submounts: [Submount]
 
-    public init(name: String, hostPath: String, isFile: Bool = false, readOnly: Bool = false) {
+    public init(
+        name: String, hostPath: String, isFile: Bool = false, readOnly: Bool = false, isKernels: Bool = false,
+        submounts: [Submount] = []
+    ) {
         self.name = name
         self.hostPath = hostPath
         self.isFile = isFile
         self.readOnly = readOnly
+        self.isKernels = isKernels
+        self.submounts = submounts
+    }
+}
+
+/// A mount below a folder that is shared.
+public struct Submount: Sendable, Hashable {
+    /// Relative to the folder.
+    public var path: String
+    /// As `ShareEntry.isKernels`.
+    public var isKernels: Bool
+
+    public init(path: String, isKernels: Bool = false) {
+        self.path = path
+        self.isKernels = isKernels
     }
 }
 

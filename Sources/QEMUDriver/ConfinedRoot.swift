@@ -45,6 +45,17 @@ final class ConfinedRoot {
         bound.append(point)
     }
 
+    /// Shows the mount at `path` below the host's `source` where `source` was bound at `inside`. One that went meanwhile is left out.
+    func bindBelow(_ source: String, _ path: String, at inside: String, readOnly: Bool, owners: SharedDescriptor?) throws {
+        let place = { (folder: String) in SharedDescriptor(try openFile(folder, O_PATH | O_DIRECTORY)) }
+        guard let from = try openPlace(path, below: try place(source)),
+            let to = try openPlace(path, below: try place("\(self.path)\(inside)"))
+        else { return }
+        let tree = try DetachedMount(at: from)
+        try tree.set(readOnly: readOnly, noSuid: true, noDevices: true, owners: owners)
+        try tree.attach(on: to)
+    }
+
     /// Shows a device like the host's `source` at `inside`, which belongs to `owner`: who may use the host's own node (0600 and
     /// root's in one place, a group's in another) does not matter then.
     func bindDevice(_ source: String, at inside: String, owner: UInt32) throws {
@@ -108,6 +119,15 @@ final class ConfinedRoot {
     func makeFolder(_ inside: String, owner: UInt32) throws {
         let point = try makePoint(inside, folder: true, keep: true)
         try checked("give away", point) { chown(point, owner, owner) }
+    }
+
+    /// A folder that stays, into which more can be mounted later, when the rest is read-only.
+    func mountRoom(at inside: String, owner: UInt32) throws {
+        let point = try makePoint(inside, folder: true, keep: true)
+        try mountFilesystem(
+            "hull", point, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC),
+            data: "mode=0755,size=256k,nr_inodes=4096,uid=\(owner),gid=\(owner)")
+        bound.append(point)
     }
 
     private func makePoint(_ inside: String, folder: Bool, keep: Bool) throws -> String {

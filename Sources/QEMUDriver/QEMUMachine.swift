@@ -205,6 +205,7 @@ final class QEMUMachine: VirtualMachine {
     func connect() async throws -> SharedDescriptor { agent }
     func pause() async throws { try await control.execute("stop") }
     func resume() async throws { try await control.execute("cont") }
+    var sharing: (any Sharing)? { server }
     func consoleTail(lines: Int) -> String { console.lines(lines) }
 
     var snapshotting: (any Snapshotting)? { savedFacts == nil ? nil : self }

@@ -36,18 +36,19 @@ struct ShareServerProgram: Sendable, Hashable {
     )
 
     /// The words after the program, with the listening socket as descriptor `socket` and the share at `/share`.
-    func arguments(socket: Int32) -> [String] {
+    func arguments(socket: Int32, isVolatile: Bool) -> [String] {
         let own =
             isLegacy
             ? [
-                "--fd=\(socket)", "-o", "source=/share,sandbox=chroot,xattr,allow_direct_io,cache=auto,announce_submounts",
+                "--fd=\(socket)", "-o",
+                "source=/share,sandbox=chroot,xattr,allow_direct_io,cache=\(isVolatile ? "none" : "auto"),announce_submounts",
                 "--rlimit-nofile=0", "-f",
             ]
             : [
                 "--fd=\(socket)", "--shared-dir", "/share", "--sandbox", "none", "--xattr", "--allow-direct-io",
                 "--rlimit-nofile=0",
                 "--announce-submounts", "--log-level", "warn",
-            ]
+            ] + (isVolatile ? ["--cache", "never", "--allow-mmap"] : [])
         return Array(command.dropFirst()) + own
     }
 }
@@ -56,7 +57,9 @@ struct ShareServerProgram: Sendable, Hashable {
 /// entries and nothing else. The mounts of the entries map ids, so that files keep the owners the guest gives them, and
 /// refuse writes to what is read-only whatever the server does.
 @Loop
-final class ShareServer {
+final class ShareServer: Sharing {
+    nonisolated let folder = "more"
+    private let owners: Owners
     let process: ConfinedProcess
     /// QEMU's end of the vhost-user connection, until QEMU has it.
     private(set) var connection: SharedDescriptor!
@@ -67,18 +70,18 @@ final class ShareServer {
     private static let capabilities: UInt64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 27 | 1 << 31
 
     init(_ share: Share, _ program: ShareServerProgram, confinement: Confinement, in directory: MachineDirectory) throws {
-        root = try ConfinedRoot(at: "\(directory.path)/share-root")
+        let path = "\(directory.path)/share-root"
+        var owners = try Owners.sandbox(confinement.uidBase)
+        let root: ConfinedRoot
+        do { root = try Self.makeRoot(path, share, owners) } catch is UnmappableOwners {
+            // One server has one set of ids: with a filesystem that maps none it works with the host's, in all that is shown.
+            owners = try Owners.host()
+            root = try Self.makeRoot(path, share, owners)
+        }
+        self.root = root
         do {
-            var users = try makeUserNamespace(base: confinement.uidBase, count: 65536)
-            if share.keepsOwners, !share.entries.allSatisfy({ Self.maps($0, users) }) {
-                // Its capabilities then reach every file of the entries, and no other: it has none in the host's own user namespace.
-                users = try makeUserNamespace(base: 0, count: .max)
-                try root.makeFolder("/share", owner: 0)
-                for entry in share.entries { try Self.bind(entry, in: root, owners: nil) }
-            } else {
-                try root.makeFolder("/share", owner: confinement.uidBase)
-                for entry in share.entries { try Self.bind(entry, in: root, owners: users) }
-            }
+            if share.grows { try root.mountRoom(at: "/share/more", owner: owners.base) }
+            self.owners = owners
             if program.folders.isEmpty {
                 try root.bindPrograms()
             } else {
@@ -93,15 +96,15 @@ final class ShareServer {
             unlink(path)
             try setNonBlocking(listener.raw, false)
 
-            var how = Spawn(program.command[0], program.arguments(socket: 3), environment: [])
-            how.userNamespace = users
+            var how = Spawn(program.command[0], program.arguments(socket: 3, isVolatile: share.isVolatile), environment: [])
+            how.userNamespace = owners.namespace
             how.identity = (0, 0, [])
             how.capabilities = Self.capabilities | (program.isLegacy ? 1 << 18 : 0)
             // It holds a descriptor for every file the guest knows.
             how.limits.append(Self.fileLimit())
             process = try ConfinedProcess(
                 role: "virtiofsd", how, root: root, confinement: confinement, descriptors: [listener])
-            withExtendedLifetime(users) {}
+            withExtendedLifetime(owners.namespace) {}
         } catch {
             // The failure that counts is the one above; the mounts go with the monitor's namespace in any case.
             try? root.remove()
@@ -109,30 +112,62 @@ final class ShareServer {
         }
     }
 
-    /// Whether an entry's filesystem, and those mounted below it, can map owners.
-    private static func maps(_ entry: ShareEntry, _ users: SharedDescriptor) -> Bool {
-        do {
-            let tree = try DetachedMount(of: entry.hostPath, recursive: !entry.isFile)
-            try tree.set(owners: users)
-            return true
-        } catch {
-            return false
+    /// Whose ids the server has on the host.
+    private struct Owners {
+        /// The server's user namespace.
+        var namespace: SharedDescriptor
+        /// Its first id on the host.
+        var base: UInt32
+        /// Whether mounts map owners to the namespace's.
+        var areMapped: Bool
+
+        static func sandbox(_ base: UInt32) throws -> Owners {
+            Owners(namespace: try makeUserNamespace(base: base, count: 65536), base: base, areMapped: true)
+        }
+
+        /// The host's own, but still without any capability outside its namespace (docs/adr/013-binds-of-any-filesystem.md).
+        static func host() throws -> Owners {
+            Owners(namespace: try makeUserNamespace(base: 0, count: UInt32.max), base: 0, areMapped: false)
         }
     }
 
-    private static func bind(_ entry: ShareEntry, in root: ConfinedRoot, owners: SharedDescriptor?) throws {
+    /// A filesystem whose mounts map no owners.
+    private struct UnmappableOwners: Error {}
+
+    private static func makeRoot(_ path: String, _ share: Share, _ owners: Owners) throws -> ConfinedRoot {
+        let root = try ConfinedRoot(at: path)
+        do {
+            try root.makeFolder("/share", owner: owners.base)
+            for entry in share.entries { try bind(entry, in: root, owners) }
+            return root
+        } catch {
+            // As above.
+            try? root.remove()
+            throw error
+        }
+    }
+
+    private static func bind(_ entry: ShareEntry, in root: ConfinedRoot, _ owners: Owners) throws {
         guard !entry.name.isEmpty, !entry.name.contains("/"), entry.name != ".", entry.name != "..", entry.name.utf8.count <= 255
         else {
             throw MachineError(.unsupported, "a share's entry cannot be named '\(entry.name)'")
         }
+        let inside = "/share/\(entry.name)"
+        // What is the kernel's is the host's own affair: read-only, and without its owners a stranger's view.
+        func namespace(_ isKernels: Bool) -> SharedDescriptor? { owners.areMapped && !isKernels ? owners.namespace : nil }
         do {
             try root.bind(
-                entry.hostPath, at: "/share/\(entry.name)", readOnly: entry.readOnly, recursive: !entry.isFile, owners: owners,
-                keep: true)
+                entry.hostPath, at: inside, readOnly: entry.readOnly || entry.isKernels, owners: namespace(entry.isKernels), keep: true)
+            for mount in entry.submounts {
+                try root.bindBelow(
+                    entry.hostPath, mount.path, at: inside, readOnly: entry.readOnly || mount.isKernels,
+                    owners: namespace(mount.isKernels))
+            }
         } catch let error as SystemError where error.code == EINVAL || error.code == EPERM {
+            if owners.areMapped { throw UnmappableOwners() }
             throw MachineError(
                 .unsupported,
-                "\(entry.hostPath) cannot be shown in a machine: its filesystem (or one mounted below it) maps no owners; use a folder on ext4, xfs, btrfs or tmpfs",
+                "\(entry.hostPath) cannot be shown in a machine: the host's kernel does not let it, or something below it, be mounted a second time",
                 cause: error)
         }
     }
@@ -148,6 +183,18 @@ final class ShareServer {
         }
         let most = max(UInt64(limit.rlim_max), UInt64(raised.rlim_max))
         return (Int32(RLIMIT_NOFILE.rawValue), most, most)
+    }
+
+    func show(_ entries: [ShareEntry]) async throws {
+        for entry in entries {
+            let tree = try DetachedMount(of: entry.hostPath, recursive: !entry.isFile)
+            try tree.set(readOnly: entry.readOnly, noSuid: true, noDevices: true, owners: owners.areMapped ? owners.namespace : nil)
+            try tree.attach(at: "/share/\(folder)/\(entry.name)", inside: process.child, isFile: entry.isFile)
+        }
+    }
+
+    func hide(_ names: [String]) throws {
+        try unmountInside(process.child, names.map { "/share/\(folder)/\($0)" })
     }
 
     /// Gives up our view of what the server sees. Call it once the server has been spawned.

@@ -56,7 +56,8 @@ public struct Planner: Sendable {
             guard let path = mount.hostPath else { continue }
             entries.append(
                 ShareEntry(
-                    name: "m\(index)", hostPath: path, isFile: mount.isFile, readOnly: mount.mount.readOnly))
+                    name: "m\(index)", hostPath: path, isFile: mount.isFile, readOnly: mount.mount.readOnly,
+                    isKernels: mount.isKernels, submounts: mount.submounts))
         }
         return entries
     }
@@ -211,4 +212,7 @@ struct ResolvedMount: Sendable {
     var mount: ContainerRecord.Mount
     var hostPath: String?
     var isFile = false
+    /// As `ShareEntry` has them.
+    var isKernels = false
+    var submounts: [Submount] = []
 }

@@ -126,8 +126,9 @@ final class Sandbox {
                     try makeDirectories(path, mode: 0o755)
                     return ResolvedMount(mount: mount, hostPath: path)
                 }
-                return ResolvedMount(
-                    mount: mount, hostPath: path, isFile: status.st_mode & S_IFMT != S_IFDIR)
+                var resolved = ResolvedMount(mount: mount, hostPath: path, isFile: status.st_mode & S_IFMT != S_IFDIR)
+                try resolved.follow(own: "\(paths.runtime)/machine")
+                return resolved
             }
         }
     }

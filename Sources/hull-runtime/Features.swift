@@ -21,7 +21,7 @@ enum Features {
         ])
         return """
             {"ociVersionMin":"1.0.0","ociVersionMax":"1.0.2-dev",\
-            "hooks":["prestart","createRuntime","createContainer","poststart","poststop"],\
+            "hooks":["prestart","createRuntime","createContainer","startContainer","poststart","poststop"],\
             "mountOptions":\(options),\
             "linux":{"namespaces":["ipc","mount","network","pid","uts"],"capabilities":[\(capabilities)],\
             "cgroup":{"v1":true,"v2":true,"systemd":false,"systemdUser":false},\

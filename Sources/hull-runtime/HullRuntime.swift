@@ -9,7 +9,7 @@ enum HullRuntime {
         signal(SIGPIPE, SIG_IGN)
         let words = Array(CommandLine.arguments.dropFirst())
         // Those that Hull starts itself.
-        if words.first == "monitor" { MonitorVerb.main(words) }
+        if words.first == "monitor" || words.first == "member" { MonitorVerb.main(words) }
         if words.first == "holder" { HolderVerb.main(words) }
         if words == ["exhaust"] { exhaust() }
         let globals: Globals

@@ -12,7 +12,11 @@ enum Launch {
         let (ours, theirs) = try makeSocketPair(nonBlocking: true)
         let log = SharedDescriptor(try openFile(container.paths.monitorLog, O_WRONLY | O_CREAT | O_APPEND))
         let null = SharedDescriptor(try openFile("/dev/null", O_RDWR))
-        var how = Spawn("/proc/self/exe", ["monitor", container.id, console == nil ? "-" : "tty"], environment: environment())
+        let kind = console == nil ? "-" : "tty"
+        let sandbox = container.record.engine?.sandbox.map { container.roots.container($0).socket }
+        var how = Spawn(
+            "/proc/self/exe", sandbox.map { ["member", container.id, kind, $0] } ?? ["monitor", container.id, kind],
+            environment: environment())
         how.arguments[0] = "hull-monitor"
         how.descriptors = [(null, 0), (null, 1), (log, 2), (theirs, 3), (lock.raw, 4)]
         how.namespaces = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS

@@ -8,6 +8,7 @@ import Storage
 enum Launch {
     /// The process, and the first connection to it, over which it waits for `start`.
     @Loop static func monitor(of container: Container) async throws -> (client: MonitorClient, process: ChildProcess) {
+        if let warning = try SharedTree.warning(for: container.record) { StandardStreams.complain("hull: \(warning)") }
         let (ours, theirs) = try makeSocketPair(nonBlocking: true)
         let log = SharedDescriptor(try openFile(container.paths.monitorLog, O_WRONLY | O_CREAT | O_APPEND))
         let null = SharedDescriptor(try openFile("/dev/null", O_RDWR))

@@ -132,7 +132,6 @@ extension IntegrationTests {
             #expect(try piped("sh -c 'echo a; sleep 1; echo b; touch /not-reached'", into: "head -n 1") == ["a", "141"])
             #expect(try lab.hull("exec", box, "ls", "/not-reached").code != 0)
             // The other output goes on.
-            #expect(try piped("sh -c 'yes; echo $? >&2' 2>&1 >/dev/null", into: "cat") == ["0"])
             let apart = try lab.host(
                 "sh", "-c", "\(hull) sh -c 'trap \"\" PIPE; sleep 0.5; echo x; sleep 0.5; echo y; echo z >&2' | true")
             #expect(apart.errors.hasSuffix("z\n"))

@@ -19,8 +19,8 @@ extension IntegrationTests {
             terminal.resize(rows: 44, columns: 88)
             try shell.expect("44 88\r\n")
             // Control characters belong to the container: ctrl-C ends the foreground's processes and with them the list, and the
-            // shell goes on. (Before the shell has left its line editor, ctrl-C is a character like others.)
-            shell.type("echo sleep''ing; sleep 1000 | cat; echo slept$?\r")
+            // shell goes on. The foreground itself says that it is there: before, the shell alone would get the signal.
+            shell.type("sh -c 'echo sleep\"\"ing; exec sleep 1000'; echo slept$?\r")
             try shell.expect("sleeping\r\n")
             shell.type([3])
             shell.type("echo after=$?\r")

@@ -48,6 +48,14 @@ extension BundlePlan {
             share.options = ["must-exist"]
             return PlannedMount(guest: guest, share: share)
         }
+        if mount.type == "overlay" {
+            // The layers are the host's: it is mounted there, and shown.
+            guest.kind = .share
+            var share = ContainerRecord.Mount(source: .bind(mount.source ?? "overlay"), destination: mount.destination)
+            share.readOnly = options.flags & Planner.Flags.readOnly != 0
+            share.options = [overlayOption + options.data]
+            return PlannedMount(guest: guest, share: share)
+        }
         guest.source = mount.source ?? mount.type ?? "none"
         guest.data = options.data
         switch mount.type {
@@ -66,6 +74,8 @@ extension BundlePlan {
         return PlannedMount(guest: guest)
     }
 
+    /// How a record's mount says that it is an overlay of folders of the host.
+    static let overlayOption = "overlay:"
     static let bindFlag: UInt64 = 4096
     static let recursiveFlag: UInt64 = 16384
 

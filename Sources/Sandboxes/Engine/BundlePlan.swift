@@ -27,7 +27,13 @@ public struct BundlePlan: Sendable {
                     "a container in a machine of its own cannot share the host's \(what) (no \(type) namespace in config.json)",
                     exitCode: 1)
             }
-            if let path = namespace?.path, !path.isEmpty {
+        }
+    }
+
+    /// Throws where a namespace is to be joined that no machine of Hull's has.
+    public func checkStandsAlone() throws {
+        for type in ["pid", "ipc", "uts"] {
+            if let path = namespace(type)?.path, !path.isEmpty {
                 throw SandboxError(
                     "a container in a machine of its own cannot join the \(type) namespace \(path) of the host", exitCode: 1)
             }
@@ -144,15 +150,24 @@ public struct BundlePlan: Sendable {
     }
 
     /// The container, as the agent makes it.
-    func container(id: String) -> ContainerConfiguration {
+    func container(id: String, prefix: String = "", memory: [String: UInt64] = [:]) -> ContainerConfiguration {
         var configuration = ContainerConfiguration()
         configuration.id = id
         configuration.hostname = spec.hostname ?? ""
         configuration.domainname = spec.domainname ?? ""
         configuration.root.kind = .share
-        configuration.root.path = "root"
+        configuration.root.path = prefix + "root"
         configuration.root.readOnly = spec.root?.readonly ?? false
-        configuration.mounts = mounts.map(\.guest)
+        configuration.mounts = mounts.map { planned in
+            var mount = planned.guest
+            if planned.share != nil { mount.source = prefix + mount.source }
+            guard let size = memory[planned.guest.destination] else { return mount }
+            mount.kind = .tmpfs
+            mount.source = "shm"
+            mount.flags &= ~Self.recursiveFlag
+            mount.data = "mode=1777,size=\(size)"
+            return mount
+        }
         configuration.privileged = isPrivileged
         configuration.maskedPaths = spec.linux?.maskedPaths ?? []
         configuration.readOnlyPaths = spec.linux?.readonlyPaths ?? []
@@ -219,6 +234,12 @@ public struct BundlePlan: Sendable {
         sets.permitted = mask(process.capabilities?.permitted)
         sets.inheritable = mask(process.capabilities?.inheritable)
         sets.ambient = mask(process.capabilities?.ambient)
+        if isPrivileged {
+            // The whole of the guest, also where the engine itself has less of the host.
+            sets.bounding = .max
+            sets.effective = .max
+            sets.permitted = .max
+        }
         configuration.capabilities = sets
         configuration.limits = try (process.rlimits ?? []).map { limit in
             guard limit.type.hasPrefix("RLIMIT_"), let number = Limits.number(limit.type.dropFirst(7).lowercased()) else {
@@ -236,6 +257,15 @@ public struct BundlePlan: Sendable {
         configuration.rows = UInt32(streams.rows ?? process.consoleSize?.height ?? 0)
         configuration.columns = UInt32(streams.columns ?? process.consoleSize?.width ?? 0)
         configuration.wantsInput = true
+        if !isExec {
+            configuration.hooks = (spec.hooks?.startContainer ?? []).map { hook in
+                var program = HookConfiguration()
+                program.path = hook.path
+                program.arguments = hook.args?.isEmpty == false ? hook.args ?? [] : [hook.path]
+                program.environment = hook.env ?? []
+                return program
+            }
+        }
         return configuration
     }
 }

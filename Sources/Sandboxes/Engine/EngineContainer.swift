@@ -13,11 +13,12 @@ final class EngineContainer {
     let agent: AgentConnection
     let process: GuestProcess
     let streams: ProcessStreams
-    private let planner: Planner
     private let machine: any VirtualMachine
     private let chronicle: Chronicle
     private let addresses: [String]
-    private var nextProcess: UInt64 = 3
+    private let numbers: ProcessNumbers
+    /// Whether it is in another container's machine.
+    private let isMember: Bool
     private var isForced = false
     private var isStarted = false
     private(set) var isPaused = false
@@ -25,12 +26,13 @@ final class EngineContainer {
     var holders: [Int32] = []
 
     init(
-        id: String, plan: BundlePlan, planner: Planner, agent: AgentConnection, process: GuestProcess, streams: ProcessStreams,
-        machine: any VirtualMachine, chronicle: Chronicle, addresses: [String]
+        id: String, plan: BundlePlan, agent: AgentConnection, process: GuestProcess, streams: ProcessStreams,
+        machine: any VirtualMachine, chronicle: Chronicle, addresses: [String], numbers: ProcessNumbers, isMember: Bool
     ) {
+        self.numbers = numbers
+        self.isMember = isMember
         self.id = id
         self.plan = plan
-        self.planner = planner
         self.agent = agent
         self.process = process
         self.streams = streams
@@ -64,15 +66,14 @@ final class EngineContainer {
             throw error
         }
         // What was written to the share is on the host already: the guest keeps nothing back.
-        await machine.stop(grace: .zero)
+        if !isMember { await machine.stop(grace: .zero) }
         return ContainerState.Exit(code: status.shellCode, finished: 0, oomKilled: process.outOfMemory)
     }
 
     /// Another process.
     func exec(_ settings: ProcessSpec, _ streams: Streams) async throws -> GuestProcess {
         guard !isPaused else { throw SandboxError("cannot exec in a paused container", exitCode: 1) }
-        let number = nextProcess
-        nextProcess += 1
+        let number = numbers.next()
         let agent = agent
         let configuration = try plan.process(settings, container: id, number: number, isExec: true, streams: streams)
         do {
@@ -119,14 +120,15 @@ final class EngineContainer {
     /// Ends the machine.
     func force() async {
         isForced = true
-        await machine.stop(grace: .zero)
+        // The others in the machine go on.
+        if !isMember { await machine.stop(grace: .zero) }
         await streams.dropStalled()
     }
 
     /// Stands the machine still.
     func pause() async throws {
         guard !isPaused else { throw SandboxError("container not running", exitCode: 1) }
-        try await machine.pause()
+        if isMember { try await freeze(true) } else { try await machine.pause() }
         isPaused = true
         try chronicle.paused(true)
     }
@@ -134,9 +136,18 @@ final class EngineContainer {
     /// Lets it go on.
     func resume() async throws {
         guard isPaused else { throw SandboxError("container not paused", exitCode: 1) }
-        try await machine.resume()
+        if isMember { try await freeze(false) } else { try await machine.resume() }
         isPaused = false
         try chronicle.paused(false)
+    }
+
+    /// A member shares its machine with others: its guest cgroup stands still.
+    private func freeze(_ frozen: Bool) async throws {
+        var limits = ContainerLimits()
+        limits.unified = [Setting("cgroup.freeze", frozen ? "1" : "0")]
+        let agent = agent
+        let id = id
+        try await withDeadline(.seconds(10), awaiting: "the guest's answer") { [limits] in try await agent.update(id, limits) }
     }
 
     /// Changes its limits, in the guest and on the host.

@@ -1,3 +1,4 @@
+public import LinuxSystem
 public import OCISpec
 
 /// The engine's view of a container: what names it there, and what `state` says without asking anybody.
@@ -11,6 +12,10 @@ public struct EngineOwner: Codable, Hashable, Sendable {
     public var annotations: [String: String]
     /// The root filesystem's folder, absolute.
     public var rootfs: String
+    /// Hull's id of the container whose sandbox this one joined, and of those whose pid and IPC namespaces it has.
+    public var sandbox: String?
+    public var pidOf: String?
+    public var ipcOf: String?
 
     public init(root: String, id: String, bundle: String, ociVersion: String, annotations: [String: String], rootfs: String) {
         self.root = root
@@ -32,6 +37,9 @@ public enum EngineRequest: Codable, Sendable {
     /// The first request, from the verb that made the monitor: boots the machine and makes the container; its streams come with it.
     /// `done` says that it stands ready.
     case create(Streams)
+    /// Makes the container of that Hull id in this sandbox too; its streams come with the message. The connection is its holder's: it is
+    /// answered with `done`, and with the end.
+    case join(String, Streams, holder: ProcessIdentity)
     /// Lets the container's command run.
     case start
     /// Another process, for which the host process `holder` stands; its streams come with the message.

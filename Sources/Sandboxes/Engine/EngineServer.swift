@@ -9,11 +9,13 @@ import OCISpec
 @Loop
 final class EngineServer {
     private let container: EngineContainer
+    private let sandbox: EngineSandbox
     private let listener: SharedDescriptor
     private var accepting: Task<Void, Never>?
     private var waiting: [Channel] = []
 
-    init(_ container: EngineContainer, at path: String) throws {
+    init(_ container: EngineContainer, in sandbox: EngineSandbox, at path: String) throws {
+        self.sandbox = sandbox
         self.container = container
         listener = try UnixSocket.listen(path)
         accepting = Task { @Loop [weak self, listener] in
@@ -57,6 +59,7 @@ final class EngineServer {
     private func answer(_ request: EngineRequest, _ descriptors: HandedDescriptors, _ channel: Channel) async throws {
         switch request {
         case .create: throw SandboxError("the container is there already", exitCode: 1)
+        case .join(let id, let streams, let holder): return try await join(id, streams, holder, descriptors, channel)
         case .start: try await container.start()
         case .kill(let signal, let all): try await container.kill(signal, all: all)
         case .pause: try await container.pause()
@@ -85,6 +88,38 @@ final class EngineServer {
         return .processes(
             titles: ["UID", "PID", "PPID", "CMD"],
             rows: list.processes.map { ["\($0.uid)", "\($0.pid)", "\($0.parent)", $0.arguments.joined(separator: " ")] })
+    }
+
+    /// A container that joins lives as long as its holder's connection.
+    private func join(
+        _ id: String, _ streams: Streams, _ holder: ProcessIdentity, _ descriptors: HandedDescriptors, _ channel: Channel
+    ) async throws {
+        let (member, server) = try await sandbox.join(id, streams, descriptors, holder: holder)
+        try await channel.send(Reply.done)
+        let process = member.process
+        let following = Task { @Loop in
+            while let (later, _) = try? await channel.receive(Later.self) {  // ends with the connection
+                // A process that has just ended has no window and takes no signal.
+                try? await withDeadline(.seconds(5), awaiting: "the guest's answer") {
+                    switch later {
+                    case .resize(let rows, let columns): try await process.resize(rows: rows, columns: columns)
+                    case .signal(let signal): try await process.signal(signal)
+                    }
+                }
+            }
+            if !Task.isCancelled { try? await member.kill(SIGKILL, all: false) }  // one that has ended needs none
+        }
+        var reply = Reply.exited(code: 137, oomKilled: false)
+        do {
+            let exit = try await member.finish()
+            reply = .exited(code: exit.code, oomKilled: exit.oomKilled)
+        } catch {
+            // The machine ended.
+        }
+        following.cancel()
+        server.stop()
+        await sandbox.leave(id)
+        try? await channel.send(reply)  // whoever is gone cannot be told
     }
 
     /// An exec lives as long as its holder's connection: the end of either is the other's.

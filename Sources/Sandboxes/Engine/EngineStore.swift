@@ -25,13 +25,47 @@ public struct EngineStore: Sendable {
     /// All of this root.
     public func list() throws -> [Container] { try store.list().filter { $0.record.engine?.root == root } }
 
+    /// The sandbox whose network namespace is at `path`, and the containers whose pid and IPC namespaces the plan names; nil when the
+    /// namespace is none of Hull's.
+    public func sandbox(for plan: BundlePlan) throws -> (owner: Container, pidOf: String?, ipcOf: String?)? {
+        guard case .path(let path) = plan.network, let network = Self.inode(path) else { return nil }
+        let live = try store.list().filter { $0.record.engine != nil && $0.state.monitor?.isAlive == true }
+        func holder(_ kind: String, _ inode: UInt64) -> Container? {
+            live.first {
+                Self.inode("/proc/\($0.state.monitor?.pid ?? 0)/ns/\(kind)") == inode && $0.record.engine?.sandbox == nil
+            }
+        }
+        guard let owner = holder("net", network) else { return nil }
+        func joined(_ type: String, _ kind: String) throws -> String? {
+            guard let path = plan.namespace(type)?.path, !path.isEmpty else { return nil }
+            let inode = Self.inode(path)
+            let found = live.first { one in inode != nil && Self.inode("/proc/\(one.state.monitor?.pid ?? 0)/ns/\(kind)") == inode
+            }
+            guard let found else {
+                throw SandboxError("the \(type) namespace \(path) belongs to no container of this sandbox", exitCode: 1)
+            }
+            return found.id
+        }
+        return (owner, try joined("pid", "pid"), try joined("ipc", "ipc"))
+    }
+
+    private static func inode(_ path: String) -> UInt64? {
+        var status = stat()
+        return stat(path, &status) == 0 ? UInt64(status.st_ino) : nil
+    }
+
     /// Adds a container, its config.json beside its record.
     public func add(_ plan: BundlePlan, id: String, configuration: [UInt8], now: Int64) async throws -> Container {
+        let joined = try sandbox(for: plan)
+        if joined == nil { try plan.checkStandsAlone() }
         guard try find(id) == nil else { throw SandboxError("container with given ID already exists", exitCode: 1) }
         let key = EngineOwner.key(root: root, id: id)
         // Two engines may use the same id; names are Hull's and are unique.
         let isTaken = try store.list().contains { $0.name == id }
-        let record = plan.record(root: root, id: id, name: isTaken ? "\(id)-\(key.prefix(8))" : id, now: now)
+        var record = plan.record(root: root, id: id, name: isTaken ? "\(id)-\(key.prefix(8))" : id, now: now)
+        record.engine?.sandbox = joined?.owner.id
+        record.engine?.pidOf = joined?.pidOf
+        record.engine?.ipcOf = joined?.ipcOf
         return try await store.add(record) { folder in
             try replaceFile("\(folder)/bundle.json", configuration)
         }

@@ -7,7 +7,9 @@ import Sandboxes
 enum MonitorVerb {
     static func main(_ words: [String]) -> Never {
         var status = stat()
-        guard getpid() == 1, words.count == 3, fstat(3, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK else {
+        guard getpid() == 1, words.count == (words.first == "member" ? 4 : 3), fstat(3, &status) == 0,
+            status.st_mode & S_IFMT == S_IFSOCK
+        else {
             StandardStreams.complain("hull-runtime monitor is started by hull-runtime itself: use create")
             exit(1)
         }
@@ -20,8 +22,15 @@ enum MonitorVerb {
                 return 1
             }
             let lock = SharedDescriptor(owning: 4)
+            let terminal = hasTerminal ? SharedDescriptor(owning: 5) : nil
+            if words.count == 4 {
+                let member = EngineMember(id: id, roots: Globals().roots, sandbox: words[3], terminal: terminal)
+                let code = await member.run(first: SharedDescriptor(owning: 3))
+                withExtendedLifetime(lock) {}
+                return code
+            }
             let monitor = EngineMonitor(
-                id: id, roots: Globals().roots, drivers: Drivers.all, terminal: hasTerminal ? SharedDescriptor(owning: 5) : nil)
+                id: id, roots: Globals().roots, drivers: Drivers.all, terminal: terminal)
             let code = await monitor.run(first: SharedDescriptor(owning: 3))
             withExtendedLifetime(lock) {}
             return code
