@@ -13,7 +13,7 @@ export HULL_IMAGES ?= $(CURDIR)/.build/images
 RELEASE := .build/release
 SOURCES := Package.swift Sources Tests guest/Package.swift guest/Sources
 
-.PHONY: help setup build guest demo test test-unit test-vm test-storm test-workloads test-kvm images bench lint format install clean
+.PHONY: help setup build guest demo test test-unit test-vm test-engines test-storm test-workloads test-kvm images bench lint format install clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,9 +24,11 @@ setup: ## installs Debian's packages that building, testing and running need (as
 build: ## leaves bin/hull and what it needs beside it
 	@scripts/check-swift.sh
 	$(SWIFT) build -c release --static-swift-stdlib --product hull
+	$(SWIFT) build -c release --static-swift-stdlib --product hull-runtime
 	$(SWIFT) build -c release --static-swift-stdlib --product hull-unpack
 	mkdir -p bin
 	install -m 755 -s $(RELEASE)/hull bin/hull
+	install -m 755 -s $(RELEASE)/hull-runtime bin/hull-runtime
 	install -m 755 -s $(RELEASE)/hull-unpack bin/hull-unpack
 	install -m 755 "$$(guest/build.sh)" bin/hull-init
 
@@ -42,16 +44,20 @@ images:
 	@scripts/make-image.sh busybox
 	scripts/make-image.sh debian
 	scripts/make-image.sh postgres
+	scripts/make-image.sh engines
 
 test: setup build images ## all tests, on a machine that has only what the set-up installed
 	@HULL_STORM_SEED=$${HULL_STORM_SEED:-20261121} $(SWIFT) test --no-parallel
 
 test-unit: ## the tests that start no machine
 	@scripts/check-swift.sh
-	$(SWIFT) test --no-parallel --skip 'IntegrationTests|StormTests'
+	$(SWIFT) test --no-parallel --skip 'IntegrationTests|StormTests|EngineTests.Checklist/'
 
 test-vm: build images ## the tests that run containers in real machines
-	$(SWIFT) test --no-parallel --filter 'IntegrationTests|StormTests'
+	$(SWIFT) test --no-parallel --filter 'IntegrationTests|StormTests|EngineTests'
+
+test-engines: build images ## the whole checklist of real Docker, Podman and containerd, beside runc
+	@HULL_ENGINES=all $(SWIFT) test --no-parallel --filter EngineTests
 
 test-storm: build images ## 500 seeded kills at random moments instead of 50
 	@HULL_STORM=$${HULL_STORM:-500} $(SWIFT) test --no-parallel --filter Storm
@@ -78,6 +84,7 @@ install: ## installs what `make build` left, under DESTDIR and PREFIX
 	@test -x bin/hull || { echo "bin/hull is missing: run make build first" >&2; exit 1; }
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/hull
 	install -m 755 bin/hull $(DESTDIR)$(PREFIX)/bin/hull
+	install -m 755 bin/hull-runtime $(DESTDIR)$(PREFIX)/bin/hull-runtime
 	install -m 755 bin/hull-unpack bin/hull-init $(DESTDIR)$(PREFIX)/libexec/hull/
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
 	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """bench.py [--runs N] [--json FILE] [SECTION…]: speed and memory of Hull beside their floors, in one run.
 
-Sections: start verbs exec memory output disk (all of them without a name). Runs as root, after `make build`.
+Sections: start clone verbs exec memory output disk (all of them without a name). Runs as root, after `make build`.
 What is compared is measured alternately, and medians are shown: the machine's noise falls on both sides.
 """
 import argparse
@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from machine import MEMORY, Guest, Raw, accelerator, as_json, proportional_set
+from machine import MEMORY, Guest, Raw, RawTemplate, accelerator, as_json, proportional_set
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 HULL = os.environ.get("HULL_BIN", f"{HERE}/../bin/hull")
@@ -48,18 +48,44 @@ def seconds(*arguments):
     return time.monotonic() - began
 
 
-def run_flags():
-    return ["--rm", "--network", "none", "--memory", f"{MEMORY}m"]
+def run_flags(network="none"):
+    return ["--rm", "--network", network, "--memory", f"{MEMORY}m"]
 
 
 def bench_start(raw, image, runs):
-    hull("run", *run_flags(), image, "true")  # pulls, and fills the caches
+    hull("run", *run_flags(), "--no-template", image, "true")  # pulls, and fills the caches
     raw.floor()
     ours, floor = [], []
     for _ in range(runs):
         floor.append(raw.floor())
-        ours.append(seconds("run", *run_flags(), image, "true"))
-    row("hull run --rm --network none IMAGE true", statistics.median(ours), "s", statistics.median(floor), 1.25)
+        ours.append(seconds("run", *run_flags(), "--no-template", image, "true"))
+    row("hull run --no-template IMAGE true", statistics.median(ours), "s", statistics.median(floor), 1.25)
+
+
+def bench_clone(raw, image, runs):
+    """A start from a template, built in this very bench, beside a raw clone's first answer."""
+    with tempfile.TemporaryDirectory() as folder:
+        bound = f"{folder}/bound"
+        os.mkdir(bound)
+        kinds = {
+            "hull run --rm --network none IMAGE true": run_flags(),
+            "the same with a bind mount": [*run_flags(), "-v", f"{bound}:/mnt"],
+            "the same on the bridge": run_flags("bridge"),
+            "the same on the bridge with a bind mount": [*run_flags("bridge"), "-v", f"{bound}:/mnt"],
+        }
+        for network in ("none", "bridge"):
+            for share in ([], ["--share"]):
+                hull("template", "build", "--network", network, "--memory", f"{MEMORY}m", *share)
+        saved = RawTemplate(raw, blank_disk(folder, 1024))
+        saved.clone()
+        times, floor = {kind: [] for kind in kinds}, []
+        for _ in range(runs):
+            floor.append(saved.clone())
+            for kind, flags in kinds.items():
+                times[kind].append(seconds("run", *flags, image, "true"))
+        limits = dict(zip(kinds, (1.3, 1.56, 1.56, 1.56)))
+        for kind, limit in limits.items():
+            row(kind, statistics.median(times[kind]), "s", statistics.median(floor), limit)
 
 
 def bench_verbs(_, image, runs):
@@ -196,7 +222,7 @@ def make_image(folder, io_program):
     return f"oci-archive:{folder}/image.tar"
 
 
-SECTIONS = {"start": bench_start, "verbs": bench_verbs, "exec": bench_exec, "memory": bench_memory,
+SECTIONS = {"start": bench_start, "clone": bench_clone, "verbs": bench_verbs, "exec": bench_exec, "memory": bench_memory,
             "output": bench_output, "disk": bench_disk}
 
 

@@ -3,13 +3,14 @@
 #   busybox  a static busybox, a few users and groups
 #   demo     bash, coreutils and busybox
 #   debian   Debian by debootstrap
+#   engines  busybox and a bare Perl, which speaks to Unix sockets and to the kernel; as `docker save` writes it too
 #   nginx    Debian with nginx, its pages a volume, port 80 exposed
 #   postgres Debian with PostgreSQL, its data a volume, port 5432 exposed
 #   systemd  Debian whose command is systemd, with a service of its own
 #   docker   Debian with dockerd, whose data is a volume
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-name=${1:?usage: make-image.sh busybox|demo|debian|nginx|postgres|systemd|docker}
+name=${1:?usage: make-image.sh busybox|demo|debian|engines|nginx|postgres|systemd|docker}
 images=${HULL_IMAGES:-$here/../.build/images}
 mkdir -p "$images"
 images=$(cd "$images" && pwd)
@@ -99,6 +100,12 @@ debian)
     debian
     config='{"Env":["PATH='$path'"],"Cmd":["bash"]}'
     ;;
+engines)
+    skeleton
+    debs busybox-static perl-base libc6 libcrypt1
+    busybox_links
+    config='{"Env":["PATH='$path'","IMAGE=engines"],"Cmd":["sh"],"WorkingDir":"/"}'
+    ;;
 nginx)
     debian nginx-light
     config='{"Env":["PATH='$path'"],"Cmd":["nginx","-g","daemon off;"],"ExposedPorts":{"80/tcp":{}},
@@ -157,6 +164,15 @@ EOF
     ;;
 esac
 "$here/oci-archive.py" "$root" "$work/image.tar" "$config"
+if [[ $name == engines ]]; then
+    rm -f "$images"/{engines,pause}.docker.tar
+    skopeo --insecure-policy copy --quiet "oci-archive:$work/image.tar" \
+        "docker-archive:$images/engines.docker.tar:localhost/box:latest"
+    # What a pod's sandbox runs (Kubernetes calls it pause).
+    "$here/oci-archive.py" "$root" "$work/pause.tar" '{"Env":["PATH='$path'"],"Cmd":["sleep","1000000"]}'
+    skopeo --insecure-policy copy --quiet "oci-archive:$work/pause.tar" \
+        "docker-archive:$images/pause.docker.tar:localhost/pause:latest"
+fi
 mv "$work/image.tar" "$out"
 echo "$recipe" >"$out.recipe"
 echo "$out"

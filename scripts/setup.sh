@@ -12,6 +12,10 @@ readonly packages=(
     # to test and to make images
     ca-certificates debootstrap docker-registry busybox-static libarchive-tools cpio kmod
     iputils-ping procps python3 netcat-openbsd socat util-linux fio
+    # the engines whose runtime hull-runtime is, and the runtimes it stands beside
+    docker.io docker-compose containerd podman conmon buildah catatonit runc crun
+    containernetworking-plugins netavark aardvark-dns iptables slirp4netns uidmap
+    python3-grpcio
 )
 readonly qemu=(qemu-system-x86 qemu-utils)
 # What Debian 13's virtiofsd needs to run beside Debian 12's older glibc.

@@ -130,7 +130,7 @@ public final class AgentConnection {
     /// Starts a process; returns when its program runs. Throws `AgentFailure` with a code when it cannot.
     public func start(_ configuration: ProcessConfiguration) async throws -> GuestProcess {
         var configuration = configuration
-        configuration.credit = Limits.window
+        configuration.credit = Limits.outputWindow
         session.add(configuration.process)
         let process = GuestProcess(configuration.process, pid: 0, self)
         guestProcesses[configuration.process] = process
@@ -142,6 +142,11 @@ public final class AgentConnection {
             forget(configuration.process)
             throw error
         }
+    }
+
+    /// Lets a process go that was started `held`; returns when its program runs.
+    public func release(_ process: GuestProcess) async throws {
+        let _: ProcessStarted = try await ask(.releaseProcess, ProcessReference(process.number))
     }
 
     /// Signals every process of a container.
@@ -360,6 +365,7 @@ public final class AgentConnection {
             if let found = guestProcesses[process] { found.arrived(stream, bytes) }
         case .outputEnd(let process, let stream): guestProcesses[process]?.ended(stream)
         case .credit(let process): guestProcesses[process]?.changed.open()
+        case .inputClosed(let process): guestProcesses[process]?.closedInput()
         case .exited(let process, let exit):
             guestProcesses[process]?.exited(exit)
             forget(process)

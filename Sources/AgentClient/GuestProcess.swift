@@ -41,6 +41,7 @@ public final class GuestProcess {
     private var output = Arrived()
     private var error = Arrived()
     private var status: ExitStatus?
+    private var readsInput = true
     private var failure: AgentConnectionError?
     let changed = Gate()
 
@@ -51,16 +52,18 @@ public final class GuestProcess {
     }
 
     /// Gives the process bytes to read; returns when all of them are on their way, which waits for the process to take
-    /// what it was given before. Bytes for a process that has ended are dropped.
-    public func write(_ bytes: [UInt8]) async throws {
+    /// what it was given before. Returns whether it reads on: bytes for a process that has ended, or closed its input, are dropped.
+    @discardableResult
+    public func write(_ bytes: [UInt8]) async throws -> Bool {
         var rest = bytes[...]
         while !rest.isEmpty {
             if let failure { throw failure }
-            if status != nil { return }
+            if status != nil || !readsInput { return false }
             let count = connection.sendInput(number, rest)
             rest = rest.dropFirst(count)
             if count == 0 { try await changed.wait() }
         }
+        return true
     }
 
     /// Ends the input; again does nothing.
@@ -102,6 +105,15 @@ public final class GuestProcess {
         let _: Done = try await connection.ask(.closeProcess, ProcessReference(number))
     }
 
+    /// Closes the reading end of an output in the guest, as the kernel does when a reader goes: the process gets SIGPIPE when it
+    /// writes on. What is on its way still arrives. A terminal's output is dropped instead.
+    public func closeOutput(_ which: Output) async throws {
+        var reference = OutputReference()
+        reference.process = number
+        reference.isError = which == .stderr
+        let _: Done = try await connection.ask(.closeOutput, reference)
+    }
+
     /// How it ended; waits for that. All output arrived before, whether it was read or not.
     public func wait() async throws -> ExitStatus {
         while true {
@@ -120,6 +132,11 @@ public final class GuestProcess {
 
     func ended(_ stream: StreamKind) {
         if stream == .output { output.ended = true } else { error.ended = true }
+        changed.open()
+    }
+
+    func closedInput() {
+        readsInput = false
         changed.open()
     }
 

@@ -17,6 +17,8 @@ public struct HostSession: Sendable {
         case outputEnd(process: UInt64, StreamKind)
         /// A process takes more input.
         case credit(process: UInt64)
+        /// A process reads its input no more.
+        case inputClosed(process: UInt64)
         /// A process ended; its output came before.
         case exited(process: UInt64, ProcessExit)
         /// The kernel killed something for want of memory.
@@ -66,7 +68,7 @@ public struct HostSession: Sendable {
     }
 
     /// Begins to accept streams of a process.
-    public mutating func add(_ process: UInt64, state: ProcessState? = nil, window: UInt64 = Limits.window) {
+    public mutating func add(_ process: UInt64, state: ProcessState? = nil, window: UInt64 = Limits.outputWindow) {
         var added = Streams(
             output: ReceiveWindow(offset: state?.output ?? 0, window: window),
             error: ReceiveWindow(offset: state?.error ?? 0, window: window),
@@ -197,6 +199,7 @@ public struct HostSession: Sendable {
             found.exited = true
             streams[header.id] = found
             return .exited(process: header.id, try ProcessExit(decoding: payload, elements: 16))
+        case .inputClosed: return streams[header.id] == nil ? nil : .inputClosed(process: header.id)
         case .outOfMemory: return .outOfMemory(try OutOfMemory(decoding: payload, elements: 16))
         case .log:
             let line = try LogLine(decoding: payload, elements: 16)

@@ -124,14 +124,17 @@ public struct Frame: Equatable, Sendable {
 
 /// Lengths that both ends keep to.
 public enum Limits {
-    /// The most bytes of a process stream in one frame.
-    public static let data = 32768
+    /// The most bytes of a process stream in one frame. With its header it is one write to a virtio port, of which Linux takes 32 KiB
+    /// at once ("char device port_fops_write": each write is a buffer, a kick and an interrupt).
+    public static let data = 32768 - FrameHeader.size
     /// The most bytes of a request: arguments and environment, a seccomp program, files.
     public static let request = 4 << 20
     /// The most bytes of a reply or an event.
     public static let reply = 1 << 20
-    /// How far a stream's sender may be ahead of what its reader has taken.
+    /// How far an input's sender may be ahead of what its process has taken: memory in the guest.
     public static let window: UInt64 = 256 << 10
+    /// How far an output may be ahead of what its reader has taken: memory on the host. Each quarter of it costs the guest an interrupt.
+    public static let outputWindow: UInt64 = 1 << 20
     /// How many processes an agent keeps at once.
     public static let processes = 1024
     /// How many list elements a message may hold.

@@ -18,6 +18,10 @@ public enum RequestKind: UInt16, Sendable, CaseIterable {
     case shutdown = 16
     /// Lets go of cached inodes and names, so that a share server may close what it holds open for them.
     case reclaim = 17
+    /// Lets a process that was started `held` execute its program.
+    case releaseProcess = 18
+    /// Closes the reading end of an output: its reader on the host has gone, and who writes on gets SIGPIPE.
+    case closeOutput = 19
 }
 
 /// What the guest says unasked; the `type` of an event frame.
@@ -28,6 +32,8 @@ public enum EventKind: UInt16, Sendable {
     case outOfMemory = 2
     /// A line for the log: `LogLine`.
     case log = 3
+    /// The process reads its input no more; what is still sent is dropped. The frame's id is the process.
+    case inputClosed = 4
 }
 
 /// What went wrong, for callers that act on it; the sentence is for people.

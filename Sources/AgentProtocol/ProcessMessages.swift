@@ -42,6 +42,22 @@ public struct ResourceLimit: WireMessage, Equatable, Sendable {
     }
 }
 
+/// A program to run in the container before a held process executes its own (OCI's startContainer hooks).
+public struct HookConfiguration: WireMessage, Equatable, Sendable {
+    public var path = ""
+    /// The name first.
+    public var arguments: [String] = []
+    public var environment: [String] = []
+
+    public init() {}
+
+    public mutating func fields<C: FieldCoder>(_ coder: inout C) throws(WireError) {
+        try coder.field(1, &path)
+        try coder.strings(2, &arguments)
+        try coder.strings(3, &environment)
+    }
+}
+
 /// A process to start.
 public struct ProcessConfiguration: WireMessage, Equatable, Sendable {
     /// The host's number for it, never used twice in a machine's life; not 0.
@@ -85,6 +101,15 @@ public struct ProcessConfiguration: WireMessage, Equatable, Sendable {
     public var initWrapper = false
     /// Credit for output and error at the start, bytes.
     public var credit: UInt64 = Limits.window
+    /// Whether it stands ready, its program found and everything set, until `releaseProcess` lets it execute that.
+    public var held = false
+    /// Not a program: the agent's own relay of what is asked at port 53 of this loopback address, by its standard streams
+    /// (docs/agent-protocol.md). It belongs to no container.
+    public var relay = ""
+    /// Run when a held process is released, before its program.
+    public var hooks: [HookConfiguration] = []
+    /// What hooks read from their standard input.
+    public var hookInput = ""
 
     public init() {}
 
@@ -110,6 +135,10 @@ public struct ProcessConfiguration: WireMessage, Equatable, Sendable {
         try coder.field(19, &wantsInput)
         try coder.field(20, &initWrapper)
         try coder.field(21, &credit, default: Limits.window)
+        try coder.field(22, &held)
+        try coder.field(23, &relay)
+        try coder.list(24, &hooks)
+        try coder.field(25, &hookInput)
     }
 }
 
@@ -169,6 +198,20 @@ public struct ProcessReference: WireMessage, Equatable, Sendable {
 
     public mutating func fields<C: FieldCoder>(_ coder: inout C) throws(WireError) {
         try coder.field(1, &process)
+    }
+}
+
+/// Names an output of a process.
+public struct OutputReference: WireMessage, Equatable, Sendable {
+    public var process: UInt64 = 0
+    /// Whether it is standard error.
+    public var isError = false
+
+    public init() {}
+
+    public mutating func fields<C: FieldCoder>(_ coder: inout C) throws(WireError) {
+        try coder.field(1, &process)
+        try coder.field(2, &isError)
     }
 }
 

@@ -84,6 +84,8 @@ public struct InterfaceConfiguration: WireMessage, Equatable, Sendable {
     public var mtu: UInt32 = 0
     /// Addresses as `ADDRESS/PREFIX`, IPv4 and IPv6.
     public var addresses: [String] = []
+    /// The name under which it is out of sight: it is taken from there (`Identity.interfaces`), or put there (`Identity.put`).
+    public var spare = ""
 
     public init() {}
 
@@ -92,6 +94,7 @@ public struct InterfaceConfiguration: WireMessage, Equatable, Sendable {
         try coder.field(2, &name)
         try coder.field(3, &mtu)
         try coder.strings(4, &addresses)
+        try coder.field(5, &spare)
     }
 }
 
@@ -127,6 +130,8 @@ public struct Identity: WireMessage, Equatable, Sendable {
     public var interfaces: [InterfaceConfiguration] = []
     /// The routes, set after the interfaces.
     public var routes: [RouteConfiguration] = []
+    /// Interfaces that no container is to see, found by MAC address or name, and put away before the others are set up.
+    public var put: [InterfaceConfiguration] = []
 
     public init() {}
 
@@ -137,6 +142,7 @@ public struct Identity: WireMessage, Equatable, Sendable {
         try coder.field(4, &realtime)
         try coder.list(5, &interfaces)
         try coder.list(6, &routes)
+        try coder.list(7, &put)
     }
 }
 
@@ -171,6 +177,8 @@ public struct SandboxConfiguration: WireMessage, Equatable, Sendable {
     public var share = ""
     /// Kernel settings of the whole guest.
     public var sysctls: [Setting] = []
+    /// Writable disks that are mounted at once, for containers to come.
+    public var disks: [DiskConfiguration] = []
 
     public init() {}
 
@@ -179,6 +187,7 @@ public struct SandboxConfiguration: WireMessage, Equatable, Sendable {
         try coder.optional(2, &modules)
         try coder.field(3, &share)
         try coder.list(4, &sysctls)
+        try coder.list(5, &disks)
     }
 }
 

@@ -35,6 +35,7 @@ int hull_openat2(int d, const char *p, uint64_t flags, uint64_t mode, uint64_t r
 }
 int hull_pivot_root(const char *n, const char *o) { return (int)syscall(SYS_pivot_root, n, o); }
 int hull_memfd_create(const char *n, unsigned f) { return (int)syscall(SYS_memfd_create, n, f); }
+int hull_fallocate(int d, int mode, long offset, long length) { return (int)syscall(SYS_fallocate, d, mode, offset, length); }
 int hull_setns(int fd, int kind) { return setns(fd, kind); }
 int hull_unshare(int flags) { return unshare(flags); }
 

@@ -218,3 +218,17 @@ int hull_unmount_inside(int mount_namespace, const char *const *paths, size_t co
     while (waitpid(pid, &status, 0) < 0) if (errno != EINTR) return errno;
     return WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
 }
+
+int hull_mount_inside(int mount_namespace, int tree, const char *path, int file) {
+    pid_t pid = fork();
+    if (pid < 0) return errno;
+    if (pid == 0) {
+        if (setns(mount_namespace, CLONE_NEWNS) < 0) _exit(errno);
+        int made = file ? open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0444) : mkdir(path, 0755);
+        if (made < 0 && errno != EEXIST) _exit(errno);
+        _exit(hull_move_mount(tree, AT_FDCWD, path, 0) < 0 ? errno : 0);
+    }
+    int status = 0;
+    while (waitpid(pid, &status, 0) < 0) if (errno != EINTR) return errno;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
+}

@@ -152,6 +152,9 @@ extension HostNetwork {
         }
     }
 
+    /// The MTU that endpoints would get now, in bytes.
+    public func mtu() throws -> UInt32 { try mtu(try RouteSocket(in: namespace)) }
+
     /// That of the interface to the world, so that no packet is too big for it; at most Ethernet's 1500.
     private func mtu(_ routes: RouteSocket) throws -> UInt32 {
         let uplinks = Set(try routes.routes().filter { $0.destination == nil }.compactMap(\.link))

@@ -87,7 +87,7 @@ extension ImageStore {
     /// Missing is no error: somebody else removed it.
     @discardableResult
     private func removeFile(_ path: String) throws -> Int64 {
-        let size = Stamp(path)?.size ?? 0
+        let size = allocatedBytes(path)
         if unlink(path) != 0 && errno != ENOENT { throw SystemError("remove", path) }
         return size
     }

@@ -17,6 +17,9 @@ public struct ImageStore: Sendable {
 
     private static let version = "1\n"
 
+    /// The length of a root image in bytes, or what its length is a multiple of: all that is behind the data is a hole.
+    public static let rootSize: UInt64 = 64 << 30
+
     /// Opens the store at `root`, which is made when it is missing. Throws `.badStore` for one that a later Hull wrote.
     public init(root: String, tools: ImageTools) throws {
         self.root = root

@@ -284,6 +284,6 @@ struct Pull {
     /// The size of a root that somebody else built: from any record that has it, else the file's.
     private func sizeOfRoot(_ fileName: String) throws -> Int64 {
         if let known = try store.imageRecords().first(where: { $0.root == fileName }) { return known.size }
-        return Stamp(store.path(ofRoot: fileName))?.size ?? 0
+        return allocatedBytes(store.path(ofRoot: fileName))
     }
 }

@@ -101,3 +101,9 @@ extension ImageStore {
             rootPath: path(ofRoot: record.root), size: record.size, fetchedSize: record.layers.reduce(0) { $0 + $1.size })
     }
 }
+
+/// What a file takes on the disk; holes take nothing, and no file nothing.
+func allocatedBytes(_ path: String) -> Int64 {
+    var status = stat()
+    return stat(path, &status) == 0 ? Int64(status.st_blocks) * 512 : 0
+}

@@ -42,6 +42,7 @@ struct RootBuilder {
             let made = "\(staging.path)/root.erofs"
             let file = try openFile(made, O_RDWR)
             try Superblock.settle(file.raw, made)
+            try lengthen(file.raw, made)
             try checked("write to the disk", made) { fsync(file.raw) }
             try checked("rename", made) { rename(made, target) }
             try staging.discard()
@@ -134,6 +135,14 @@ struct RootBuilder {
             if done.saysDiskFull { throw diskFull }
             throw ImageError(.failed, "build the root image of \(name): \(done.complaint)")
         }
+    }
+
+    /// Makes it as long as all others are, by a hole: machines restored from one template see a disk of one size.
+    private func lengthen(_ file: Int32, _ path: String) throws {
+        var status = stat()
+        try checked("look at", path) { fstat(file, &status) }
+        let unit = Int(ImageStore.rootSize)
+        try checked("set the length of", path) { ftruncate(file, (Int(status.st_size) + unit - 1) / unit * unit) }
     }
 
     /// From the content's name, so that the image is the same wherever it is built.

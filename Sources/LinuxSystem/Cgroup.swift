@@ -25,6 +25,53 @@ public struct Cgroup: Sendable {
         self.folders = folders
     }
 
+    /// Names the cgroup at `path` in every hierarchy that is mounted, with all of v1's controllers, as an engine expects its
+    /// container's process to be.
+    public init(everywhere path: String) {
+        self.path = path.hasPrefix("/") ? String(path.dropFirst()) : path
+        var folders: [String: String] = [:]
+        if exists("\(Self.base)/cgroup.controllers") {
+            folders[""] = "\(Self.base)/\(self.path)"
+        } else {
+            // A folder that cannot be listed holds no hierarchy.
+            for name in (try? listDirectory(Self.base)) ?? [] where exists("\(Self.base)/\(name)/cgroup.procs") {
+                for controller in name.split(separator: ",") { folders[String(controller)] = "\(Self.base)/\(name)/\(self.path)" }
+            }
+        }
+        self.folders = folders
+    }
+
+    /// Gives v1's cpuset, whose new cgroups are empty and take no process, what its parents have.
+    private func fillCPUSets() throws(SystemError) {
+        guard folders["cpuset"] != nil else { return }
+        var folder = "\(Self.base)/cpuset"
+        for part in path.split(separator: "/") {
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                let value = try readFile("\(folder)/\(file)")
+                let own = try readFile("\(folder)/\(part)/\(file)")
+                if own.allSatisfy({ $0 == UInt8(ascii: "\n") }) { try writeFile("\(folder)/\(part)/\(file)", value) }
+            }
+            folder += "/\(part)"
+        }
+    }
+
+    /// Writes a controller's file, if the controller is there: `memory` and `memory.soft_limit_in_bytes` (v1), or the name that v2 has.
+    public func set(_ controller: String, v1: String?, v2: String?, _ value: String) throws(SystemError) {
+        if isUnified {
+            if let v2, let folder = folders[""] { try writeFile("\(folder)/\(v2)", Array(value.utf8)) }
+        } else if let v1, let folder = folders[controller] {
+            try writeFile("\(folder)/\(v1)", Array(value.utf8))
+        }
+    }
+
+    /// The number in a controller's file; nil where there is none.
+    public func number(_ controller: String, v1: String, v2: String) -> UInt64? {
+        guard let folder = isUnified ? folders[""] : folders[controller],
+            let text = try? readText("\(folder)/\(isUnified ? v2 : v1)")  // no file, no number
+        else { return nil }
+        return UInt64(text.split(separator: "\n").first ?? "")
+    }
+
     /// Whether there is any hierarchy to make it in.
     public var isSupported: Bool { !folders.isEmpty }
     private var isUnified: Bool { folders[""] != nil }
@@ -42,7 +89,7 @@ public struct Cgroup: Sendable {
                 }
             }
         }
-        guard isUnified else { return }
+        guard isUnified else { return try fillCPUSets() }
         // Each level must pass its controllers on; one that is not there is no loss.
         var parent = Self.base
         for part in path.split(separator: "/") {

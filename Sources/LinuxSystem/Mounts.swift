@@ -55,6 +55,21 @@ public struct DetachedMount: ~Copyable {
         }
     }
 
+    /// A second descriptor of the copy's own root, good as a place (O_PATH) before and after it is attached.
+    public borrowing func place() throws(SystemError) -> SharedDescriptor { SharedDescriptor(try tree.duplicate()) }
+
+    /// Attaches the copy at `path`, which is made, in the mount namespace of another process.
+    public consuming func attach(at path: String, inside process: ChildProcess, isFile: Bool) throws(SystemError) {
+        let namespace = try openFile("/proc/\(process.identity?.pid ?? process.pid)/ns/mnt", O_RDONLY)
+        let failure = hull_mount_inside(namespace.raw, tree.raw, path, isFile ? 1 : 0)
+        if failure != 0 { throw SystemError("show \(path) in process", "\(process.pid)", code: failure) }
+    }
+
+    /// Attaches the copy on an open place (O_PATH).
+    public consuming func attach(on place: Int32) throws(SystemError) {
+        try checked("mount on an open place") { hull_move_mount(tree.raw, place, "", 0x40 /* MOVE_MOUNT_T_EMPTY_PATH */) }
+    }
+
     /// Attaches the copy at `path`, a folder for a folder, a file for a file.
     public consuming func attach(at path: String) throws(SystemError) {
         try checked("mount on", path) { hull_move_mount(tree.raw, AT_FDCWD, path, 0) }
@@ -82,7 +97,7 @@ public func makeUserNamespace(base: UInt32, count: UInt32) throws(SystemError) -
 
 /// Detaches mounts inside another process's mount namespace.
 public func unmountInside(_ process: ChildProcess, _ paths: [String]) throws(SystemError) {
-    let namespace = try openFile("/proc/\(process.pid)/ns/mnt", O_RDONLY)
+    let namespace = try openFile("/proc/\(process.identity?.pid ?? process.pid)/ns/mnt", O_RDONLY)
     let strings = paths.map { strdup($0) }
     defer { for string in strings { free(string) } }
     let failure = strings.map { UnsafePointer($0) }.withUnsafeBufferPointer {

@@ -23,6 +23,18 @@ public func writable(_ descriptor: Int32) async throws {
     try await ready(descriptor, EPOLLOUT.rawValue)
 }
 
+/// Waits until the other end of `descriptor` is gone: for a pipe's writing end, its last reader.
+public func hungUp(_ descriptor: Int32) async throws {
+    // An error and a hang-up are always told: epoll_ctl(2).
+    try await ready(descriptor, 0)
+}
+
+/// Whether `descriptor` is an end of a pipe without a name. To a FIFO, whoever left may come back.
+public func isUnnamedPipe(_ descriptor: Int32) -> Bool {
+    var name = [UInt8](repeating: 0, count: 5)
+    return readlink("/proc/self/fd/\(descriptor)", &name, 5) == 5 && name == Array("pipe:".utf8)
+}
+
 /// Waits for `duration` on the loop. Throws `CancellationError` when the task is cancelled.
 public func sleep(for duration: Duration) async throws {
     let loop = Loop.executor

@@ -14,6 +14,9 @@ public protocol Hypervisor: Sendable {
     /// cannot honour a device.
     nonisolated func layout(of spec: MachineSpec) throws -> GuestLayout
 
+    /// Whether and how machines are made from saved ones; nil for a driver that cannot.
+    nonisolated var templating: (any Templating)? { get }
+
     /// Starts a machine, runs `body` with it, and ends the machine with it: when this returns or throws, no process, mount
     /// or descriptor of the machine is left. The guest already runs when `body` is called.
     func withMachine<R: Sendable>(
@@ -39,6 +42,10 @@ public struct HypervisorTraits: Sendable, Hashable {
 public enum MachineSource: Sendable {
     /// A cold boot.
     case boot(MachineSpec)
+    /// A machine that was saved, which goes on where it was, with the devices of the spec behind those that it knows: the spec is of the
+    /// saved one's shape (`Templating.shape`). The guest keeps the saved one's MAC addresses, clock and secrets until its agent gives
+    /// it others. `snapshot.memory` is mapped privately, or copied where a share server must see it.
+    case restore(MachineSpec, Snapshot)
 }
 
 /// A folder of the machine's own on the host, mode 0700, made by the caller and empty. What the driver puts there is gone
@@ -66,6 +73,9 @@ public protocol VirtualMachine: AnyObject, Sendable {
     /// Lets it go on.
     func resume() async throws
 
+    /// How to save it; nil for a machine that cannot be saved.
+    var snapshotting: (any Snapshotting)? { get }
+
     /// Ends the machine: waits up to `grace` for the guest's own end, which the caller has asked the agent for, then ends the VMM.
     /// `.zero` ends it at once. Always returns with the machine stopped; stopping what has ended is no error.
     func stop(grace: Duration) async
@@ -73,8 +83,22 @@ public protocol VirtualMachine: AnyObject, Sendable {
     /// Waits for the end, whatever its reason. May be called by several tasks, and after the end.
     func wait() async -> MachineExit
 
+    /// What shows more of the host in the running machine's share; nil where the driver cannot, or the spec did not ask.
+    var sharing: (any Sharing)? { get }
+
     /// The last of the guest's console, at most `lines` lines.
     func consoleTail(lines: Int) -> String
+}
+
+/// More for a running machine's share.
+@Loop
+public protocol Sharing: AnyObject, Sendable {
+    /// The folder of the share in which it appears.
+    nonisolated var folder: String { get }
+    /// Shows folders and files of the host there, under names that nobody has.
+    func show(_ entries: [ShareEntry]) async throws
+    /// Takes them away again, as far as the guest lets go of them.
+    func hide(_ names: [String]) throws
 }
 
 /// A process of a machine on the host.

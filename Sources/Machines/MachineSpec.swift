@@ -18,6 +18,9 @@ public struct MachineSpec: Sendable {
     public var initramfs: String
     /// Added after what the driver needs, in this order.
     public var kernelArguments: [String]
+    /// A file of exactly `memoryBytes` that is to be the guest's memory, so that the machine can be saved; nil for memory of the
+    /// driver's choice. Its owner is root, its mode 0600.
+    public var memoryFile: String?
     /// Block devices. Each name is unique in the machine.
     public var disks: [Disk]
     /// The one share, under which everything of the host that is shown in the guest is bound.
@@ -65,11 +68,18 @@ public struct Disk: Sendable, Hashable {
     /// The file or device on the host. Opened by the driver; the VMM gets the descriptor.
     public var path: String
     public var readOnly: Bool
+    /// Whether machines restored from a saved one all have this very file, so that the saved one may have read and mounted it.
+    public var isFixed: Bool
+    /// Whether it is as its maker left it, used by nobody yet: what a saved machine did to such a disk can be had by all that are restored
+    /// from it, with a copy of the saved one's.
+    public var isFresh: Bool
 
-    public init(name: String, path: String, readOnly: Bool) {
+    public init(name: String, path: String, readOnly: Bool, isFixed: Bool = false, isFresh: Bool = false) {
         self.name = name
         self.path = path
         self.readOnly = readOnly
+        self.isFixed = isFixed
+        self.isFresh = isFresh
     }
 }
 
@@ -80,6 +90,8 @@ public struct Share: Sendable, Hashable {
     public var entries: [ShareEntry]
     /// Whether nothing of it may be cached: the lengths and contents of files change by themselves, as in /proc.
     public var isVolatile: Bool { entries.contains { $0.isKernels } }
+    /// Whether the running machine may be shown more (`VirtualMachine.sharing`).
+    public var grows = false
 
     public init(tag: String, entries: [ShareEntry]) {
         self.tag = tag

@@ -88,7 +88,8 @@ extension RouteSocket {
         if let mtu { attributes.put(4, mtu) }
         if let master { attributes.put(10, UInt32(bitPattern: master)) }
         if let namespace { attributes.put(28, UInt32(bitPattern: namespace.descriptor.raw)) }
-        if noLinkLocal {
+        // A link whose MTU is below IPv6's least (RFC 8200, 5) has no IPv6 and refuses to hear of it.
+        if noLinkLocal, mtu.map({ $0 >= 1280 }) ?? true {
             // IFLA_AF_SPEC › AF_INET6 › IFLA_INET6_ADDR_GEN_MODE: none
             attributes.nest(26) { $0.nest(10) { $0.put(8, UInt8(1)) } }
         }

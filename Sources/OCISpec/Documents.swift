@@ -59,7 +59,7 @@ public func parseImageConfig(_ bytes: [UInt8]) throws(InvalidDocument) -> ImageC
     return config
 }
 
-private func decode<T: Decodable>(_ type: T.Type, _ kind: String, _ bytes: [UInt8]) throws(InvalidDocument) -> T {
+func decode<T: Decodable>(_ type: T.Type, _ kind: String, _ bytes: [UInt8]) throws(InvalidDocument) -> T {
     guard bytes.count <= documentLimit else {
         throw InvalidDocument(kind: kind, reason: "it has more than \(documentLimit) bytes")
     }

@@ -64,12 +64,30 @@ final class ConfinedRoot {
         let folder = "\(path)-device"
         try makeDirectories(folder)
         defer { rmdir(folder) }
-        try mountFilesystem("hull", folder, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NOEXEC), data: "mode=0700,size=4k,nr_inodes=8")
+        try mountFilesystem(
+            "hull", folder, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NOEXEC), data: "mode=0700,size=4k,nr_inodes=8")
         defer { umount2(folder, 2 /* MNT_DETACH */) }
         let node = "\(folder)/node"
         try checked("make the device", node) { mknod(node, S_IFCHR | 0o600, status.st_rdev) }
         try checked("give away", node) { chown(node, owner, owner) }
         try bind(node, at: inside, readOnly: false, devices: true)
+    }
+
+    /// Shows a new, empty file of `size` bytes in memory at `inside`; it belongs to `owner`, and goes with the last that has it open.
+    /// Returns it open for writing.
+    func bindMemory(of size: UInt64, at inside: String, owner: UInt32) throws -> SharedDescriptor {
+        let folder = "\(path)-memory"
+        try makeDirectories(folder)
+        defer { rmdir(folder) }
+        try mountFilesystem(
+            "hull", folder, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC),
+            data: "mode=0700,size=\(size + (1 << 20)),nr_inodes=8")
+        defer { umount2(folder, 2 /* MNT_DETACH */) }
+        let file = SharedDescriptor(try openFile("\(folder)/memory", O_RDWR | O_CREAT | O_EXCL))
+        try checked("set the length of", "the guest's memory") { ftruncate(file.raw, Int(size)) }
+        try checked("give away", "the guest's memory") { fchown(file.raw, owner, owner) }
+        try bind("\(folder)/memory", at: inside, readOnly: false, executable: false)
+        return file
     }
 
     /// A /proc of the caller's pid namespace, read-only, in which the process finds no process but itself.
@@ -101,6 +119,15 @@ final class ConfinedRoot {
     func makeFolder(_ inside: String, owner: UInt32) throws {
         let point = try makePoint(inside, folder: true, keep: true)
         try checked("give away", point) { chown(point, owner, owner) }
+    }
+
+    /// A folder that stays, into which more can be mounted later, when the rest is read-only.
+    func mountRoom(at inside: String, owner: UInt32) throws {
+        let point = try makePoint(inside, folder: true, keep: true)
+        try mountFilesystem(
+            "hull", point, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC),
+            data: "mode=0755,size=256k,nr_inodes=4096,uid=\(owner),gid=\(owner)")
+        bound.append(point)
     }
 
     private func makePoint(_ inside: String, folder: Bool, keep: Bool) throws -> String {

@@ -42,24 +42,31 @@ public struct QEMU: Hypervisor {
     public func withMachine<R: Sendable>(
         _ source: MachineSource, in directory: MachineDirectory, _ body: @Loop (any VirtualMachine) async throws -> R
     ) async throws -> R {
+        let machine: QEMUMachine
         switch source {
         case .boot(let spec):
-            let machine = try QEMUMachine(spec, try QEMUPlan(spec), in: directory)
-            do {
-                try await machine.begin()
-                let result = try await body(machine)
-                await machine.stop(grace: .zero)
-                try machine.remove()
-                return result
-            } catch {
-                await machine.stop(grace: .zero)
-                do { try machine.remove() } catch let second {
-                    throw MachineError(.startFailed, "\(error); and the machine could not be taken down", cause: second)
-                }
-                throw error
+            machine = try QEMUMachine(spec, try QEMUPlan(spec), in: directory)
+        case .restore(let spec, let snapshot):
+            let plan = try QEMUPlan(spec)
+            try plan.checkClock(of: snapshot)
+            machine = try QEMUMachine(spec, plan, from: snapshot, in: directory)
+        }
+        do {
+            try await machine.begin()
+            let result = try await body(machine)
+            await machine.stop(grace: .zero)
+            try machine.remove()
+            return result
+        } catch {
+            await machine.stop(grace: .zero)
+            do { try machine.remove() } catch let second {
+                throw MachineError(.startFailed, "\(error); and the machine could not be taken down", cause: second)
             }
+            throw error
         }
     }
+
+    public nonisolated var templating: (any Templating)? { QEMUTemplating() }
 }
 
 /// All that is decided about a machine before anything is started.

@@ -18,9 +18,12 @@ struct QEMUArguments: Sendable {
     var accelerator: ResolvedAccelerator
     /// The host's TSC in kHz, needed under TCG.
     var tscKilohertz: UInt64?
-    /// As QEMU sees them, inside its root.
-    var kernel: String
-    var initramfs: String
+    /// As QEMU sees it, inside its root; nil for a machine whose memory holds all of it already.
+    var boot: Boot?
+    /// The descriptor of the devices' state to begin with.
+    var incoming: Int32?
+    /// Where the guest's memory is; nil for memory of QEMU's own.
+    var memoryFile: MemoryFile?
     /// Descriptor numbers in QEMU.
     var control: Int32
     var agent: Int32
@@ -29,17 +32,39 @@ struct QEMUArguments: Sendable {
     var disks: [DiskBacking]
     var taps: [Int32]
 
+    /// What a cold boot begins with.
+    struct Boot: Sendable, Hashable {
+        var kernel: String
+        var initramfs: String
+    }
+
+    /// A file as the guest's memory, as QEMU sees it.
+    struct MemoryFile: Sendable, Hashable {
+        var path: String
+        /// Mapped privately, and the file cannot be written: what the guest writes stays its own.
+        var isPrivate: Bool
+    }
+
+    /// The number of the set of descriptors with the state; disks have those from 1 on.
+    static let stateSet = 1000
+
     /// Whole MiB, rounded up.
-    var megabytes: UInt64 { (spec.memoryBytes + (1 << 20) - 1) >> 20 }
+    var megabytes: UInt64 { spec.wholeMemory >> 20 }
 
     /// The words after the program's name.
     func words() -> [String] {
         var words = [
             "-name", "hull-\(spec.id)", "-machine", machine, "-accel", acceleration,
-            "-cpu", accelerator == .kvm ? "host" : "max", "-smp", "\(spec.vcpus)", "-m", "\(megabytes)M",
+            "-cpu", processor, "-smp", "\(spec.vcpus)", "-m", "\(megabytes)M",
             "-object", memory, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S",
             "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-            "-kernel", kernel, "-initrd", initramfs, "-append", commandLine.joined(separator: " "),
+        ]
+        if let boot {
+            words += ["-kernel", boot.kernel, "-initrd", boot.initramfs, "-append", commandLine.joined(separator: " ")]
+        }
+        // It is loaded when it was said that the memory does not travel with it.
+        if let incoming { words += ["-add-fd", "fd=\(incoming),set=\(Self.stateSet)", "-incoming", "defer"] }
+        words += [
             "-chardev", "socket,id=control,fd=\(control)", "-mon", "chardev=control,mode=control",
             "-chardev", "socket,id=console,fd=\(console)", "-serial", "chardev:console",
             "-chardev", "socket,id=agent,fd=\(agent)",
@@ -79,10 +104,20 @@ struct QEMUArguments: Sendable {
     // Unless told, TCG lets its translations grow to 1 GiB, and a busy guest would end by the host's limit on its cgroup.
     private var acceleration: String { accelerator == .tcg ? "tcg,tb-size=\(Self.translationMegabytes)" : accelerator.rawValue }
 
+    // TCG carries `rep movsb` out byte by byte. With "enhanced rep movsb" the guest's kernel and C library choose it for all that they
+    // copy; without, they copy eight bytes and more at once: three times as much through a virtio port or a pipe (docs/performance.md).
+    private var processor: String { accelerator == .kvm ? "host" : "max,-erms,-fsrm" }
+
     private var memory: String {
+        if let memoryFile {
+            // rom=off: the guest may write, though the file may not be written. A clone that gave memory back could not make holes in
+            // the file either, which would change what all the others see (docs/adr/012).
+            return "memory-backend-file,id=memory,size=\(megabytes)M,mem-path=\(memoryFile.path),"
+                + (memoryFile.isPrivate ? "share=off,readonly=on,rom=off" : "share=on")
+        }
         // A share server maps the guest's memory. Memory that nobody shares stays anonymous: a private mapping of a
         // memfd would hold each touched page twice.
-        spec.share == nil
+        return spec.share == nil
             ? "memory-backend-ram,id=memory,size=\(megabytes)M"
             : "memory-backend-memfd,id=memory,size=\(megabytes)M,share=on"
     }
@@ -109,4 +144,9 @@ struct QEMUArguments: Sendable {
         if accelerator == .tcg, let tscKilohertz { words += ["tsc_early_khz=\(tscKilohertz)", "tsc=reliable"] }
         return words + spec.kernelArguments
     }
+}
+
+extension MachineSpec {
+    /// Bytes of the guest's memory, in whole MiB.
+    var wholeMemory: UInt64 { (memoryBytes + (1 << 20) - 1) & ~((1 << 20) - 1) }
 }

@@ -19,9 +19,17 @@ final class QEMUMachine: VirtualMachine {
     private var helperEnd: ExitStatus?
     private var hasEnded = false
     private var ending: Task<MachineExit, Never>?
+    /// Memory that is still to be copied: from a snapshot's file to the machine's own.
+    private var copying: (from: SharedDescriptor, to: SharedDescriptor)?
+    /// What a save notes; nil for a machine whose memory is in no file of its own.
+    private let savedFacts: [String: String]?
+    private let isRestored: Bool
 
     /// Starts QEMU and, where there is a share, its server; the guest does not run yet. When it throws, nothing is left.
-    init(_ spec: MachineSpec, _ plan: QEMUPlan, in directory: MachineDirectory) throws {
+    init(_ spec: MachineSpec, _ plan: QEMUPlan, from snapshot: Snapshot? = nil, in directory: MachineDirectory) throws {
+        isRestored = snapshot != nil
+        savedFacts =
+            spec.memoryFile == nil ? nil : plan.tscKilohertz.map { [QEMUPlan.clockFact: "\($0)"] } ?? [:]
         guest = plan.layout
         accelerator = plan.accelerator
         let confinement = spec.confinement
@@ -50,8 +58,12 @@ final class QEMUMachine: VirtualMachine {
         do {
             try root.bindPrograms()
             if !plan.program.path.hasPrefix("/usr/") { try root.bind(plan.program.path, at: plan.program.path) }
-            try root.bind(spec.kernel, at: "/kernel", executable: false)
-            try root.bind(spec.initramfs, at: "/initramfs", executable: false)
+            // What was read at the boot is in the restored memory; but q35 has its boot loader in a memory of the board's.
+            let boots = snapshot == nil || plan.board == .q35
+            if boots {
+                try root.bind(spec.kernel, at: "/kernel", executable: false)
+                try root.bind(spec.initramfs, at: "/initramfs", executable: false)
+            }
             try root.bind("/dev/null", at: "/dev/null", readOnly: false, devices: true)
             let user = confinement.uidBase + 65536
             if plan.accelerator == .kvm { try root.bindDevice("/dev/kvm", at: "/dev/kvm", owner: user) }
@@ -60,9 +72,14 @@ final class QEMUMachine: VirtualMachine {
                 inherited.append(descriptor)
                 return Int32(3 + inherited.count - 1)
             }
+            let memory = try Self.bindMemory(of: spec, snapshot, in: root, user: user)
+            copying = memory.copying
+            let state = try snapshot.map { SharedDescriptor(try openFile($0.state, O_RDONLY)) }
             let arguments = QEMUArguments(
-                spec: spec, board: plan.board, accelerator: plan.accelerator, tscKilohertz: plan.tscKilohertz, kernel: "/kernel",
-                initramfs: "/initramfs", control: 3, agent: 4, console: 5, share: server.map { inherit($0.connection) },
+                spec: spec, board: plan.board, accelerator: plan.accelerator, tscKilohertz: plan.tscKilohertz,
+                boot: boots ? .init(kernel: "/kernel", initramfs: "/initramfs") : nil,
+                incoming: state.map { inherit($0) }, memoryFile: memory.file, control: 3, agent: 4, console: 5,
+                share: server.map { inherit($0.connection) },
                 disks: disks.map { .init(descriptor: inherit($0.file), isBlockDevice: $0.isBlockDevice) },
                 taps: spec.nics.map { inherit($0.tap) })
             var how = Spawn(plan.program.path, arguments.words(), environment: [])
@@ -76,6 +93,24 @@ final class QEMUMachine: VirtualMachine {
             throw error
         }
         server?.connectionGiven()
+    }
+
+    /// Shows QEMU the file that is to be the guest's memory, where there is one: the machine's own, to be saved; a snapshot's, which can
+    /// only be read; or an empty one that will be filled with what the snapshot's holds, because a share server must see what the guest writes.
+    private static func bindMemory(
+        of spec: MachineSpec, _ snapshot: Snapshot?, in root: ConfinedRoot, user: UInt32
+    ) throws -> (file: QEMUArguments.MemoryFile?, copying: (from: SharedDescriptor, to: SharedDescriptor)?) {
+        let place = "/memory"
+        if let snapshot, spec.share != nil {
+            let from = SharedDescriptor(try openFile(snapshot.memory, O_RDONLY))
+            let to = try root.bindMemory(of: spec.wholeMemory, at: place, owner: user)
+            return (.init(path: place, isPrivate: false), (from, to))
+        }
+        guard let path = snapshot?.memory ?? spec.memoryFile else { return (nil, nil) }
+        // The file belongs to root and is closed to all others; in QEMU's root it belongs to QEMU.
+        let owners = try makeUserNamespace(base: user, count: 1)
+        try root.bind(path, at: place, readOnly: snapshot != nil, executable: false, owners: owners)
+        return (.init(path: place, isPrivate: snapshot != nil), nil)
     }
 
     /// Waits until QEMU answers, takes from its root and the server's what they had to read, and lets the guest run.
@@ -101,6 +136,7 @@ final class QEMUMachine: VirtualMachine {
             // The same: it is reaped here and nowhere else.
             let status = (try? await qemu.child.wait()) ?? .code(-1)
             self.hasEnded = true
+            self.events.end()
             server?.kill()
             await helper?.value
             for listener in listeners { await listener.value }
@@ -109,8 +145,18 @@ final class QEMUMachine: VirtualMachine {
         do {
             try root.releaseBound()
             try server?.release()
+            if let copying {
+                // Beside QEMU's own start.
+                try copyData(from: copying.from, to: copying.to, "the saved machine's memory")
+                self.copying = nil
+            }
             try await withDeadline(.seconds(30), awaiting: "QEMU's answer on its control channel") {
                 _ = try await self.control.execute("qmp_capabilities")
+            }
+            if isRestored {
+                // It ends with a sentence when it cannot load its state. A `cont` before that is done would be forgotten: the saved
+                // machine stood still, and so does this one when it is loaded.
+                try await migrate("migrate-incoming", within: .seconds(30))
             }
             try root.empty()
             try server?.emptyRoot()
@@ -159,7 +205,10 @@ final class QEMUMachine: VirtualMachine {
     func connect() async throws -> SharedDescriptor { agent }
     func pause() async throws { try await control.execute("stop") }
     func resume() async throws { try await control.execute("cont") }
+    var sharing: (any Sharing)? { server }
     func consoleTail(lines: Int) -> String { console.lines(lines) }
+
+    var snapshotting: (any Snapshotting)? { savedFacts == nil ? nil : self }
 
     func stop(grace: Duration) async {
         guard let ending else { return }
@@ -199,10 +248,56 @@ final class QEMUMachine: VirtualMachine {
 @Loop
 final class ShutdownEvents {
     private(set) var reason: String?
+    /// The states of a save under way, in order; for one reader.
+    let migrationStatuses: AsyncStream<String>
+    private let migrations: AsyncStream<String>.Continuation
+
+    init() { (migrationStatuses, migrations) = AsyncStream.makeStream(of: String.self) }
+
+    /// QEMU has ended: nothing will come any more.
+    func end() { migrations.finish() }
 
     func take(_ name: String, _ data: JSON) {
         if name == "SHUTDOWN" { reason = data["reason"]?.text }
         if name == "GUEST_PANICKED" { reason = "guest-panic" }
+        if name == "MIGRATION", let status = data["status"]?.text { migrations.yield(status) }
+    }
+}
+
+extension QEMUMachine: Snapshotting {
+    /// Long for a disk that is slow: the state has a few hundred kilobytes.
+    private static let saveDeadline = Duration.seconds(60)
+
+    func save(to state: SharedDescriptor) async throws -> [String: String] {
+        guard let savedFacts else {
+            throw MachineError(.unsupported, "a machine whose memory is in no file cannot be saved: start it with one")
+        }
+        try await control.execute("stop")
+        try await control.execute(
+            "add-fd", ["fdset-id": .integer(Int64(QEMUArguments.stateSet))], descriptors: [state.raw])
+        try await migrate("migrate", within: Self.saveDeadline)
+        return savedFacts
+    }
+
+    /// Writes or reads the devices' state: once in a machine's life. `x-ignore-shared` leaves out memory that is in a file.
+    fileprivate func migrate(_ command: String, within deadline: Duration) async throws {
+        try await control.execute(
+            "migrate-set-capabilities",
+            [
+                "capabilities": .array(
+                    ["x-ignore-shared", "events"].map { .object(["capability": .string($0), "state": .bool(true)]) })
+            ])
+        try await control.execute(command, ["uri": .string("file:/dev/fdset/\(QEMUArguments.stateSet)")])
+        let statuses = events.migrationStatuses
+        try await withDeadline(deadline, awaiting: "the devices' state") {
+            for await status in statuses {
+                if status == "completed" { return }
+                if status == "failed" || status == "cancelled" { break }
+            }
+            let answer = try await self.control.execute("query-migrate")
+            let words = answer["error-desc"]?.text ?? "it gave no reason"
+            throw MachineError(.refused, "QEMU did not finish \(command): \(words)")
+        }
     }
 }
 

@@ -57,7 +57,9 @@ struct ShareServerProgram: Sendable, Hashable {
 /// entries and nothing else. The mounts of the entries map ids, so that files keep the owners the guest gives them, and
 /// refuse writes to what is read-only whatever the server does.
 @Loop
-final class ShareServer {
+final class ShareServer: Sharing {
+    nonisolated let folder = "more"
+    private let owners: Owners
     let process: ConfinedProcess
     /// QEMU's end of the vhost-user connection, until QEMU has it.
     private(set) var connection: SharedDescriptor!
@@ -78,6 +80,8 @@ final class ShareServer {
         }
         self.root = root
         do {
+            if share.grows { try root.mountRoom(at: "/share/more", owner: owners.base) }
+            self.owners = owners
             if program.folders.isEmpty {
                 try root.bindPrograms()
             } else {
@@ -121,7 +125,7 @@ final class ShareServer {
             Owners(namespace: try makeUserNamespace(base: base, count: 65536), base: base, areMapped: true)
         }
 
-        /// The host's own, but still without any capability outside its namespace (docs/adr/012-binds-of-any-filesystem.md).
+        /// The host's own, but still without any capability outside its namespace (docs/adr/013-binds-of-any-filesystem.md).
         static func host() throws -> Owners {
             Owners(namespace: try makeUserNamespace(base: 0, count: UInt32.max), base: 0, areMapped: false)
         }
@@ -179,6 +183,18 @@ final class ShareServer {
         }
         let most = max(UInt64(limit.rlim_max), UInt64(raised.rlim_max))
         return (Int32(RLIMIT_NOFILE.rawValue), most, most)
+    }
+
+    func show(_ entries: [ShareEntry]) async throws {
+        for entry in entries {
+            let tree = try DetachedMount(of: entry.hostPath, recursive: !entry.isFile)
+            try tree.set(readOnly: entry.readOnly, noSuid: true, noDevices: true, owners: owners.areMapped ? owners.namespace : nil)
+            try tree.attach(at: "/share/\(folder)/\(entry.name)", inside: process.child, isFile: entry.isFile)
+        }
+    }
+
+    func hide(_ names: [String]) throws {
+        try unmountInside(process.child, names.map { "/share/\(folder)/\($0)" })
     }
 
     /// Gives up our view of what the server sees. Call it once the server has been spawned.

@@ -26,6 +26,8 @@ public struct ContainerRecord: Codable, Sendable {
     public var stopTimeout = 10
     public var labels: [String: String] = [:]
     public var autoRemove = false
+    /// Whose it is, where a container engine made it (`hull-runtime`).
+    public var engine: EngineOwner?
 
     /// Where the root filesystem comes from.
     public enum Root: Codable, Hashable, Sendable {
@@ -135,6 +137,8 @@ public struct ContainerRecord: Codable, Sendable {
         public var kernel: String?
         public var kernelArguments: String?
         public var accelerator: String?
+        /// Always boots, and leaves no template.
+        public var withoutTemplate: Bool?
         public init() {}
     }
 

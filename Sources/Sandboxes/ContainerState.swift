@@ -25,6 +25,8 @@ public struct ContainerState: Codable, Sendable {
         public var addresses: [String]
         /// What is published, with the ports that were chosen.
         public var ports: [String]
+        /// Whether its machine stands still (`hull-runtime pause`).
+        public var paused: Bool?
     }
 
     public struct Exit: Codable, Sendable {
@@ -43,7 +45,7 @@ public struct ContainerState: Codable, Sendable {
         switch status {
         case .created: "created"
         case .starting: "created"
-        case .running: "running"
+        case .running(let running): running.paused == true ? "paused" : "running"
         case .exited: "exited"
         }
     }

@@ -8,6 +8,8 @@ public struct Container: Sendable {
     public var state: ContainerState
     public var paths: ContainerPaths
     public var id: String { record.id }
+    /// Where it is kept.
+    public var roots: Roots { paths.roots }
     public var name: String { record.name }
 }
 

@@ -22,6 +22,10 @@ public struct Request: Codable, Sendable {
         case wait
         /// The processes in the container.
         case top
+        /// Stands its machine still, or lets it go on.
+        case pause(Bool)
+        /// What a container engine asks, by `hull-runtime`.
+        case engine(EngineRequest)
     }
 
     public init(_ verb: Verb) { self.verb = verb }
@@ -54,8 +58,12 @@ public enum Reply: Codable, Sendable {
     case exited(code: Int32, oomKilled: Bool)
     /// It could not be done: the sentence, and the exit code the verb is to end with.
     case failed(sentence: String, code: Int32)
+    /// Nobody reads what the container writes to this verb's outputs any more; it runs on.
+    case outputClosed
     /// `top`: titles, and a row for each process.
     case processes(titles: [String], rows: [[String]])
+    /// What an engine's question is answered with: JSON.
+    case document(String)
 }
 
 extension Reply {

@@ -8,6 +8,8 @@ public enum HostResource: Codable, Hashable, Sendable {
     /// A range of user ids: the file that reserves it, with its owner's name in it.
     case identifiers(file: String, owner: String)
     case cgroup(path: String)
+    /// The cgroup that a container engine named, in every hierarchy.
+    case engineCgroup(path: String)
     /// Tap, bridge port, rules, published ports: what `HostNetwork` made under this key.
     case network(key: String)
     /// A folder: it goes in one step, as others see it.
@@ -86,6 +88,11 @@ public final class Ledger {
         if let first { throw first }
     }
 
+    /// Takes those back that `chosen` names; the rest stays held.
+    func undo(where chosen: (HostResource) -> Bool) async throws {
+        for (key, resource) in entries.reversed() where chosen(resource) { try await undo(key, resource) }
+    }
+
     private func note(_ resource: HostResource) throws -> Int {
         let key = next
         next += 1
@@ -111,7 +118,7 @@ extension HostResource {
     var kind: String {
         switch self {
         case .identifiers: "identifiers"
-        case .cgroup: "cgroup"
+        case .cgroup, .engineCgroup: "cgroup"
         case .network: "network"
         case .folder: "folder"
         }
@@ -124,6 +131,7 @@ extension HostResource {
         case .identifiers(let file, let owner):
             // The intent may have been written and the range then taken by somebody else.
             if Identifiers.owner(of: file) == owner { unlink(file) }
+        case .engineCgroup(let path): try Cgroup(everywhere: path).remove()
         case .cgroup(let path): try Cgroup(path).remove(withParent: true)
         case .network(let key): try await network.detach(key)
         case .folder(let path): try ContainerPaths.removeWhole(path)

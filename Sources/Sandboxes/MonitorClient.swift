@@ -46,19 +46,26 @@ public final class MonitorClient {
         switch try await answer() {
         case .done: return
         case .failed(let sentence, let code): throw SandboxError(sentence, exitCode: code)
-        case .exited, .processes:
+        case .exited, .outputClosed, .processes, .document:
             throw SandboxError("the monitor gave an answer that does not fit the question")
         }
     }
 
-    /// Waits for the end of what was started.
+    /// Waits for the end of what was started. Throws `OutputClosed` when our output's reader has gone.
     public func expectExit() async throws -> (code: Int32, oomKilled: Bool) {
         while true {
             switch try await answer() {
             case .exited(let code, let oomKilled): return (code, oomKilled)
             case .failed(let sentence, let code): throw SandboxError(sentence, exitCode: code)
-            case .done, .processes: continue
+            case .outputClosed: throw OutputClosed()
+            case .done, .processes, .document: continue
             }
         }
     }
+}
+
+/// Nobody reads the output of a verb that is attached. A program that wrote by itself would get SIGPIPE; the verb ends as if it had.
+public struct OutputClosed: HullError {
+    public let sentence = "nobody reads the output any more; the container runs on"
+    public let exitCode: Int32 = 128 + SIGPIPE
 }

@@ -37,7 +37,7 @@ final class MonitorServer {
 
     /// The first connection, whose request started the container: its streams, and what it says later.
     func adopt(_ channel: Channel, _ streams: Streams, _ descriptors: HandedDescriptors) async {
-        let attachment = container.streams.attach(streams, descriptors.take())
+        let attachment = container.streams.attach(streams, descriptors.take()) { Self.tellOutputClosed(channel) }
         await container.announcer.started()
         memory.touch()
         Task { @Loop in await self.listen(channel, to: attachment) }
@@ -59,10 +59,12 @@ final class MonitorServer {
         async throws
     {
         switch verb {
+        case .engine:
+            throw SandboxError("container \(container.record.name) belongs to no container engine: use hull", exitCode: 1)
         case .start:
             throw SandboxError("container \(container.record.name) is running already", exitCode: 1)
         case .attach(let streams):
-            let attachment = container.streams.attach(streams, descriptors.take())
+            let attachment = container.streams.attach(streams, descriptors.take()) { Self.tellOutputClosed(channel) }
             container.announcer.attach(channel)
             try await channel.send(Reply.done)
             if let rows = streams.rows, let columns = streams.columns {
@@ -80,7 +82,11 @@ final class MonitorServer {
             await container.stop(signal: signal, seconds: seconds)
         case .wait:
             container.announcer.add(channel)
+        case .pause(let paused):
+            try await paused ? container.pause() : container.unpause()
+            try await channel.send(Reply.done)
         case .top:
+            try container.mustRun("its processes can be listed")
             let agent = container.agent
             let id = container.record.id
             let list = try await withDeadline(.seconds(10), awaiting: "the guest's list of processes") {
@@ -100,8 +106,8 @@ final class MonitorServer {
         _ descriptors: HandedDescriptors, detached: Bool, _ channel: Channel
     ) async throws {
         let process = try await container.exec(settings, streams)
-        let output = ProcessStreams(process, log: nil)
-        let attachment = output.attach(streams, descriptors.take())
+        let output = ProcessStreams(process, log: nil, closesOutputs: !settings.terminal)
+        let attachment = output.attach(streams, descriptors.take()) { Self.tellOutputClosed(channel) }
         try await channel.send(Reply.done)
         let later = Task { @Loop in
             await Self.follow(channel, process)
@@ -125,6 +131,11 @@ final class MonitorServer {
         await Self.follow(channel, container.process)
         container.announcer.remove(channel)
         await container.streams.detach(attachment, terminal: container.record.process.terminal)
+    }
+
+    private static func tellOutputClosed(_ channel: Channel) {
+        // Whoever is gone cannot be told.
+        Task { @Loop in try? await channel.send(Reply.outputClosed) }
     }
 
     private static func follow(_ channel: Channel, _ process: GuestProcess) async {

@@ -40,6 +40,8 @@ public struct Planner: Sendable {
         var modulesDisk: String?
         var consoleLog: String
         var disk: String
+        /// Whether no machine has had the disk yet.
+        var diskIsFresh = false
         var confinement: Confinement
         var nic: NIC?
         /// What is mounted below a root that is a folder.
@@ -78,10 +80,10 @@ public struct Planner: Sendable {
         var disks: [Disk] = []
         if case .image(_, _, let file) = record.root {
             disks.append(Disk(name: "root", path: file, readOnly: true))
-            disks.append(Disk(name: "rw", path: host.disk, readOnly: false))
+            disks.append(Disk(name: "rw", path: host.disk, readOnly: false, isFresh: host.diskIsFresh))
         }
         if let modules = host.modulesDisk {
-            disks.append(Disk(name: "modules", path: modules, readOnly: true))
+            disks.append(Disk(name: "modules", path: modules, readOnly: true, isFixed: true))
         }
         let entries = shareEntries(mounts, rootMounts: host.rootMounts)
         return MachineSpec(

@@ -1,41 +1,35 @@
 import AgentClient
-import Glibc
 import LinuxSystem
 
-/// Where a process's streams go on the host: into its log, and to everybody who is attached. A slow reader slows the process,
-/// by the stream's credit, and nobody else.
+/// Where a process's streams go on the host: into its log, and to everybody who is attached. The log has every byte first. A slow reader
+/// gets up to `AttachedOutput.limit` behind; from then on it slows the process, by the stream's credit, and nobody's requests.
 @Loop
 final class ProcessStreams {
     private let process: GuestProcess
-    private var log: LogWriter?
+    private let log: LogWriter?
+    private let closesOutputs: Bool
     private var attachments: [StreamAttachment] = []
 
-    init(_ process: GuestProcess, log: LogWriter?) {
+    /// With `closesOutputs` the process loses an output when its last reader goes, and gets SIGPIPE when it writes on, as it would
+    /// without Hull. A container's own process does not: its log goes on.
+    init(_ process: GuestProcess, log: LogWriter?, closesOutputs: Bool = false) {
         self.process = process
         self.log = log
+        self.closesOutputs = closesOutputs
     }
 
-    /// Adds somebody. The descriptors are in the order that `streams` says.
-    func attach(_ streams: Streams, _ descriptors: [SharedDescriptor]) -> StreamAttachment {
-        let attachment = StreamAttachment(streams, descriptors)
-        attachments.append(attachment)
-        if let input = attachment.input {
-            let process = process
-            attachment.typing = Task { @Loop in
-                do {
-                    while true {
-                        let bytes = try await readSome(input.raw)
-                        if bytes.isEmpty { break }
-                        try await process.write(bytes)
-                    }
-                } catch is CancellationError {
-                    return
-                } catch {
-                    // The process closed its end, or the source broke: both are the end of this input.
-                }
-                if streams.ownsInput { await process.closeInput() }
-            }
+    /// Adds somebody. The descriptors are in the order that `streams` says. `whenReaderHasGone` is called when what is written to
+    /// them reaches nobody any more, and the process goes on all the same.
+    func attach(
+        _ streams: Streams, _ descriptors: [SharedDescriptor], whenReaderHasGone: @escaping @Loop () -> Void
+    ) -> StreamAttachment {
+        let process = process
+        let attachment = StreamAttachment(streams, descriptors, watches: closesOutputs) { [weak self] stream in
+            guard let self, closesOutputs else { return whenReaderHasGone() }
+            lostReader(of: stream)
         }
+        attachments.append(attachment)
+        attachment.type(into: { try await process.write($0) }, finished: { if streams.ownsInput { await process.closeInput() } })
         return attachment
     }
 
@@ -43,7 +37,7 @@ final class ProcessStreams {
     func detach(_ attachment: StreamAttachment, terminal: Bool) async {
         attachments.removeAll { $0 === attachment }
         attachment.end()
-        if attachment.input != nil, attachment.streams.ownsInput, !terminal {
+        if attachment.streams.input, attachment.streams.ownsInput, !terminal {
             await process.closeInput()
         }
     }
@@ -74,48 +68,24 @@ final class ProcessStreams {
     }
 
     private func carry(_ stream: OutputStream) async {
-        while let bytes = await process.readOutput(stream == .stdout ? .stdout : .stderr) {
+        while let bytes = await process.readOutput(GuestProcess.Output(stream)) {
             log?.append(bytes, from: stream)
-            for attachment in attachments { await attachment.write(bytes, to: stream) }
+            for attachment in attachments { attachment.offer(bytes, to: stream) }
+            for attachment in attachments { await attachment.room(in: stream) }
         }
+        for attachment in attachments { await attachment.flushed(stream) }
+    }
+
+    private func lostReader(of stream: OutputStream) {
+        guard !attachments.contains(where: { $0.reads(stream) }) else { return }
+        let process = process
+        // It has ended, or the guest is gone: then it writes no more.
+        Task { @Loop in try? await process.closeOutput(GuestProcess.Output(stream)) }
     }
 }
 
-/// Somebody's ends of a process's streams.
-@Loop
-final class StreamAttachment {
-    let streams: Streams
-    let input: SharedDescriptor?
-    private var outputs: [OutputStream: SharedDescriptor] = [:]
-    private var writing: [OutputStream: Task<Void, any Error>] = [:]
-    /// Bytes that its reader has taken, in the pieces in which they came.
-    private(set) var written = 0
-    var isWriting: Bool { !writing.isEmpty }
-    var typing: Task<Void, Never>?
-
-    init(_ streams: Streams, _ descriptors: [SharedDescriptor]) {
-        var rest = descriptors[...]
-        self.streams = streams
-        input = streams.input ? rest.popFirst() : nil
-        if streams.output { outputs[.stdout] = rest.popFirst() }
-        if streams.error { outputs[.stderr] = rest.popFirst() }
-    }
-
-    /// Writes all of it, waiting for the reader; a reader that went away loses the stream and nothing else.
-    func write(_ bytes: [UInt8], to stream: OutputStream) async {
-        guard let output = outputs[stream] else { return }
-        let task = Task { @Loop in try await writeAll(output.raw, bytes) }
-        writing[stream] = task
-        if case .failure = await task.result { outputs[stream] = nil } else { written += bytes.count }
-        writing[stream] = nil
-    }
-
-    /// Closes its ends.
-    func end() {
-        typing?.cancel()
-        for task in writing.values { task.cancel() }
-        outputs = [:]
-    }
+extension GuestProcess.Output {
+    init(_ stream: OutputStream) { self = stream == .stdout ? .stdout : .stderr }
 }
 
 /// A container's log, which must never end the container: what cannot be written is told once.

@@ -1,5 +1,6 @@
 public import HostNetwork
 import LinuxSystem
+public import Storage
 
 /// Where Hull keeps things: `data` outlives a reboot (images, containers, volumes, logs), `runtime` does not (sockets,
 /// locks, ledgers). Both belong to root and are closed to everybody else.
@@ -22,6 +23,8 @@ public struct Roots: Codable, Hashable, Sendable {
     public var volumes: String { "\(data)/volumes" }
     /// Kernels, initramfs and templates of disks: what can be made again.
     public var cache: String { "\(data)/cache" }
+    /// Booted machines, kept for cloning.
+    public var templates: TemplateStore { TemplateStore("\(cache)/templates") }
     /// Everything that a container keeps between its runs.
     public func container(_ id: String) -> ContainerPaths { ContainerPaths(roots: self, id: id) }
     /// Where id ranges are taken: one file each.

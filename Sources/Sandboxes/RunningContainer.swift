@@ -13,14 +13,17 @@ final class RunningContainer {
     let process: GuestProcess
     let streams: ProcessStreams
     let announcer: Announcer
-    private let machine: any VirtualMachine
+    let machine: any VirtualMachine
+    let chronicle: Chronicle
     private var nextProcess: UInt64 = 2
     private var isForced = false
+    /// Whether its machine stands still because somebody asked for it.
+    var isPaused = false
 
     init(
         record: ContainerRecord, planner: Planner, agent: AgentConnection, process: GuestProcess,
         streams: ProcessStreams,
-        machine: any VirtualMachine, announcer: Announcer
+        machine: any VirtualMachine, announcer: Announcer, chronicle: Chronicle
     ) {
         self.record = record
         self.planner = planner
@@ -29,6 +32,7 @@ final class RunningContainer {
         self.streams = streams
         self.machine = machine
         self.announcer = announcer
+        self.chronicle = chronicle
     }
 
     /// Waits for the end of the first process, or of the machine, and ends the machine.
@@ -62,6 +66,7 @@ final class RunningContainer {
     func exec(_ settings: ContainerRecord.ProcessSettings, _ streams: Streams) async throws
         -> GuestProcess
     {
+        try mustRun("a command can run in it")
         let number = nextProcess
         nextProcess += 1
         do {
@@ -77,6 +82,10 @@ final class RunningContainer {
 
     /// Asks it to end, and ends it after `seconds`: first by SIGKILL in the guest, and where the guest does not obey, with its machine.
     func stop(signal: Int32, seconds: Int) async {
+        if isPaused {
+            // It must run to end. One that cannot be let go on is ended with its machine.
+            do { try await unpause() } catch { StandardStreams.complain("hull-monitor: \(error)") }
+        }
         let isAsked = seconds > 0 || signal != SIGKILL
         if isAsked, await ends(by: signal, within: .seconds(max(0, seconds))) { return await streams.dropStalled() }
         if await ends(by: SIGKILL, within: .seconds(5)) { return await streams.dropStalled() }
@@ -86,6 +95,7 @@ final class RunningContainer {
     /// Sends a signal to the first process. SIGKILL ends it even where the guest does not obey.
     func kill(_ signal: Int32) async throws {
         if signal == SIGKILL { return await stop(signal: SIGKILL, seconds: 0) }
+        try mustRun("it can be told something")
         let process = process
         do {
             try await withDeadline(.seconds(10), awaiting: "the guest's answer") { try await process.signal(signal) }

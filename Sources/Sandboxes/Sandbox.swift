@@ -19,11 +19,15 @@ final class Sandbox {
     let planner: Planner
     /// The container, from its first process's start on.
     private(set) var container: RunningContainer?
+    private let isFirstStart: Bool
+    /// Whether the agent has said its first word.
+    private var isGreeted = false
 
     init(
         _ record: ContainerRecord, paths: ContainerPaths, roots: Roots, hypervisor: any Hypervisor,
-        ledger: Ledger
+        ledger: Ledger, isFirstStart: Bool = false
     ) {
+        self.isFirstStart = isFirstStart
         self.record = record
         self.paths = paths
         self.roots = roots
@@ -51,7 +55,7 @@ final class Sandbox {
         try relay?.start()
         defer { relay?.stop() }
         var host = Planner.Host(
-            kernel: "", modulesDisk: nil, consoleLog: paths.console, disk: paths.disk,
+            kernel: "", modulesDisk: nil, consoleLog: paths.console, disk: paths.disk, diskIsFresh: isFirstStart,
             confinement: Confinement(uidBase: identifiers, cgroups: try cgroup.entrances()),
             nic: attachment.map { NIC(mac: "\($0.endpoint.mac)", mtu: Int($0.endpoint.mtu), tap: $0.tap) }
         )
@@ -63,16 +67,41 @@ final class Sandbox {
         let folder = "\(paths.runtime)/machine"
         try makeDirectories(folder)
         Fault.point("machine:start")
-        let exit = try await hypervisor.withMachine(.boot(spec), in: MachineDirectory(folder)) {
-            machine in
+        let exit = try await withMachine(spec, in: MachineDirectory(folder)) { machine, isClone in
             Fault.point("machine:started")
             return try await self.serve(
-                machine, mounts, attachment, streams, descriptors, channel, announcer, chronicle)
+                machine, isClone: isClone, mounts, attachment, streams, descriptors, channel, announcer, chronicle)
         }
         Fault.point("machine:ended")
         withExtendedLifetime(attachment) {}
         return exit
     }
+
+    /// Runs `body` with a clone of a template where there is one, else with a machine that boots. A clone whose agent does not answer as
+    /// it must is no failure of the container's: its template goes, and the machine boots.
+    private func withMachine(
+        _ spec: MachineSpec, in directory: MachineDirectory,
+        _ body: @Loop (any VirtualMachine, _ isClone: Bool) async throws -> ContainerState.Exit
+    ) async throws -> ContainerState.Exit {
+        let templates = Templates(record, roots, hypervisor)
+        if let template = templates?.find(spec, Self.log) {
+            do {
+                for disk in spec.disks where disk.isFresh { try WritableDisk.replace(disk.path, with: template.disk(disk.name)) }
+                Fault.point("clone:disk")
+                return try await hypervisor.withMachine(.restore(spec, template.snapshot), in: directory) {
+                    try await body($0, true)
+                }
+            } catch {
+                // Once it was greeted it is the container's machine, and what fails then fails the container.
+                if isGreeted || Task.isCancelled { throw error }
+                Self.log("the template \(template.key) is removed, and the machine boots: \(error)")
+                templates?.discard(template, Self.log)
+            }
+        }
+        return try await hypervisor.withMachine(.boot(spec), in: directory) { try await body($0, false) }
+    }
+
+    private static func log(_ text: String) { StandardStreams.complain("hull-monitor: \(text)") }
 
     private func attachNetwork() async throws -> Attachment? {
         guard record.network.mode == .bridge else { return nil }
@@ -101,12 +130,7 @@ final class Sandbox {
                     return ResolvedMount(mount: mount, hostPath: path)
                 }
                 var resolved = ResolvedMount(mount: mount, hostPath: path, isFile: status.st_mode & S_IFMT != S_IFDIR)
-                // The share server's root, which may lie in the folder, is made of the folder.
-                if let tree = try SharedTree(of: path, own: "\(paths.runtime)/machine") {
-                    resolved.hostPath = tree.path
-                    resolved.isKernels = tree.isKernels
-                    resolved.submounts = resolved.isFile ? [] : tree.submounts
-                }
+                try resolved.follow(own: "\(paths.runtime)/machine")
                 return resolved
             }
         }
@@ -114,7 +138,7 @@ final class Sandbox {
 
     /// From the first byte of the agent to the last of the container.
     private func serve(
-        _ machine: any VirtualMachine, _ mounts: [ResolvedMount], _ attachment: Attachment?, _ streams: Streams,
+        _ machine: any VirtualMachine, isClone: Bool, _ mounts: [ResolvedMount], _ attachment: Attachment?, _ streams: Streams,
         _ descriptors: HandedDescriptors, _ channel: Channel, _ announcer: Announcer, _ chronicle: Chronicle
     ) async throws -> ContainerState.Exit {
         do {
@@ -122,16 +146,17 @@ final class Sandbox {
             var remarks = GuestRemarks()
             agent.onLog = { if let line = remarks.take($0) { StandardStreams.complain(line) } }
             let endpoint = attachment?.endpoint
-            try await withDeadline(
-                Self.bootDeadline, awaiting: "the first word of the agent in the guest"
-            ) { try await agent.hello() }
+            try await greet(agent, isClone: isClone)
             Fault.point("agent:hello")
             // All three at once: the agent carries them out in order, and does not stand idle while an answer travels.
-            let sandbox = planner.sandbox(
+            var sandbox = planner.sandbox(
                 machine.guest, endpoint: endpoint, entropy: Self.entropy(), now: Timestamp.now.nanoseconds)
+            // The template has mounted it.
+            if isClone { sandbox.modules = nil }
+            let asked = sandbox
             let made = try planner.container(machine.guest, mounts: mounts, endpoint: endpoint)
             let first = try planner.process(record.process, number: 1, isExec: false, streams: streams)
-            let configuring = Task { @Loop in try await agent.configure(sandbox, followsClock: false) }
+            let configuring = Task { @Loop in try await agent.configure(asked, followsClock: false) }
             let creating = Task { @Loop in try await agent.createContainer(made) }
             let starting = Task { @Loop in try await agent.start(first) }
             // It ends with the machine or the stream, of which everybody else is told.
@@ -147,7 +172,7 @@ final class Sandbox {
             let output = ProcessStreams(process, log: try LogWriter(paths.log))
             let container = RunningContainer(
                 record: record, planner: planner, agent: agent, process: process, streams: output,
-                machine: machine, announcer: announcer)
+                machine: machine, announcer: announcer, chronicle: chronicle)
             try chronicle.running(
                 addresses: endpoint.map { ["\($0.ipv4.address)"] + ($0.ipv6.map { ["\($0.address)"] } ?? []) } ?? [],
                 ports: endpoint?.ports.map { $0.displayText } ?? [])
@@ -160,6 +185,19 @@ final class Sandbox {
         } catch {
             throw await explained(error, machine)
         }
+    }
+
+    /// Waits for the agent's first word. A clone's agent must be where the template's was left: set up, with nothing running.
+    private func greet(_ agent: AgentConnection, isClone: Bool) async throws {
+        let state = try await withDeadline(
+            // A clone's agent runs already; but on a busy host a tenth of a second becomes many, and a boot would take longer still.
+            isClone ? Self.bootDeadline / 2 : Self.bootDeadline,
+            awaiting: "the first word of the agent in the guest"
+        ) { try await agent.hello() }
+        if isClone, !state.isConfigured || !state.processes.isEmpty {
+            throw SandboxError("the agent of the clone is not where the template left it")
+        }
+        isGreeted = true
     }
 
     private static func outcome<R: Sendable>(

@@ -64,7 +64,9 @@ public final class SandboxMonitor {
         try await ledger.hold(.folder(paths.runtime)) {}
         let chronicle = Chronicle(store, paths.id, monitor: identity)
         try chronicle.starting()
-        let sandbox = Sandbox(container.record, paths: paths, roots: roots, hypervisor: make(), ledger: ledger)
+        let isFirstStart = if case .created = container.state.status { true } else { false }
+        let sandbox = Sandbox(
+            container.record, paths: paths, roots: roots, hypervisor: make(), ledger: ledger, isFirstStart: isFirstStart)
         let life = Task { @Loop in try await sandbox.run(streams, descriptors, channel, announcer, chronicle) }
         let asked = Task { @Loop in
             // The host, or a verb that cannot wait for the boot, asks the monitor to end. One that waits for a silent guest ends too.
@@ -132,7 +134,7 @@ public final class SandboxMonitor {
     }
 
     /// Our pid as the host sees it: /proc is the host's here.
-    private static func pidOnHost() -> Int32 {
+    static func pidOnHost() -> Int32 {
         var buffer = [CChar](repeating: 0, count: 32)
         let count = readlink("/proc/self", &buffer, 31)
         return Int32(
@@ -168,6 +170,12 @@ final class Chronicle {
         running.started = Timestamp.now.nanoseconds
         try store.save(ContainerState(.running(running)), of: id)
         Fault.point("saved:running")
+    }
+
+    /// Its machine stands still, or goes on.
+    func paused(_ paused: Bool) throws {
+        running.paused = paused
+        try store.save(ContainerState(.running(running)), of: id)
     }
 
     /// Adds the times to `exit`, and writes it.

@@ -74,7 +74,7 @@ enum Seccomp {
         return try export(context)
     }
 
-    private static func export(_ context: scmp_filter_ctx) throws -> [UInt8] {
+    static func export(_ context: scmp_filter_ctx) throws -> [UInt8] {
         let (read, write) = try makePipe()
         // At most 4096 instructions of 8 bytes: it fits into a pipe.
         try checked("grow a pipe") { fcntl(write.raw, 1031 /* F_SETPIPE_SZ */, 1 << 16) }

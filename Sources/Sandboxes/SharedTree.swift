@@ -64,3 +64,14 @@ public struct SharedTree: Sendable {
         return "warning: not shown in the container, because only the host's kernel can serve \(all.count == 1 ? "it" : "them"): \(all.joined(separator: ", "))"
     }
 }
+
+extension ResolvedMount {
+    /// Follows links to what is shown, and finds what is mounted below it. `own` is where the share server's root is made, which may lie
+    /// in the folder itself.
+    mutating func follow(own: String) throws {
+        guard let path = hostPath, let tree = try SharedTree(of: path, own: own) else { return }
+        hostPath = tree.path
+        isKernels = tree.isKernels
+        submounts = isFile ? [] : tree.submounts
+    }
+}

@@ -24,6 +24,19 @@ public enum WritableDisk {
         }
     }
 
+    /// Puts a copy of `prepared` in the place of the disk at `path`, whole or not at all.
+    public static func replace(_ path: String, with prepared: String) throws {
+        let beside = "\(path).new"
+        unlink(beside)  // of a killed one
+        do {
+            try copySparse(from: prepared, to: beside)
+            try checked("rename", path) { rename(beside, path) }
+        } catch let error as SystemError where error.code == ENOSPC || error.code == EDQUOT {
+            unlink(beside)
+            throw StorageError(.diskFull, "no room for the writable disk \(path): free some on its file system")
+        }
+    }
+
     /// Makes the disk and its filesystem larger, and repairs it on the way. The disk must not be in use. Growing to what it has
     /// already does nothing; it cannot shrink.
     public static func grow(_ path: String, sizeBytes: UInt64) async throws {

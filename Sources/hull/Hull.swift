@@ -24,13 +24,13 @@ struct Hull: ParsableCommand {
                 subcommands: [
                     Run.self, Create.self, Start.self, Ps.self, Exec.self, Logs.self, Attach.self, Stop.self,
                     Kill.self, Wait.self, Rm.self,
-                    Inspect.self, Top.self,
+                    Inspect.self, Top.self, Pause.self, Unpause.self,
                 ]),
             CommandGroup(
                 name: "Image and volume",
                 subcommands: [Pull.self, ImagesVerb.self, Rmi.self, Volume.self]),
-            CommandGroup(name: "Host", subcommands: [Doctor.self, Gc.self, VersionVerb.self]),
-            CommandGroup(name: "Internal", subcommands: [Monitor.self]),
+            CommandGroup(name: "Host", subcommands: [TemplateVerb.self, Doctor.self, Gc.self, VersionVerb.self]),
+            CommandGroup(name: "Internal", subcommands: [Monitor.self, TemplateBuilderVerb.self]),
         ])
 
     static func main() {

@@ -1,6 +1,7 @@
 import Glibc
 import LinuxSystem
 import Sandboxes
+import Storage
 
 /// Starts a container's monitor: PID 1 of a pid and a mount namespace of its own, out of this terminal's reach, so that it
 /// outlives the verb and takes everything with it when it ends.
@@ -21,6 +22,43 @@ enum Launch {
         return (MonitorClient(ours), process)
     }
 
+    /// Starts the maker of templates: PID 1 of namespaces of its own, so that a kill takes its machine along. One in the background
+    /// outlives the verb and gives way to everything else; its complaints go to the folder of templates.
+    @Loop @discardableResult static func templateBuilder(isBackground: Bool) throws -> ChildProcess {
+        let null = SharedDescriptor(try openFile("/dev/null", O_RDWR))
+        var how = Spawn(
+            "/proc/self/exe", ["template-builder"] + (isBackground ? ["--background"] : []), environment: environment())
+        how.arguments[0] = "hull-template-builder"
+        var complaints: any DescriptorSource = Int32(2)
+        if isBackground {
+            let log = "\(Globals.roots.templates.path)/build.log"
+            complaints = SharedDescriptor(try openFile(log, O_WRONLY | O_CREAT | O_TRUNC))
+        }
+        how.descriptors = [(null, 0), (null, 1), (complaints, 2)]
+        how.namespaces = 0x2000_0000 | 0x0002_0000 | 0x4000_0000  // CLONE_NEWPID, CLONE_NEWNS, CLONE_NEWNET
+        how.newSession = true
+        how.directory = "/"
+        return try how.spawn()
+    }
+
+    /// Has templates made that starts found missing, when the start is over. Nobody waits for it, and nothing depends on it.
+    @Loop static func makeWantedTemplates() {
+        do {
+            if try !Globals.roots.templates.wanted().isEmpty { try templateBuilder(isBackground: true) }
+        } catch {
+            Complaint.remark("no template can be made: \(error)")
+        }
+    }
+
+    /// The same, for a verb that stays with its container: once it has run for a while, so that its start is not slowed.
+    @Loop static func makeWantedTemplatesLater() -> Task<Void, Never> {
+        Task { @Loop in
+            // Cancelled when the container ends first: the verb does it then.
+            do { try await sleep(for: .seconds(3)) } catch { return }
+            makeWantedTemplates()
+        }
+    }
+
     /// Nothing of the user's environment but what Hull itself reads.
     private static func environment() -> [String] {
         let roots = Globals.roots
@@ -28,7 +66,7 @@ enum Launch {
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HULL_ROOT=\(roots.data)", "HULL_EXEC_ROOT=\(roots.runtime)",
         ]
-        for name in ["HULL_BOOT_TIMEOUT", "HULL_FAULT", "HULL_LIBEXEC", "HULL_QEMU"] {
+        for name in ["HULL_BOOT_TIMEOUT", "HULL_FAULT", "HULL_LIBEXEC", "HULL_QEMU", "HULL_TEMPLATE_LIMIT"] {
             if let value = Globals.environment(name) { all.append("\(name)=\(value)") }
         }
         return all

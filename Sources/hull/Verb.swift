@@ -2,6 +2,7 @@ import ArgumentParser
 import Glibc
 import LinuxSystem
 import Sandboxes
+import Storage
 
 /// A verb: parsed, then performed on the loop. Its result is the exit code.
 protocol Verb: ParsableCommand, Sendable {
@@ -28,6 +29,9 @@ extension Verb {
         }
         let store = ContainerStore(Globals.roots)
         await Reaper(store).reapDead { Complaint.remark($0) }
+        do { try store.roots.templates.collectLeftovers() } catch {
+            Complaint.remark("cannot take back what a killed maker of templates left: \(error)")
+        }
         return store
     }
 }

@@ -38,12 +38,13 @@ import Testing
         session.append(data(99, 0, [1]))
         #expect(try session.next() == nil)
         session.add(1)
-        let piece = [UInt8](repeating: 1, count: Limits.data)
-        for index in 0..<8 {
-            session.append(data(1, UInt64(index * Limits.data), piece))
+        let piece = [UInt8](repeating: 1, count: 1 << 14)
+        let pieces = Int(Limits.outputWindow) / piece.count
+        for index in 0..<pieces {
+            session.append(data(1, UInt64(index * piece.count), piece))
             #expect(try session.next() == .output(process: 1, .output, piece))
         }
-        session.append(data(1, 8 * UInt64(Limits.data), [1]))
+        session.append(data(1, Limits.outputWindow, [1]))
         #expect(throws: WireError.creditExceeded) { try session.next() }
     }
 

@@ -47,10 +47,10 @@ struct ArchiveTests {
         try image.write(to: "\(scratch.path)/layout")
         let source = try ImageSource("oci:\(scratch.path)/layout", relativeTo: "/")
         let found = try await store.resolve(source)
-        let before = try readFile(found.rootPath)
+        let before = try rootData(found)
         unlink(found.rootPath)
         store.tools.skopeo = "/nonexistent"
-        #expect(try readFile(try await store.resolve(source).rootPath) == before)
+        #expect(try rootData(try await store.resolve(source)) == before)
     }
 
     @Test("what is not there, damaged, ambiguous or no image has its own sentence")

@@ -148,3 +148,20 @@ func put(_ path: String, _ bytes: [UInt8]) throws {
 func extract(_ image: Image, to path: String) async throws {
     try await command("/usr/bin/fsck.erofs", "--extract=\(path)", "--preserve", image.rootPath)
 }
+
+/// What a root's file holds before the hole that makes it as long as all others.
+func rootData(_ image: Image) throws -> [UInt8] {
+    var all: [UInt8] = []
+    let file = SharedDescriptor(try openFile(image.rootPath, O_RDONLY))
+    let end = lseek(file.raw, 0, 4 /* SEEK_HOLE */)
+    #expect(end > 0 && lseek(file.raw, end, 3 /* SEEK_DATA */) < 0)
+    _ = lseek(file.raw, 0, SEEK_SET)
+    while all.count < end {
+        let bytes = [UInt8](unsafeUninitializedCapacity: min(1 << 20, Int(end) - all.count)) { buffer, count in
+            count = max(0, read(file.raw, buffer.baseAddress, buffer.count))
+        }
+        if bytes.isEmpty { break }
+        all += bytes
+    }
+    return all
+}

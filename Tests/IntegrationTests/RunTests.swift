@@ -52,7 +52,8 @@ extension IntegrationTests {
         }
 
         @Test func programOfAnotherArchitecture() throws {
-            let header = "\\177ELF\\002\\001\\001\\000\\000\\000\\000\\000\\000\\000\\000\\000\\002\\000\\267\\000\\001\\000\\000\\000"
+            let header =
+                "\\177ELF\\002\\001\\001\\000\\000\\000\\000\\000\\000\\000\\000\\000\\002\\000\\267\\000\\001\\000\\000\\000"
             try lab.good("exec", lab.box(), "sh", "-c", "printf '\(header)' >/arm; head -c 200 /dev/zero >>/arm; chmod +x /arm")
             let output = try lab.hull("exec", lab.box(), "/arm")
             #expect(output.code == 126, "\(output.errors)")
@@ -83,7 +84,8 @@ extension IntegrationTests {
             let size = long ? "1G" : "64M"
             let made = try lab.host("sh", "-c", "head -c \(size) /dev/urandom >\(file); sha256sum <\(file)", seconds: 120)
             let hull = try lab.line(["exec", "-i", box]).joined(separator: " ")
-            let sent = try lab.host("sh", "-c", "cat \(file) | \(hull) sh -c 'cat >/data; sha256sum </data'", seconds: long ? 900 : 120)
+            let sent = try lab.host(
+                "sh", "-c", "cat \(file) | \(hull) sh -c 'cat >/data; sha256sum </data'", seconds: long ? 900 : 120)
             #expect(sent.text == made.text, "\(sent.errors)")
             let received = try lab.host("sh", "-c", "\(hull) cat /data </dev/null | sha256sum", seconds: long ? 900 : 120)
             #expect(received.text == made.text, "\(received.errors)")
@@ -117,11 +119,56 @@ extension IntegrationTests {
             #expect(output.bytes.count == 8_000_000)
         }
 
-        @Test(.disabled("open: the end of a reader outside does not reach the writer in the guest yet"))
-        func aReaderThatGoesAwayEndsTheWriter() throws {
-            let line = try lab.line(["exec", lab.box(), "yes"]).joined(separator: " ")
-            let output = try lab.host("sh", "-c", "\(line) | head -n 1")
-            #expect(output.text == "y\n")
+        @Test func aReaderThatGoesAwayEndsTheWriter() throws {
+            let box = try lab.box()
+            let hull = try lab.line(["exec", box]).joined(separator: " ")
+            // The shell's own pipeline, whose status says what became of `hull exec`: SIGPIPE, as without it.
+            func piped(_ command: String, into reader: String) throws -> [String] {
+                try lab.host("bash", "-c", "\(hull) \(command) | \(reader); echo ${PIPESTATUS[0]}").lines
+            }
+            #expect(try piped("yes", into: "head -n 1") == ["y", "141"])
+            // Gone before it began, and gone while nothing is written.
+            #expect(try piped("yes", into: "true") == ["141"])
+            #expect(try piped("sh -c 'echo a; sleep 1; echo b; touch /not-reached'", into: "head -n 1") == ["a", "141"])
+            #expect(try lab.hull("exec", box, "ls", "/not-reached").code != 0)
+            // The other output goes on.
+            let apart = try lab.host(
+                "sh", "-c", "\(hull) sh -c 'trap \"\" PIPE; sleep 0.5; echo x; sleep 0.5; echo y; echo z >&2' | true")
+            #expect(apart.errors.hasSuffix("z\n"))
+            #expect(!(try lab.good("top", box).text.contains("yes")))
+        }
+
+        @Test func aReaderThatGoesAwayEndsNoContainer() throws {
+            try lab.good(
+                "run", "-d", "--name", "spring", "--network", "none", lab.image, "sh", "-c",
+                "while echo line; do sleep 0.02; done")
+            let attach = try lab.line(["attach", "spring"]).joined(separator: " ")
+            let piped = try lab.host("bash", "-c", "\(attach) | head -n 2; echo ${PIPESTATUS[0]}")
+            #expect(piped.text == "line\nline\n141\n")
+            let before = try lab.good("logs", "spring").lines.count
+            try lab.host("sleep", "0.5")
+            #expect(try lab.good("logs", "spring").lines.count > before)
+            #expect(try lab.state("spring")["Status"] as? String == "running")
+            try lab.good("rm", "-f", "spring")
+        }
+
+        /// One that reads nothing: the log and another reader get everything that fits into what may wait for it.
+        @Test func aReaderThatStandsStillHoldsNobodyUpAtOnce() throws {
+            try lab.good(
+                "run", "-d", "--name", "pool", "--network", "none", lab.image, "sh", "-c",
+                "while [ ! -e /go ]; do sleep 0.1; done; yes | head -c 900000; echo END; sleep infinity")
+            let standing = try lab.start("attach", "pool")
+            let reading = try lab.start("attach", "pool")
+            // Both are attached once the monitor has answered this.
+            try lab.host("sleep", "1")
+            try lab.good("exec", "pool", "touch", "/go")
+            try reading.expect("END")
+            #expect(reading.bytes.count == 900_004)
+            #expect(try lab.good("logs", "pool").bytes.count == 900_004)
+            // Who stood still has lost nothing.
+            try standing.expect("END")
+            #expect(standing.bytes.count == 900_004)
+            try lab.good("rm", "-f", "pool")
         }
 
         @Test func signalsGoToTheCommand() throws {
@@ -136,7 +183,8 @@ extension IntegrationTests {
         }
 
         @Test func theContainerOutlivesItsCLI() throws {
-            let cli = try lab.start("run", "--name", "orphan", "--network", "none", lab.image, "sh", "-c", "echo up; sleep infinity")
+            let cli = try lab.start(
+                "run", "--name", "orphan", "--network", "none", lab.image, "sh", "-c", "echo up; sleep infinity")
             try cli.expect("up")
             cli.signal(SIGKILL)
             #expect(try cli.finish().code == 137)
@@ -147,7 +195,8 @@ extension IntegrationTests {
 
         @Test func removedWithAllThatIsItsOwn() throws {
             let volumes = try lab.good("volume", "ls", "-q").text
-            let output = try lab.hull("run", "--rm", "--name", "brief", "--network", "none", "-v", "/data", lab.image, "touch", "/data/x")
+            let output = try lab.hull(
+                "run", "--rm", "--name", "brief", "--network", "none", "-v", "/data", lab.image, "touch", "/data/x")
             #expect(output.code == 0, "\(output.errors)")
             #expect(try lab.good("volume", "ls", "-q").text == volumes)
             #expect(try !lab.good("ps", "-a", "--format", "{{.Names}}").lines.contains("brief"))
@@ -155,7 +204,9 @@ extension IntegrationTests {
 
         @Test func twentyAtOnce() throws {
             let all = try (0..<20).map { number in
-                try lab.start("run", "--rm", "--network", "none", "--memory", "64m", lab.image, "sh", "-c", "echo \(number); exit \(number)")
+                try lab.start(
+                    "run", "--rm", "--network", "none", "--memory", "64m", lab.image, "sh", "-c", "echo \(number); exit \(number)"
+                )
             }
             for (number, program) in all.enumerated() {
                 let output = try program.finish(seconds: 240)

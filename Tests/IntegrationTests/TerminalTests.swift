@@ -19,8 +19,8 @@ extension IntegrationTests {
             terminal.resize(rows: 44, columns: 88)
             try shell.expect("44 88\r\n")
             // Control characters belong to the container: ctrl-C ends the foreground's processes and with them the list, and the
-            // shell goes on. (Before the shell has left its line editor, ctrl-C is a character like others.)
-            shell.type("echo sleep''ing; sleep 1000 | cat; echo slept$?\r")
+            // shell goes on. The foreground itself says that it is there: before, the shell alone would get the signal.
+            shell.type("sh -c 'echo sleep\"\"ing; exec sleep 1000'; echo slept$?\r")
             try shell.expect("sleeping\r\n")
             shell.type([3])
             shell.type("echo after=$?\r")
@@ -62,7 +62,8 @@ extension IntegrationTests {
 
         @Test func execWithATerminal() throws {
             let terminal = try Pseudoterminal(rows: 20, columns: 70)
-            let shell = try lab.start("exec", "-it", try lab.box(), "sh", "-c", "stty size; tty; read x; echo got=$x", terminal: terminal)
+            let shell = try lab.start(
+                "exec", "-it", try lab.box(), "sh", "-c", "stty size; tty; read x; echo got=$x", terminal: terminal)
             try shell.expect("20 70")
             shell.type("line\r")
             try shell.expect("got=line")

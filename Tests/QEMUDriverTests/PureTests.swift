@@ -13,8 +13,8 @@ import Testing
 
     static func arguments(_ spec: MachineSpec, _ board: QEMUBoard, _ accelerator: ResolvedAccelerator) -> QEMUArguments {
         QEMUArguments(
-            spec: spec, board: board, accelerator: accelerator, tscKilohertz: 2_600_000, kernel: "/kernel",
-            initramfs: "/initramfs",
+            spec: spec, board: board, accelerator: accelerator, tscKilohertz: 2_600_000,
+            boot: .init(kernel: "/kernel", initramfs: "/initramfs"),
             control: 3, agent: 4, console: 5, share: spec.share == nil ? nil : 6,
             disks: spec.disks.indices.map { .init(descriptor: Int32(7 + $0), isBlockDevice: $0 == 1) }, taps: [])
     }
@@ -24,7 +24,7 @@ import Testing
             Self.arguments(Self.spec(), .microvm, .tcg).words() == [
                 "-name", "hull-abc", "-machine",
                 "microvm,acpi=on,pit=off,pic=off,rtc=on,pcie=off,usb=off,auto-kernel-cmdline=off,x-option-roms=off,memory-backend=memory",
-                "-accel", "tcg,tb-size=128", "-cpu", "max", "-smp", "2", "-m", "256M", "-object", "memory-backend-ram,id=memory,size=256M",
+                "-accel", "tcg,tb-size=128", "-cpu", "max,-erms,-fsrm", "-smp", "2", "-m", "256M", "-object", "memory-backend-ram,id=memory,size=256M",
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S",
                 "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
                 "-kernel", "/kernel", "-initrd", "/initramfs", "-append",

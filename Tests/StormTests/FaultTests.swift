@@ -20,10 +20,16 @@ extension Storms {
             ("intend:network", false), ("made:network", false), ("undo:network", true), ("undone:network", true),
         ]
 
+        /// Points of the maker of templates.
+        nonisolated static let clone = ["clone:disk"]
+        nonisolated static let templates = ["template:begun", "template:saved", "template:published"]
+
         /// The lists above name every point that the sources have.
         @Test func listsAreWhole() throws {
             let kinds = ["folder", "cgroup", "identifiers", "network"]
-            let named = Set((Self.monitor + Self.network).map(\.point) + ["create:rename", "remove:renamed", "reap:saved"])
+            let named = Set(
+                (Self.monitor + Self.network).map(\.point) + ["create:rename", "remove:renamed", "reap:saved"] + Self.templates
+                    + Self.clone)
             let found = try SourcePoints.all().flatMap { point in
                 point.hasSuffix(":\\(resource.kind)") ? kinds.map { "\(point.split(separator: ":")[0]):\($0)" } : [point]
             }
@@ -100,6 +106,32 @@ extension Storms {
             #expect(try await storm.hull("create", "--name", "half", "--network", "none", Storm.image, "true").code == 0)
             #expect(try await storm.hull("rm", "half", fault: "remove:renamed").code == 137)
             #expect(try await storm.containers().isEmpty)
+            #expect(try await storm.leftAtLast() == [])
+            try await storm.remove()
+        }
+
+        /// The maker of templates, killed: the old or the new is there, never a half, and the next verb takes back what is left.
+        @Test @Loop func makingTemplates() async throws {
+            let storm = try await Storm.make()
+            _ = try await storm.leftAtLast()
+            for point in Self.templates {
+                #expect(try await storm.hull("template", "rm", "--all").code == 0)
+                #expect(try await storm.hull("template", "build", "--network", "none", fault: point).code != 0, "\(point)")
+                let keys = try await storm.hull("template", "ls", "-q").output.split(separator: "\n")
+                #expect(keys.count == (point == "template:published" ? 1 : 0), "\(point): \(keys)")
+                #expect(try storm.leftOfTemplates() == [], "\(point)")
+                let run = try await storm.hull("run", "--rm", "--network", "none", Storm.image, "sh", "-c", "exit 3")
+                #expect(run.code == 3, "\(point): \(run)")
+            }
+            // A clone killed with its disk just put in its place.
+            #expect(try await storm.hull("template", "build", "--network", "none").code == 0)
+            for point in Self.clone {
+                let run = try await storm.hull("run", "--name", "cloned", "--network", "none", Storm.image, "true", fault: point)
+                #expect(run.code != 0, "\(point): \(run)")
+                try await Self.check(storm, "cloned", point)
+                #expect(try await storm.hull("start", "-a", "cloned").code == 0)
+                #expect(try await storm.hull("rm", "cloned").code == 0)
+            }
             #expect(try await storm.leftAtLast() == [])
             try await storm.remove()
         }

@@ -48,14 +48,37 @@ extension Storm {
         return left
     }
 
+    /// What no maker and no remover of templates is at; a whole template has three files, and a disk where it has one.
+    func leftOfTemplates() throws -> [String] {
+        let folder = "\(data)/cache/templates"
+        guard exists(folder) else { return [] }
+        return try listDirectory(folder).flatMap { name -> [String] in
+            if [".lock", "build.log", "refused", "wanted"].contains(name) { return [] }
+            let inside = try listDirectory("\(folder)/\(name)")
+            return !name.hasPrefix(".") && inside.filter { $0 != "disk-rw" } == ["manifest.json", "memory", "state"]
+                ? [] : ["\(name): \(inside)"]
+        }
+    }
+
+    /// Waits for the maker of templates that a start leaves behind.
+    private func templatesMade() async throws {
+        let lock = "\(data)/cache/templates/.lock"
+        try await withDeadline(.seconds(120), awaiting: "the maker of templates") {
+            while FileLock.isHeld(lock) { try await sleep(for: .milliseconds(50)) }
+        }
+    }
+
     /// When nothing runs any more: not even what sandboxes share.
     func leftAtLast() async throws -> [String] {
+        try await templatesMade()
+        _ = try await containers()
         let known = ["ids", "ids/lock", "network", "network/lock", "network/endpoints"].map { "\(runtime)/\($0)" }
         var left = try files(runtime).filter { !known.contains($0) }
         left += try listDirectory("\(data)/containers").filter { $0.hasPrefix(".") }
         left += try await links().filter { $0.contains("hull") }
         let rules = try await inside("/usr/sbin/nft", "list", "tables")
         if !rules.isEmpty { left.append(rules) }
+        left += try leftOfTemplates()
         return left
     }
 

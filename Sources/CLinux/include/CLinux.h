@@ -101,6 +101,9 @@ void hull_take_global_jobs(void (*_Nonnull taker)(void *_Nonnull job));
 /// Detaches `paths` inside the mount namespace `mount_namespace`, from a child made for that. 0 or an errno.
 int hull_unmount_inside(int mount_namespace, const char *const *paths, size_t count);
 
+/// Attaches a detached mount at `path`, which is made (a file where `file`), inside the mount namespace. 0 or an errno.
+int hull_mount_inside(int mount_namespace, int tree, const char *path, int file);
+
 int hull_pidfd_open(pid_t pid);
 int hull_pidfd_send_signal(int pidfd, int signal);
 /// waitid(P_PIDFD, WEXITED|WNOHANG): 1 ended (status as wait's), 0 still there, -errno.
@@ -112,6 +115,7 @@ int hull_mount_setattr(int directory, const char *path, unsigned flags, uint64_t
 int hull_openat2(int directory, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
 int hull_pivot_root(const char *new_root, const char *put_old);
 int hull_memfd_create(const char *name, unsigned flags);
+int hull_fallocate(int descriptor, int mode, long offset, long length);
 int hull_setns(int descriptor, int kind);
 int hull_unshare(int flags);
 

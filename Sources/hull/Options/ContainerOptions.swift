@@ -65,6 +65,7 @@ struct MachineOptions: ParsableArguments {
     var kernel: String?
     @Option(name: .long, help: "Added to the guest's kernel command line.") var kernelArgs: String?
     @Option(name: .long, help: "The accelerator: auto, kvm or tcg.") var accel: String?
+    @Flag(name: .long, help: "Boot the machine, though there may be a template to clone.") var noTemplate = false
 
     func apply(to request: inout RunRequest) {
         request.machine.hypervisor = hypervisor
@@ -72,5 +73,6 @@ struct MachineOptions: ParsableArguments {
         request.machine.kernel = kernel.map(Globals.absolute)
         request.machine.kernelArguments = kernelArgs
         request.machine.accelerator = accel
+        request.machine.withoutTemplate = noTemplate ? true : nil
     }
 }

@@ -28,7 +28,11 @@ final class Session {
 
     /// Asks what `verb` makes of the streams, and stays until the end. Returns the exit code.
     func run(_ verb: (Streams) -> Request.Verb) async throws -> Int32 {
-        terminal ? try await runWithTerminal(verb) : try await runPlain(verb)
+        do {
+            return terminal ? try await runWithTerminal(verb) : try await runPlain(verb)
+        } catch let closed as OutputClosed {
+            return closed.exitCode
+        }
     }
 
     private func runPlain(_ verb: (Streams) -> Request.Verb) async throws -> Int32 {

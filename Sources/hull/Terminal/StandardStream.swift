@@ -4,7 +4,7 @@ import LinuxSystem
 /// One of our own three streams, as something that can be handed to a monitor: an open file of its own, because non-blocking
 /// is a property of the open file, which we share with the shell that started us.
 enum StandardStream {
-    /// What to hand over; nil when the stream is closed, or nobody is at its other end.
+    /// What to hand over; nil when the stream is closed.
     static func handable(_ number: Int32, writing: Bool) throws -> SharedDescriptor? {
         var status = stat()
         guard fstat(number, &status) == 0 else { return nil }
@@ -21,7 +21,8 @@ enum StandardStream {
         default:
             let flags = (writing ? O_WRONLY : O_RDONLY) | O_NONBLOCK | O_NOCTTY
             let opened = open("/proc/self/fd/\(number)", flags | O_CLOEXEC)
-            if opened < 0 && errno == ENXIO { return nil }  // a pipe that nobody reads any more
+            // A pipe that nobody reads any more: another such pipe, so that who writes is told.
+            if opened < 0 && errno == ENXIO && writing { return try makePipe(nonBlocking: true).write }
             return SharedDescriptor(owning: try checked("open a standard stream anew") { opened })
         }
     }

@@ -13,6 +13,7 @@ struct Inspect: Verb {
         struct State: Encodable {
             var Status: String
             var Running: Bool
+            var Paused: Bool
             var Pid: Int32
             var ExitCode: Int32
             var OOMKilled: Bool
@@ -51,7 +52,8 @@ struct Inspect: Verb {
 
     private static func shown(_ container: Container) -> Shown {
         var state = Shown.State(
-            Status: container.state.word, Running: container.state.word == "running", Pid: 0, ExitCode: 0,
+            Status: container.state.word, Running: ["running", "paused"].contains(container.state.word),
+            Paused: container.state.word == "paused", Pid: 0, ExitCode: 0,
             OOMKilled: false, Error: "")
         var network = Shown.Network(Addresses: [], Ports: [])
         switch container.state.status {

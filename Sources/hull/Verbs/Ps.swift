@@ -20,7 +20,7 @@ struct Ps: Verb {
         let everything =
             all || last != nil || filters.contains { $0.key == "status" || $0.key == "exited" }
         var containers = try await openStore().list().filter { container in
-            (everything || container.state.word == "running") && Filter.matches(filters, container)
+            (everything || ["running", "paused"].contains(container.state.word)) && Filter.matches(filters, container)
         }
         if let last { containers = Array(containers.prefix(last)) }
         let table = Table(
@@ -61,7 +61,8 @@ extension Container {
     var statusText: String {
         switch state.status {
         case .created, .starting: "Created"
-        case .running(let running): "Up \(Ago.duration(Timestamp.now.nanoseconds - running.started))"
+        case .running(let running):
+            "Up \(Ago.duration(Timestamp.now.nanoseconds - running.started))" + (running.paused == true ? " (Paused)" : "")
         case .exited(let exit): "Exited (\(exit.code)) \(Ago.text(exit.finished))"
         }
     }

@@ -20,6 +20,7 @@ struct Rm: Verb {
                 Complaint.remark("\(error)")
                 return 0
             }
+            try container.checkOwner("remove")
             try await Removal(store).remove(container, force: force, volumes: volumes)
             print(reference)
             return 0

@@ -36,11 +36,17 @@ struct Run: Verb {
                 throw error
             }
             print(container.id)
+            Launch.makeWantedTemplates()
             return 0
         }
         let session = Session(
             client, monitor: monitor, terminal: container.record.process.terminal, input: container.record.process.input,
             detachKeys: keys)
+        let later = Launch.makeWantedTemplatesLater()
+        defer {
+            later.cancel()
+            Launch.makeWantedTemplates()
+        }
         do {
             return try await session.run { .start($0) }
         } catch let error as NeverStarted {

@@ -18,8 +18,14 @@ struct Start: Verb {
         guard !joined || containers.count == 1 else {
             throw ValidationError("only one container can be attached to at a time")
         }
+        let later = joined ? Launch.makeWantedTemplatesLater() : nil
+        defer {
+            later?.cancel()
+            Launch.makeWantedTemplates()
+        }
         return try await ForEach.container(containers) { reference in
             let container = try store.find(reference)
+            try container.checkOwner("start")
             if container.state.isLive {
                 if joined {
                     throw SandboxError(

@@ -17,7 +17,7 @@ struct Top: Verb {
             try table.print(format: nil)
             return 0
         case .failed(let sentence, let code): throw SandboxError(sentence, exitCode: code)
-        case .done, .exited:
+        case .done, .exited, .outputClosed, .document:
             throw SandboxError("the monitor gave an answer that does not fit the question")
         }
     }

@@ -48,6 +48,7 @@ private func decode(_ kind: RequestKind, _ payload: [UInt8]) throws(WireError) {
     case .signal: try again(SignalRequest(decoding: payload))
     case .resize: try again(ResizeRequest(decoding: payload))
     case .closeProcess: try again(ProcessReference(decoding: payload))
+    case .closeOutput: try again(OutputReference(decoding: payload))
     case .processes, .stats, .removeContainer: try again(ContainerReference(decoding: payload))
     case .updateContainer: try again(UpdateRequest(decoding: payload))
     case .shutdown: try again(ShutdownRequest(decoding: payload))

@@ -28,7 +28,7 @@ public func fuzzHost(_ data: UnsafePointer<UInt8>?, _ size: Int) -> Int32 {
                 case .output(let process, let stream, let bytes):
                     held[process * 2 + UInt64(stream.rawValue & 1), default: 0] += bytes.count
                     precondition(
-                        held[process * 2 + UInt64(stream.rawValue & 1)]! <= Int(Limits.window), "more than a window is held")
+                        held[process * 2 + UInt64(stream.rawValue & 1)]! <= Int(Limits.outputWindow), "more than a window is held")
                     if bytes.count % 2 == 0 {
                         _ = session.take(process, stream, bytes.count)
                         held[process * 2 + UInt64(stream.rawValue & 1)]! -= bytes.count

@@ -13,6 +13,7 @@
 #include <sys/sysmacros.h>
 #include <sys/syscall.h>
 #include <sys/timex.h>
+#include <sys/uio.h>
 
 #ifndef MODULE_INIT_COMPRESSED_FILE
 #define MODULE_INIT_COMPRESSED_FILE 4
@@ -206,6 +207,17 @@ char *const *guest_strings(const char *block, size_t count) {
 long guest_sysinfo_memory(void) {
     struct sysinfo info;
     return sysinfo(&info) < 0 ? 0 : (long)(info.totalram * info.mem_unit);
+}
+
+ssize_t guest_read_pieces(int fd, void *buffer, size_t wanted, size_t gap, size_t piece) {
+    struct iovec pieces[8];
+    int count = 0;
+    for (char *at = buffer; wanted > 0 && count < 8; at += gap + piece, count++) {
+        pieces[count].iov_base = at + gap;
+        pieces[count].iov_len = wanted < piece ? wanted : piece;
+        wanted -= pieces[count].iov_len;
+    }
+    return readv(fd, pieces, count);
 }
 
 void guest_signal(int number, int ignored) { signal(number, ignored ? SIG_IGN : SIG_DFL); }

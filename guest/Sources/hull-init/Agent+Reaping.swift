@@ -41,6 +41,10 @@ extension Agent {
             }
             if got == -EAGAIN { return }
             if got > 0 {
+                if buffer[0] == 72 {
+                    answerStart(process)
+                    continue
+                }
                 if buffer[0] == 70 {
                     let failure = try? AgentFailure(decoding: Array(buffer[1..<Int(got)]))  // ours, cut at worst
                     process.failure = failure ?? AgentFailure(.other, "the process could not be started")
@@ -53,17 +57,24 @@ extension Agent {
 
     /// Answers the request that started the process.
     func endStart(_ process: Process) {
-        guard let request = process.pendingRequest else { return }
         if let socket = process.start?.number { loop.remove(socket) }
         process.start = nil
-        process.pendingRequest = nil
-        let header = FrameHeader(.request, type: RequestKind.startProcess.rawValue, id: request)
+        guard let request = process.pendingRequest else { return }
         if let failure = process.failure {
-            fail(header, failure)
+            process.pendingRequest = nil
+            fail(FrameHeader(.request, type: process.pendingKind.rawValue, id: request), failure)
             processes[process.id] = nil
             if !process.isExec { containers[process.container]?.initProcess = nil }
             return
         }
+        answerStart(process)
+    }
+
+    /// Says that it runs, or stands ready.
+    private func answerStart(_ process: Process) {
+        guard let request = process.pendingRequest else { return }
+        process.pendingRequest = nil
+        let header = FrameHeader(.request, type: process.pendingKind.rawValue, id: request)
         var started = ProcessStarted()
         started.pid = UInt32(process.pid)
         reply(header, started)

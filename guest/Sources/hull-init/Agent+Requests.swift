@@ -38,6 +38,10 @@ extension Agent {
                 let reference: ProcessReference = try read(frame)
                 if let process = processes[reference.process] { discard(process) }
                 reply(header, Done())
+            case .closeOutput:
+                let reference: OutputReference = try read(frame)
+                if let process = processes[reference.process] { closeOutput(process, reference.isError ? .error : .output) }
+                reply(header, Done())
             case .processes:
                 let reference: ContainerReference = try read(frame)
                 reply(header, ProcessTable.list(try container(reference.container).cgroup))
@@ -53,6 +57,7 @@ extension Agent {
                 try container(reference.container).remove(self)
                 containers[reference.container] = nil
                 reply(header, Done())
+            case .releaseProcess: try release(header, read(frame))
             case .reclaim:
                 do throws(KernelError) { try TextFile.write("/proc/sys/vm/drop_caches", "2") } catch {
                     throw AgentFailure(.other, "dropping cached inodes: \(error.words)", errno: error.number)
@@ -124,6 +129,11 @@ extension Agent {
                 log("no kernel module can be loaded on demand: \(error.message)")
             }
         }
+        for disk in configuration.disks {
+            let target = try mountDisk(disk, readOnly: false)
+            try Mounting.makeDirectory(target + "/upper")
+            try Mounting.makeDirectory(target + "/work")
+        }
         if !configuration.share.utf8.isEmpty {
             try Mounting.mount(configuration.share, Boot.directory + "/share", "virtiofs")
             share = Boot.directory + "/share"
@@ -172,6 +182,17 @@ extension Agent {
         }
         let done = guest_pidfd_signal(process.pidfd.number, Int32(truncatingIfNeeded: request.signal))
         if done < 0 { throw AgentFailure(.other, "sending signal \(request.signal): \(KernelError(-done).words)", errno: -done) }
+    }
+
+    /// Lets a held process go; it is answered when its program runs, like its start.
+    private func release(_ header: FrameHeader, _ reference: ProcessReference) throws(AgentFailure) {
+        guard let process = processes[reference.process], process.exit == nil, process.pendingRequest == nil,
+            let socket = process.start?.number
+        else { throw AgentFailure(.unknown, "the process is not waiting to be released") }
+        process.pendingRequest = header.id
+        process.pendingKind = .releaseProcess
+        let mark: [UInt8] = [71]
+        _ = mark.withUnsafeBytes { guest_send(socket, $0.baseAddress, $0.count, -1) }  // a dead one is reaped, which answers
     }
 
     private func resize(_ request: ResizeRequest) throws(AgentFailure) {

@@ -4,6 +4,7 @@ import CGuest
 extension Agent {
     /// Starts a process; it is answered when its program runs or when that failed.
     func start(_ header: FrameHeader, _ configuration: ProcessConfiguration) throws(AgentFailure) {
+        if !configuration.relay.utf8.isEmpty { return try startRelay(header, configuration) }
         let container = try container(configuration.container)
         guard configuration.process != 0, configuration.process < 1 << 56, processes[configuration.process] == nil else {
             throw AgentFailure(.exists, "the guest has a process \(configuration.process) already")
@@ -50,6 +51,28 @@ extension Agent {
             stdio.closeParentEnds()
             throw AgentFailure(.resources, "starting a process in the guest: \(KernelError(-pid).words)", errno: -pid)
         }
+        watch(header, configuration, stdio, pid, pidfd, kills)
+        if !configuration.isExec { container.initProcess = configuration.process }
+    }
+
+    /// The relay of name queries: a child of the agent's own, whose streams are carried like a process's.
+    private func startRelay(_ header: FrameHeader, _ configuration: ProcessConfiguration) throws(AgentFailure) {
+        var stdio = try ChildStdio(configuration)
+        var pidfd: Int32 = -1
+        let pid = guest_clone(0, -1, &pidfd)
+        if pid == 0 { guest_relay_names(configuration.relay, stdio.childInput, stdio.childOutput) }
+        stdio.closeChildEnds()
+        guard pid > 0 else {
+            stdio.closeParentEnds()
+            throw AgentFailure(.resources, "starting the relay of names: \(KernelError(-pid).words)", errno: -pid)
+        }
+        watch(header, configuration, stdio, pid, pidfd, 0)
+    }
+
+    /// Notes a child that was started; it is answered when its socket ends.
+    private func watch(
+        _ header: FrameHeader, _ configuration: ProcessConfiguration, _ stdio: ChildStdio, _ pid: Int32, _ pidfd: Int32, _ kills: UInt64
+    ) {
         let process = Process(configuration, pid: pid, pidfd: Descriptor(owning: pidfd))
         process.pendingRequest = header.id
         process.oomKillsBefore = kills
@@ -59,7 +82,6 @@ extension Agent {
         if stdio.error >= 0 { process.error = Descriptor(owning: stdio.error) }
         if stdio.error < 0 { process.errorWindow.end() }
         processes[process.id] = process
-        if !configuration.isExec { container.initProcess = process.id }
         loop.add(stdio.socket, Ready.input, .start, process.id)
     }
 

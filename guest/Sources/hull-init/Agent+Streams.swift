@@ -22,13 +22,21 @@ extension Agent {
         guard let number = isOutput ? process.output?.number : process.error?.number else { return finish(process) }
         var rounds = 0
         while true {
-            let allowance = process.discards ? Limits.data : (isOutput ? process.outputWindow : process.errorWindow).allowance
-            guard allowance > 0, queue.count < Self.queueLimit else { return watch(process, stream, false) }
-            guard rounds < 8 else { return watch(process, stream, true) }
+            let allowance =
+                process.discards ? Self.pieces * Limits.data : (isOutput ? process.outputWindow : process.errorWindow).allowance
+            guard allowance > 0 else { return watch(process, stream, false) }
+            guard queue.count < Self.queueLimit else {
+                isHeldBack = true
+                return watch(process, stream, false)
+            }
+            guard rounds < 4 else { return watch(process, stream, true) }
             rounds += 1
-            let wanted = min(allowance, Limits.data)
-            let got = chunk.withUnsafeMutableBytes { read(number, $0.baseAddress! + FrameHeader.size, wanted) }
+            let wanted = min(allowance, Self.pieces * Limits.data)
+            let got = chunk.withUnsafeMutableBytes {
+                guest_read_pieces(number, $0.baseAddress, wanted, FrameHeader.size, Limits.data)
+            }
             if got > 0 {
+                if got >= Self.pipe { widen(process, number) }
                 process.lastRead = guest_clock(CLOCK_MONOTONIC)
                 process.lastWasSmall = got < 1024
                 deliver(process, stream, got)
@@ -68,8 +76,32 @@ extension Agent {
         deferred = waiting
     }
 
+    /// What a pipe holds unless told; and what one of a process that writes much gets.
+    private static let pipe = 65536
+    private static let widePipe = 4 * pipe
+
+    /// A process that fills its pipe again and again gets a wider one: each change between it and us costs as much as carrying some ten
+    /// kilobytes, under software emulation.
+    private func widen(_ process: Process, _ number: Int32) {
+        guard process.fullReads < 8, !process.hasTerminal else { return }
+        process.fullReads += 1
+        // A refusal (the kernel's limit for all pipes of a user) leaves it as it was.
+        if process.fullReads == 8 { _ = guest_fcntl(number, F_SETPIPE_SZ, Self.widePipe) }
+    }
+
+    /// Sends what was read, as frames.
     private func deliver(_ process: Process, _ stream: StreamKind, _ count: Int) {
         if process.discards { return }
+        var left = count
+        var start = 0
+        while left > 0 {
+            deliverFrame(process, stream, at: start, min(left, Limits.data))
+            start += FrameHeader.size + Limits.data
+            left -= Limits.data
+        }
+    }
+
+    private func deliverFrame(_ process: Process, _ stream: StreamKind, at start: Int, _ count: Int) {
         let offset: UInt64
         if stream == .output {
             offset = process.outputWindow.offset
@@ -82,13 +114,23 @@ extension Agent {
         let port = self.port.number
         var sent = 0
         chunk.withUnsafeMutableBytes { raw in
-            raw.copyBytes(from: header)
-            let total = FrameHeader.size + count
+            let frame = UnsafeMutableRawBufferPointer(rebasing: raw[start..<(start + FrameHeader.size + count)])
+            frame.copyBytes(from: header)
             if queue.isEmpty, portWritable {
-                let wrote = write(port, raw.baseAddress, total)
+                let wrote = write(port, frame.baseAddress, frame.count)
                 if wrote > 0 { sent = wrote } else { portWritable = false }
             }
-            if sent < total { queue.append(UnsafeRawBufferPointer(rebasing: raw[sent..<total])) }
+            if sent < frame.count { queue.append(UnsafeRawBufferPointer(rebasing: frame[sent...])) }
+        }
+    }
+
+    /// Ends an output whose reader on the host has gone: who writes on gets SIGPIPE, or EPIPE. A terminal stays, for its other side.
+    func closeOutput(_ process: Process, _ stream: StreamKind) {
+        if process.hasTerminal {
+            process.discards = true
+            pump(process, .output)
+        } else if stream == .output ? process.output != nil : process.error != nil {
+            endStream(process, stream)
         }
     }
 
@@ -151,6 +193,7 @@ extension Agent {
                     return
                 }
                 closeInput(process)  // nobody reads any more
+                if greeted { send(.event, EventKind.inputClosed.rawValue, process.id, Done()) }
                 break
             }
             if process.watchesInput, process.input != nil {

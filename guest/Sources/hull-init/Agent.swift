@@ -12,6 +12,8 @@ final class Agent {
     var isPrepared = false
     var isConfigured = false
     var portWritable = true
+    /// Whether output waits until the queue to the host is empty.
+    var isHeldBack = false
     var containers: [String: Container] = [:]
     var processes: [UInt64: Process] = [:]
     var disks: [String: String] = [:]
@@ -22,7 +24,10 @@ final class Agent {
     /// Processes whose small writes are being collected.
     var deferred: [UInt64] = []
     private let signals: Descriptor
-    var chunk = [UInt8](repeating: 0, count: FrameHeader.size + Limits.data)
+    /// Room for one read of output, as frames: a header's place before each piece.
+    var chunk = [UInt8](repeating: 0, count: Agent.pieces * (FrameHeader.size + Limits.data))
+    /// How many frames one read of output may fill.
+    static let pieces = 4
     private var logAllowance = 200
 
     init(port: consuming Descriptor) throws(KernelError) {
@@ -44,6 +49,11 @@ final class Agent {
         readPort()
         while true {
             flush()
+            while isHeldBack, queue.isEmpty {
+                isHeldBack = false
+                pumpAll()
+                flush()
+            }
             loop.wait(deferred.isEmpty ? -1 : 2) { what, id, events in self.handle(what, id, events) }
             pumpDeferred()
             if let request = shuttingDown, queue.isEmpty { Shutdown.perform(request, self) }
@@ -53,10 +63,13 @@ final class Agent {
     private func handle(_ what: Watched, _ id: UInt64, _ events: UInt32) {
         switch what {
         case .port:
-            if events & Ready.output != 0 { portWritable = true }
             if events & Ready.hangUp != 0 { hostLeft() }
-            readPort()
-            pumpAll()
+            if events & (Ready.input | Ready.hangUp) != 0 { readPort() }
+            // Each buffer that the host takes is an event: only where somebody waits for room is it news.
+            if events & Ready.output != 0, !portWritable {
+                portWritable = true
+                pumpAll()
+            }
         case .signals:
             var info = signalfd_siginfo()
             while read(signals.number, &info, MemoryLayout<signalfd_siginfo>.size) > 0 {}

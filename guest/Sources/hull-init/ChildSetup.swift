@@ -52,7 +52,7 @@ struct ChildSetup {
         if configuration.terminal { try openTerminal() }
         let user = try User(configuration.user, configuration.groups)
         try placeStdio(user)
-        try Program(configuration, user, isInit: joined < 0).execute()
+        try Program(configuration, user, isInit: joined < 0, socket: socket).execute()
     }
 
     private func resetSignals() {

@@ -52,7 +52,7 @@ struct ContainerRoot {
             case .bind:
                 let source = Descriptor(owning: try root.open(mount.source, O_PATH))
                 try bind(source.number, mount, root)
-            case .tmpfs: try mountNew("tmpfs", "tmpfs", mount, root)
+            case .tmpfs: try mountNew("tmpfs", mount.source.utf8.isEmpty ? "tmpfs" : mount.source, mount, root)
             case .proc: try mountNew("proc", "proc", mount, root)
             case .sysfs: try mountNew("sysfs", "sysfs", mount, root)
             case .devpts: try mountNew("devpts", "devpts", mount, root)

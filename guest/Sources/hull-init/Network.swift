@@ -10,8 +10,17 @@ enum Network {
         }
         let socket = Descriptor(owning: raw)
         try bringUp(1, "lo", socket)
+        for interface in identity.put { try SpareInterfaces.put(interface, socket) }
         for interface in identity.interfaces {
+            if !interface.spare.utf8.isEmpty { try SpareInterfaces.take(interface.spare) }
             var found = find(interface.mac)
+            if found == nil, let index = index(of: interface.spare) {
+                _ = try? change(index, flags: 0, socket) { _ in }  // some drivers change it only while down; checked below
+                try request("giving \(interface.name) the MAC address \(text(interface.mac))") { () throws(KernelError) in
+                    try change(index, flags: nil, socket) { $0.attribute(UInt16(IFLA_ADDRESS), interface.mac) }
+                }
+                found = (index, interface.spare)
+            }
             if found == nil, let index = index(of: interface.name), interface.mac.count == 6 {
                 // A clone: the same interface, which is to have another address than the one the template was booted with.
                 _ = try? change(index, flags: 0, socket) { _ in }  // some drivers change it only while down; checked below
@@ -42,7 +51,7 @@ enum Network {
         for route in identity.routes { try add(route, socket) }
     }
 
-    private static func request(_ what: String, _ body: () throws(KernelError) -> Void) throws(AgentFailure) {
+    static func request(_ what: String, _ body: () throws(KernelError) -> Void) throws(AgentFailure) {
         do throws(KernelError) { try body() } catch {
             throw AgentFailure(.network, "\(what): \(error.words)", errno: error.number)
         }
@@ -55,13 +64,13 @@ enum Network {
         }
     }
 
-    private static func change(
+    static func change(
         _ index: UInt32, flags: UInt32?, _ socket: borrowing Descriptor, _ attributes: (inout NetlinkMessage) -> Void
     ) throws(KernelError) {
         try change(index, flags: flags, socket.number, attributes)
     }
 
-    private static func change(
+    static func change(
         _ index: UInt32, flags: UInt32?, _ socket: Int32, _ attributes: (inout NetlinkMessage) -> Void
     ) throws(KernelError) {
         var message = NetlinkMessage(UInt16(RTM_NEWLINK), flags: 0)
@@ -73,12 +82,12 @@ enum Network {
         try message.exchange(socket)
     }
 
-    private static func index(of name: String) -> UInt32? {
+    static func index(of name: String) -> UInt32? {
         guard !name.utf8.isEmpty, !name.utf8.contains(47), name.utf8.first != 46 else { return nil }
         return TextFile.readNumber("/sys/class/net/\(name)/ifindex").map { UInt32(truncatingIfNeeded: $0) }
     }
 
-    private static func find(_ mac: [UInt8]) -> (UInt32, String)? {
+    static func find(_ mac: [UInt8]) -> (UInt32, String)? {
         let wanted = text(mac)
         for name in Directory.names("/sys/class/net") where TextFile.readLine("/sys/class/net/\(name)/address") == wanted {
             guard let index = TextFile.readNumber("/sys/class/net/\(name)/ifindex") else { continue }

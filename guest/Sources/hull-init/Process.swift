@@ -15,6 +15,8 @@ final class Process {
 
     /// The request that started it, until it is answered.
     var pendingRequest: UInt64?
+    /// What that request was: a start, or the release of a held one.
+    var pendingKind = RequestKind.startProcess
     /// The socket on which the child says what failed; it ends when the program runs.
     var start: Descriptor?
     /// What the child said.
@@ -39,6 +41,9 @@ final class Process {
     /// When output was last read, and whether that was little.
     var lastRead: UInt64 = 0
     var lastWasSmall = false
+
+    /// How many reads found a whole pipe of output.
+    var fullReads = 0
 
     /// How it ended, once it did.
     var exit: ProcessExit?

@@ -6,9 +6,12 @@ struct Program {
     private let configuration: ProcessConfiguration
     private let user: User
     private let isInit: Bool
+    /// To the agent.
+    private let socket: Int32
     private var environment: [String]
 
-    init(_ configuration: ProcessConfiguration, _ user: User, isInit: Bool) {
+    init(_ configuration: ProcessConfiguration, _ user: User, isInit: Bool, socket: Int32) {
+        self.socket = socket
         self.configuration = configuration
         self.user = user
         self.isInit = isInit
@@ -34,8 +37,18 @@ struct Program {
         try changeIdentity()
         let path = try find()
         if configuration.noNewPrivileges { try loadSeccomp() }
+        if configuration.held {
+            waitForRelease()
+            for hook in configuration.hooks { try run(hook) }
+        }
         if configuration.initWrapper, isInit { InitWrapper.fork() }
         throw run(path)
+    }
+
+    /// Says that all is ready, and waits for the agent's word; an agent that is gone says nothing any more.
+    private func waitForRelease() {
+        var mark: UInt8 = 72
+        if write(socket, &mark, 1) != 1 || read(socket, &mark, 1) != 1 { _exit(1) }
     }
 
     private func enterDirectory() throws(AgentFailure) {
@@ -137,16 +150,40 @@ struct Program {
         throw AgentFailure(.commandNotFound, "exec: \"\(name)\": executable file not found in $PATH", errno: ENOENT)
     }
 
-    private func run(_ path: String) -> AgentFailure {
-        let error = Self.block(configuration.arguments).withUnsafeBytes { arguments in
-            Self.block(environment).withUnsafeBytes { variables in
+    /// Runs a hook to its end, which must be a good one.
+    private func run(_ hook: HookConfiguration) throws(AgentFailure) {
+        var pipes: [Int32] = [-1, -1]
+        let input = configuration.hookInput + "\n"
+        guard pipe2(&pipes, O_CLOEXEC) == 0 else { throw AgentFailure(.resources, "making a hook's pipe") }
+        let child = guest_fork()
+        if child == 0 {
+            dup2(pipes[0], 0)
+            let error = Self.execute(hook.path, hook.arguments, hook.environment)
+            _exit(error == ENOENT ? 127 : 126)
+        }
+        close(pipes[0])
+        _ = input.withCString { write(pipes[1], $0, input.utf8.count) }
+        close(pipes[1])
+        var status: Int32 = 0
+        if child < 0 || waitpid(child, &status, 0) < 0 || status != 0 {
+            throw AgentFailure(.other, "error running startContainer hook \(hook.path): exit status \(guest_exit_code(status))")
+        }
+    }
+
+    /// execve(2); returns its error.
+    private static func execute(_ path: String, _ arguments: [String], _ variables: [String]) -> Int32 {
+        let error = block(arguments).withUnsafeBytes { words in
+            block(variables).withUnsafeBytes { settings in
                 guest_execve(
-                    path,
-                    guest_strings(arguments.baseAddress?.assumingMemoryBound(to: CChar.self), configuration.arguments.count),
-                    guest_strings(variables.baseAddress?.assumingMemoryBound(to: CChar.self), environment.count))
+                    path, guest_strings(words.baseAddress?.assumingMemoryBound(to: CChar.self), arguments.count),
+                    guest_strings(settings.baseAddress?.assumingMemoryBound(to: CChar.self), variables.count))
             }
         }
-        let kernel = KernelError(-error)
+        return -error
+    }
+
+    private func run(_ path: String) -> AgentFailure {
+        let kernel = KernelError(Self.execute(path, configuration.arguments, environment))
         let code: AgentErrorCode
         switch kernel.number {
         case ENOENT: code = .commandNotFound

@@ -68,6 +68,9 @@ int guest_mknodat(int at, const char *path, unsigned mode, unsigned major, unsig
 int guest_adjust_clock(long tick, long frequency);
 int guest_kmsg(const char *bytes, size_t count);
 uint64_t guest_clock(int which);
+/// Relays queries at port 53 of a loopback address, UDP and TCP, to `output`, and answers from `input`: frames of a length, a slot (two
+/// little-endian bytes each) and the message.
+_Noreturn void guest_relay_names(const char *address, int input, int output);
 int guest_exit_code(int status);
 int guest_exit_signal(int status);
 unsigned guest_device_major(uint64_t device);
@@ -76,6 +79,8 @@ int guest_netlink_socket(int protocol, unsigned groups);
 int guest_execve(const char *path, char *const *arguments, char *const *environment);
 char *const *guest_strings(const char *block, size_t count);
 long guest_sysinfo_memory(void);
+// Reads up to `wanted` bytes in one call into pieces of `piece` bytes, with `gap` untouched bytes before each. At most 8 pieces.
+ssize_t guest_read_pieces(int fd, void *buffer, size_t wanted, size_t gap, size_t piece);
 // Scheduling: with `batch` the caller is never woken into the middle of what runs, and has the highest weight.
 void guest_schedule(int batch);
 // How a signal is handled: ignored, or by default.

@@ -1,13 +1,14 @@
-import LinuxSystem
-
 /// Where tasks wait for a change of something else; whoever changes it opens the gate for all that wait then.
 @Loop
-final class Gate {
+public final class Gate {
     private var waiting: [UInt64: CheckedContinuation<Void, any Error>] = [:]
     private var next: UInt64 = 0
 
+    /// A gate that nobody waits at.
+    public init() {}
+
     /// Waits for the next `open()`. Throws `CancellationError` when the task is cancelled.
-    func wait() async throws {
+    public func wait() async throws {
         let id = next
         next += 1
         try await withTaskCancellationHandler {
@@ -19,7 +20,8 @@ final class Gate {
     }
 
     /// Lets everybody go on.
-    func open() {
+    public func open() {
+        guard !waiting.isEmpty else { return }
         let all = waiting
         waiting = [:]
         for continuation in all.values { continuation.resume() }

@@ -1,0 +1,171 @@
+import AgentClient
+import AgentProtocol
+import Glibc
+import LinuxSystem
+import Machines
+import OCISpec
+
+/// An engine's container while it is there: what its monitor's requests act on.
+@Loop
+final class EngineContainer {
+    let id: String
+    let plan: BundlePlan
+    let agent: AgentConnection
+    let process: GuestProcess
+    let streams: ProcessStreams
+    private let machine: any VirtualMachine
+    private let chronicle: Chronicle
+    private let addresses: [String]
+    private let numbers: ProcessNumbers
+    /// Whether it is in another container's machine.
+    private let isMember: Bool
+    private var isForced = false
+    private var isStarted = false
+    private(set) var isPaused = false
+    /// The host processes of execs that run.
+    var holders: [Int32] = []
+
+    init(
+        id: String, plan: BundlePlan, agent: AgentConnection, process: GuestProcess, streams: ProcessStreams,
+        machine: any VirtualMachine, chronicle: Chronicle, addresses: [String], numbers: ProcessNumbers, isMember: Bool
+    ) {
+        self.numbers = numbers
+        self.isMember = isMember
+        self.id = id
+        self.plan = plan
+        self.agent = agent
+        self.process = process
+        self.streams = streams
+        self.machine = machine
+        self.chronicle = chronicle
+        self.addresses = addresses
+    }
+
+    /// Lets the command run.
+    func start() async throws {
+        guard !isStarted else { throw SandboxError("cannot start an already running container", exitCode: 1) }
+        isStarted = true
+        let agent = agent
+        let process = process
+        do {
+            try await withDeadline(.seconds(120), awaiting: "the start of the container's command") {
+                try await agent.release(process)
+            }
+        } catch let failure as AgentFailure {
+            throw SandboxError(agent: failure)
+        }
+        try chronicle.running(addresses: addresses, ports: [])
+    }
+
+    /// Waits for the end of the first process, or of the machine, and ends the machine.
+    func finish() async throws -> ContainerState.Exit {
+        await streams.carry()
+        let status: ExitStatus
+        do { status = try await process.wait() } catch {
+            if isForced { return ContainerState.Exit(code: 137, finished: 0, oomKilled: false) }
+            throw error
+        }
+        // What was written to the share is on the host already: the guest keeps nothing back.
+        if !isMember { await machine.stop(grace: .zero) }
+        return ContainerState.Exit(code: status.shellCode, finished: 0, oomKilled: process.outOfMemory)
+    }
+
+    /// Another process.
+    func exec(_ settings: ProcessSpec, _ streams: Streams) async throws -> GuestProcess {
+        guard !isPaused else { throw SandboxError("cannot exec in a paused container", exitCode: 1) }
+        let number = numbers.next()
+        let agent = agent
+        let configuration = try plan.process(settings, container: id, number: number, isExec: true, streams: streams)
+        do {
+            return try await withDeadline(.seconds(120), awaiting: "the start of the command in the guest") {
+                try await agent.start(configuration)
+            }
+        } catch let failure as AgentFailure {
+            throw SandboxError(agent: failure)
+        }
+    }
+
+    /// Sends a signal to the first process, or to all. SIGKILL ends it even where the guest does not obey.
+    func kill(_ signal: Int32, all: Bool) async throws {
+        if isPaused, signal == SIGKILL { try await resume() }
+        let process = process
+        let agent = agent
+        let id = id
+        do {
+            try await withDeadline(.seconds(10), awaiting: "the guest's answer") {
+                if all { try await agent.signalAll(in: id, signal) } else { try await process.signal(signal) }
+            }
+        } catch let failure as AgentFailure where failure.code == .unknown {
+            throw SandboxError("container not running", exitCode: 1)
+        } catch is DeadlineError where signal == SIGKILL {
+            await force()
+            return
+        }
+        if signal == SIGKILL { Task { @Loop in await self.insist() } }
+    }
+
+    /// After SIGKILL: a guest in which the process lives on is ended.
+    private func insist() async {
+        let process = process
+        do {
+            try await withDeadline(.seconds(5), awaiting: "the container's end") { _ = try await process.wait() }
+            await streams.dropStalled()
+        } catch is DeadlineError {
+            await force()
+        } catch {
+            // The machine ended, which is what was wanted.
+        }
+    }
+
+    /// Ends the machine.
+    func force() async {
+        isForced = true
+        // The others in the machine go on.
+        if !isMember { await machine.stop(grace: .zero) }
+        await streams.dropStalled()
+    }
+
+    /// Stands the machine still.
+    func pause() async throws {
+        guard !isPaused else { throw SandboxError("container not running", exitCode: 1) }
+        if isMember { try await freeze(true) } else { try await machine.pause() }
+        isPaused = true
+        try chronicle.paused(true)
+    }
+
+    /// Lets it go on.
+    func resume() async throws {
+        guard isPaused else { throw SandboxError("container not paused", exitCode: 1) }
+        if isMember { try await freeze(false) } else { try await machine.resume() }
+        isPaused = false
+        try chronicle.paused(false)
+    }
+
+    /// A member shares its machine with others: its guest cgroup stands still.
+    private func freeze(_ frozen: Bool) async throws {
+        var limits = ContainerLimits()
+        limits.unified = [Setting("cgroup.freeze", frozen ? "1" : "0")]
+        let agent = agent
+        let id = id
+        try await withDeadline(.seconds(10), awaiting: "the guest's answer") { [limits] in try await agent.update(id, limits) }
+    }
+
+    /// Changes its limits, in the guest and on the host.
+    func update(_ resources: ResourceLimits, host: Cgroup) async throws {
+        let agent = agent
+        let id = id
+        let limits = BundlePlan.limits(resources)
+        do {
+            try await withDeadline(.seconds(10), awaiting: "the guest's answer") { try await agent.update(id, limits) }
+        } catch let failure as AgentFailure {
+            throw SandboxError(agent: failure)
+        }
+    }
+
+    /// What it used.
+    func statistics() async throws -> ContainerStatistics {
+        let agent = agent
+        let id = id
+        return try await withDeadline(.seconds(10), awaiting: "the guest's answer") { try await agent.statistics(of: id) }
+    }
+}

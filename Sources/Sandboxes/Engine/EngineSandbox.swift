@@ -1,0 +1,211 @@
+import AgentClient
+import AgentProtocol
+import FoundationEssentials
+import Glibc
+import LinuxSystem
+import Machines
+import Netlink
+import OCISpec
+
+/// A sandbox that a container engine made: booted and held ready at `create`, let go at `start`.
+@Loop
+final class EngineSandbox {
+    let record: ContainerRecord
+    let paths: ContainerPaths
+    let plan: BundlePlan
+    private let roots: Roots
+    private let hypervisor: any Hypervisor
+    private let ledger: Ledger
+    private let planner: Planner
+    private(set) var container: EngineContainer?
+    private var isRelaying = false
+    /// While it runs: what further containers of an engine join.
+    private(set) var machine: (any VirtualMachine)?
+    private(set) var agent: AgentConnection?
+    let numbers = ProcessNumbers()
+    var store: ContainerStore { ContainerStore(roots) }
+
+    init(
+        _ record: ContainerRecord, _ plan: BundlePlan, paths: ContainerPaths, roots: Roots, hypervisor: any Hypervisor,
+        ledger: Ledger
+    ) {
+        self.record = record
+        self.plan = plan
+        self.paths = paths
+        self.roots = roots
+        self.hypervisor = hypervisor
+        self.ledger = ledger
+        planner = Planner(record)
+    }
+
+    /// Boots, makes the container, serves it to its end, and ends the machine. `created` is called once it stands ready.
+    func run(
+        _ streams: Streams, _ descriptors: HandedDescriptors, _ chronicle: Chronicle, created: @escaping @Loop () async -> Void
+    ) async throws -> ContainerState.Exit {
+        let mounts = try Self.resolveMounts(record, paths)
+        let network = try NamespaceNetwork()
+        if plan.network != .host { try await network.attach(spares: Self.spares) }
+        let identifiers = try await Identifiers.take(roots, owner: record.id, ledger)
+        let nics = network.nics
+        let host = Planner.Host(
+            kernel: "", modulesDisk: nil, consoleLog: paths.console, disk: paths.disk,
+            // The monitor is in the cgroup, and so is whoever it starts.
+            confinement: Confinement(uidBase: identifiers), nic: nics.first)
+        var spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor).complete(host, planner, mounts)
+        spec.nics = nics
+        spec.share?.grows = true
+        let folder = "\(paths.runtime)/machine"
+        try makeDirectories(folder)
+        do {
+            let exit = try await hypervisor.withMachine(.boot(spec), in: MachineDirectory(folder)) { machine in
+                try await self.serve(machine, network, mounts, streams, descriptors, chronicle, created)
+            }
+            await network.detach()
+            return exit
+        } catch {
+            await network.detach()
+            throw error
+        }
+    }
+
+    /// NICs for interfaces that an engine adds later.
+    private static let spares = 2
+
+    static func resolveMounts(_ record: ContainerRecord, _ paths: ContainerPaths) throws -> [ResolvedMount] {
+        try record.mounts.map { mount in
+            guard case .bind(let path) = mount.source else { return ResolvedMount(mount: mount) }
+            if let data = mount.options.first(where: { $0.hasPrefix(BundlePlan.overlayOption) }) {
+                // It goes with the monitor's namespace.
+                let place = "\(paths.runtime)/overlays\(mount.destination)"
+                try makeDirectories(place)
+                try mountFilesystem(
+                    "overlay", place, type: "overlay", data: String(data.dropFirst(BundlePlan.overlayOption.count)))
+                return ResolvedMount(mount: mount, hostPath: place)
+            }
+            var status = stat()
+            guard stat(path, &status) == 0 else {
+                throw SandboxError(
+                    "error mounting \"\(path)\" to rootfs at \"\(mount.destination)\": stat \(path): \(String(cString: strerror(errno)).lowercased())",
+                    exitCode: 1)
+            }
+            var resolved = ResolvedMount(mount: mount, hostPath: path, isFile: status.st_mode & S_IFMT != S_IFDIR)
+            try resolved.follow(own: "\(paths.runtime)/machine")
+            return resolved
+        }
+    }
+
+    private func serve(
+        _ machine: any VirtualMachine, _ network: NamespaceNetwork, _ mounts: [ResolvedMount], _ streams: Streams,
+        _ descriptors: HandedDescriptors, _ chronicle: Chronicle, _ created: @Loop () async -> Void
+    ) async throws -> ContainerState.Exit {
+        do {
+            let agent = AgentConnection(stream: try await machine.connect())
+            try await withDeadline(.seconds(120), awaiting: "the first word of the agent in the guest") {
+                try await agent.hello()
+            }
+            var sandbox = planner.sandbox(
+                machine.guest, endpoint: nil, entropy: Self.entropy(), now: Timestamp.now.nanoseconds)
+            try network.configure(&sandbox.identity)
+            let made = plan.container(id: record.id, memory: memory(mounts))
+            let process = plan.spec.process ?? ProcessSpec(args: [])
+            var first = try plan.process(process, container: record.id, number: 1, isExec: false, streams: streams)
+            if !first.hooks.isEmpty {
+                let state = Container(record: record, state: ContainerState(.created), paths: paths).runtimeState(
+                    .created, pid: 1)
+                first.hookInput = String(decoding: try JSONEncoder().encode(state), as: UTF8.self)
+            }
+            let id = record.id
+            try await withDeadline(.seconds(120), awaiting: "the guest's set-up") { [sandbox] in
+                try await agent.configure(sandbox, followsClock: false)
+            }
+            try await relayNames(agent)
+            try await withDeadline(.seconds(600), awaiting: "the container's root in the guest") {
+                try await agent.createContainer(made)
+            }
+            let held = try await withDeadline(.seconds(120), awaiting: "the container's process in the guest") {
+                try await agent.start(first)
+            }
+            agent.followClock()
+            self.machine = machine
+            self.agent = agent
+            let watching = Task { @Loop in try? await DescriptorGuard.watch(machine, agent) }  // ends with the machine
+            defer { watching.cancel() }
+            let output = ProcessStreams(held, log: nil, closesOutputs: !(process.terminal ?? false))
+            _ = output.attach(streams, descriptors.take()) {}
+            let container = EngineContainer(
+                id: id, plan: plan, agent: agent, process: held, streams: output, machine: machine, chronicle: chronicle,
+                addresses: try network.addresses(), numbers: numbers, isMember: false)
+            self.container = container
+            do { try ContainerView.build(root: plan.rootfs, mounts) } catch {
+                StandardStreams.complain("hull-runtime: who joins this namespace sees the host's files: \(error)")
+            }
+            let following = try follow(network, agent)
+            defer { following.cancel() }
+            let server = try EngineServer(container, in: self, at: paths.socket)
+            await created()
+            let exit = try await container.finish()
+            server.stop()
+            return exit
+        } catch let failure as AgentFailure {
+            throw SandboxError(agent: failure)
+        } catch {
+            guard let end = await machine.ended(within: .milliseconds(300)) else { throw error }
+            throw SandboxError(exit: end)
+        }
+    }
+
+    /// A shared memory of an engine's making, in the guest's own memory and of the same size: processes of two machines share none.
+    private func memory(_ mounts: [ResolvedMount]) -> [String: UInt64] {
+        var sizes: [String: UInt64] = [:]
+        let table = (try? readText("/proc/self/mountinfo")) ?? ""  // unreadable: it is shown as it is
+        for mount in mounts where mount.mount.destination == "/dev/shm" {
+            var filesystem = statvfs()
+            guard let path = mount.hostPath, statvfs(path, &filesystem) == 0,
+                table.split(separator: "\n").contains(where: { $0.contains(" \(path) ") && $0.contains(" - tmpfs ") })
+            else { continue }
+            sizes[mount.mount.destination] = UInt64(filesystem.f_blocks) * UInt64(filesystem.f_frsize)
+        }
+        return sizes
+    }
+
+    /// Interfaces that come, change and go while it runs.
+    private func follow(_ network: NamespaceNetwork, _ agent: AgentConnection) throws -> Task<Void, Never> {
+        let watch = try RouteWatch()
+        return Task { @Loop in
+            while !Task.isCancelled {
+                do {
+                    if let change = try await network.follow() {
+                        try await withDeadline(.seconds(20), awaiting: "the guest's answer") {
+                            try await agent.setIdentity(change)
+                        }
+                        try await self.relayNames(agent)
+                    }
+                    try await watch.next(pause: .milliseconds(40))
+                } catch is CancellationError {
+                    return
+                } catch {
+                    StandardStreams.complain("hull-runtime: following the network: \(error)")
+                    do { try await watch.next(pause: .milliseconds(200)) } catch { return }
+                }
+            }
+        }
+    }
+
+    /// Docker's resolver is at a loopback address, which is another one in the guest: its queries are relayed.
+    private func relayNames(_ agent: AgentConnection) async throws {
+        guard !isRelaying, let server = plan.loopbackResolver else { return }
+        isRelaying = true
+        var configuration = ProcessConfiguration()
+        configuration.process = 2
+        configuration.relay = server
+        configuration.wantsInput = true
+        let relay = NameRelay(try await agent.start(configuration), server: server)
+        // It ends with the stream to the guest.
+        Task { @Loop in await relay.run() }
+    }
+
+    private static func entropy() -> [UInt8] {
+        var random = SystemRandomNumberGenerator()
+        return (0..<64).map { _ in UInt8.random(in: 0...255, using: &random) }
+    }
+}

@@ -1,0 +1,203 @@
+import AgentProtocol
+import Glibc
+import LinuxSystem
+import Machines
+import Netlink
+
+/// The interfaces that an engine put into the container's network namespace, each led to the machine: a tap beside it, and the
+/// kernel's redirection of every frame between the two (tc-mirred(8)), so that no bridge and no copy is in the path. The monitor
+/// lives in that namespace. A machine that cannot be given a NIC later has spares, which its guest keeps out of sight.
+@Loop
+final class NamespaceNetwork {
+    /// One interface, and the tap that it is led to.
+    private struct Port {
+        var link: Link
+        var nic: Int
+    }
+
+    /// A NIC of the machine.
+    private struct Card {
+        var tap: SharedDescriptor
+        var name: String
+        var mac: MACAddress
+    }
+
+    private var ports: [Port] = []
+    private var cards: [Card] = []
+    /// What the guest was told last.
+    private var told = Identity()
+    private let routes: RouteSocket
+
+    /// Takes the namespace that the calling thread is in, and brings its loopback up.
+    init() throws {
+        routes = try RouteSocket()
+        if let loopback = try routes.link(named: "lo"), !loopback.isUp { try routes.change(loopback.index, up: true) }
+    }
+
+    /// Finds the interfaces, makes a tap for each, and `spares` more.
+    func attach(spares: Int) async throws {
+        // What is down and has no address belongs to nobody yet.
+        let addresses = try routes.addresses()
+        for link in try candidates() where link.isUp || addresses.contains(where: { $0.link == link.index }) {
+            let card = try makeCard(mac: link.mac!)
+            try await connect(link, to: card)
+        }
+        for _ in 0..<spares { _ = try makeCard(mac: .random()) }
+        // What the namespace itself asks (an engine's resolver its upstream) comes back to ports of its own, which are let through.
+        try writeFile("/proc/sys/net/ipv4/ip_local_port_range", Array("61440 65535".utf8))
+    }
+
+    /// The machine's NICs.
+    var nics: [NIC] { cards.map { NIC(mac: "\($0.mac)", tap: $0.tap) } }
+
+    /// What the guest is to make of them at its start.
+    func configure(_ identity: inout Identity) throws {
+        let now = try picture()
+        identity.interfaces = now.interfaces
+        identity.routes = now.routes
+        for (number, card) in cards.enumerated() where !ports.contains(where: { $0.nic == number }) {
+            var spare = InterfaceConfiguration()
+            spare.mac = card.mac.bytes
+            spare.spare = Self.spareName(number)
+            identity.put.append(spare)
+        }
+        told = now
+    }
+
+    /// Compares with what is there now; what the guest has to change, or nil for nothing.
+    func follow() async throws -> Identity? {
+        let links = try candidates().filter(\.isUp)
+        var change = Identity()
+        for port in ports where !links.contains(where: { $0.index == port.link.index && $0.name == port.link.name }) {
+            var gone = InterfaceConfiguration()
+            gone.name = port.link.name
+            gone.spare = Self.spareName(port.nic)
+            change.put.append(gone)
+            ports.removeAll { $0.nic == port.nic }
+            // Its rules went with the other interface, or go now.
+            try? await tc("qdisc del dev \(cards[port.nic].name) ingress\n")  // none is as good
+        }
+        for link in links where !ports.contains(where: { $0.link.index == link.index }) {
+            guard let spare = cards.indices.first(where: { number in !ports.contains { $0.nic == number } }) else {
+                StandardStreams.complain("hull-runtime: the machine has no NIC left for \(link.name)")
+                continue
+            }
+            try await connect(link, to: spare)
+        }
+        for index in ports.indices {
+            if let link = links.first(where: { $0.index == ports[index].link.index }) { ports[index].link = link }
+        }
+        let now = try picture()
+        change.interfaces = now.interfaces.filter { !told.interfaces.contains($0) }
+        for index in change.interfaces.indices {
+            let name = change.interfaces[index].name
+            guard !told.interfaces.contains(where: { $0.name == name }), let port = ports.first(where: { $0.link.name == name })
+            else { continue }
+            change.interfaces[index].spare = Self.spareName(port.nic)
+        }
+        change.routes = now.routes.filter { !told.routes.contains($0) }
+        told = now
+        return change.put.isEmpty && change.interfaces.isEmpty && change.routes.isEmpty ? nil : change
+    }
+
+    /// The addresses, for `ps` and `inspect`.
+    func addresses() throws -> [String] {
+        let all = try routes.addresses()
+        return ports.flatMap { port in
+            all.filter { $0.link == port.link.index && !$0.address.address.isLinkLocal }.map { "\($0.address.address)" }
+        }
+    }
+
+    /// Takes the redirection back: the namespace may outlive us.
+    func detach() async {
+        for port in ports {
+            // A namespace that is being taken down has neither the interface nor the rules any more.
+            try? await tc("qdisc del dev \(port.link.name) ingress\n")
+        }
+        ports = []
+    }
+
+    private static func spareName(_ number: Int) -> String { "spare\(number)" }
+
+    /// What could be a container's: neither a loopback nor one of our own.
+    private func candidates() throws -> [Link] {
+        try routes.links().filter { $0.mac?.isUnicast == true && $0.kind != "tun" }
+    }
+
+    private func makeCard(mac: MACAddress) throws -> Int {
+        let name = "hull\(cards.count)"
+        cards.append(Card(tap: try Tap.open(name), name: name, mac: mac))
+        return cards.count - 1
+    }
+
+    private func connect(_ link: Link, to number: Int) async throws {
+        let name = cards[number].name
+        let index = try routes.index(of: name)
+        // In this order: with an MTU below 1280 an interface has no IPv6 to be told of.
+        try routes.change(index, noLinkLocal: true)
+        try routes.change(index, up: true, mtu: link.mtu)
+        if !link.isUp { try routes.change(link.index, up: true) }
+        try await redirect(link.name, name)
+        ports.append(Port(link: link, nic: number))
+    }
+
+    /// The interfaces and routes, as the guest is to have them.
+    private func picture() throws -> Identity {
+        let addresses = try routes.addresses()
+        let all = try routes.routes()
+        var identity = Identity()
+        for port in ports {
+            var interface = InterfaceConfiguration()
+            interface.mac = port.link.mac!.bytes
+            interface.name = port.link.name
+            interface.mtu = port.link.mtu
+            interface.addresses = addresses.filter { $0.link == port.link.index && !$0.address.address.isLinkLocal }
+                .map { "\($0.address)" }
+            identity.interfaces.append(interface)
+            // Those on the link first: gateways are found by them.
+            let own = all.filter { $0.link == port.link.index && $0.destination?.address.isLinkLocal != true }
+            for route in own.filter({ $0.gateway == nil }) + own.filter({ $0.gateway != nil }) {
+                if route.destination == nil && route.gateway == nil { continue }
+                if route.destination?.address == .v6(0xff00 << 48, 0) { continue }
+                var wanted = RouteConfiguration()
+                wanted.destination = route.destination.map { "\($0)" } ?? ""
+                wanted.gateway = route.gateway.map { "\($0)" } ?? ""
+                wanted.device = port.link.name
+                identity.routes.append(wanted)
+            }
+        }
+        return identity
+    }
+
+    private func redirect(_ link: String, _ tap: String) async throws {
+        // A predecessor that was killed in the same namespace left its rules.
+        try? await tc("qdisc del dev \(link) ingress\n")  // none is as good
+        let own = { (header: String) in
+            """
+            filter add dev \(link) parent ffff: protocol ip prio 1 u32 match ip protocol \(header) 0xff match u16 0xf000 0xf000 at 22 \
+            match u16 0 0x1fff at 6 flowid :1
+
+            """
+        }
+        try await tc(
+            """
+            qdisc add dev \(link) ingress
+            qdisc add dev \(tap) ingress
+            \(own("17"))\(own("6"))filter add dev \(link) parent ffff: protocol arp prio 2 u32 match u32 0 0 flowid :1 action mirred egress mirror dev \(tap)
+            filter add dev \(link) parent ffff: protocol all prio 9 u32 match u32 0 0 action mirred egress redirect dev \(tap)
+            filter add dev \(tap) parent ffff: protocol all prio 9 u32 match u32 0 0 action mirred egress redirect dev \(link)
+
+            """)
+    }
+
+    private func tc(_ lines: String) async throws {
+        let places: [String] = ["/usr/sbin/tc", "/sbin/tc", "/usr/bin/tc"]
+        guard let program = places.first(where: { access($0, X_OK) == 0 }) else {
+            throw SandboxError("tc was not found, which networks need: apt-get install iproute2", exitCode: 1)
+        }
+        let output = try await Spawn(program, ["-batch", "-"]).run(input: Array(lines.utf8))
+        guard output.status == .code(0) else {
+            throw SandboxError("leading an interface to the machine failed: tc: \(output.complaint)", exitCode: 1)
+        }
+    }
+}

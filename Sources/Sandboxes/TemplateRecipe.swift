@@ -1,0 +1,96 @@
+import LinuxSystem
+import Machines
+import OCISpec
+
+/// All that a template of a machine depends on, as data: the machine's spec without what is a sandbox's own. Whoever has it can make the
+/// template, in another process and later.
+struct TemplateRecipe: Codable, Hashable, Sendable {
+    /// What Hull itself does to a machine before it saves it: a change of that is a change of this number.
+    static let preparation = 1
+
+    /// A disk by what the guest can tell of it before it reads it.
+    struct DiskShape: Codable, Hashable, Sendable {
+        var name: String
+        var readOnly: Bool
+        /// Bytes.
+        var size: UInt64
+        /// The file, where every machine has the same.
+        var fixedPath: String?
+        /// Whether the template may use it: its clones get what it made of it.
+        var isFresh: Bool
+    }
+
+    var hypervisor: String
+    var kind: MachineSpec.Kind
+    var accelerator: MachineSpec.Accelerator
+    var memoryBytes: UInt64
+    var vcpus: Int
+    var kernel: String
+    var initramfs: String
+    var kernelArguments: [String]
+    var disks: [DiskShape]
+    /// The MTU of each NIC.
+    var mtus: [Int?]
+    var shareTag: String?
+
+    /// The recipe of the machine that `spec` describes.
+    init(_ spec: MachineSpec, hypervisor: String) throws {
+        self.hypervisor = hypervisor
+        kind = spec.kind
+        accelerator = spec.accelerator
+        memoryBytes = spec.memoryBytes
+        vcpus = spec.vcpus
+        kernel = spec.kernel
+        initramfs = spec.initramfs
+        kernelArguments = spec.kernelArguments
+        disks = try spec.disks.map {
+            DiskShape(
+                name: $0.name, readOnly: $0.readOnly, size: try FileIdentity($0.path).size, fixedPath: $0.isFixed ? $0.path : nil,
+                isFresh: $0.isFresh)
+        }
+        mtus = spec.nics.map(\.mtu)
+        shareTag = spec.share?.tag
+    }
+
+    /// The machine to be saved, with stand-ins in `folder` for what a clone has of its own (the files are made by `standIns`).
+    func spec(in folder: String, taps: [SharedDescriptor], confinement: Confinement) -> MachineSpec {
+        var spec = MachineSpec(
+            id: "template", kind: kind, accelerator: accelerator, memoryBytes: memoryBytes, vcpus: vcpus, kernel: kernel,
+            initramfs: initramfs, kernelArguments: kernelArguments,
+            disks: disks.map {
+                Disk(
+                    name: $0.name, path: $0.fixedPath ?? "\(folder)/disk-\($0.name)", readOnly: $0.readOnly,
+                    isFixed: $0.fixedPath != nil, isFresh: $0.isFresh)
+            },
+            share: shareTag.map { Share(tag: $0, entries: []) }, consoleLog: "\(folder)/console.log", confinement: confinement)
+        // No sandbox has these addresses: HostNetwork's begin with 02.
+        spec.nics = zip(mtus.indices, mtus).map { index, mtu in
+            NIC(mac: index < 10 ? "0a:00:00:00:00:0\(index)" : "0a:00:00:00:00:\(index)", mtu: mtu, tap: taps[index])
+        }
+        spec.memoryFile = "\(folder)/memory"
+        return spec
+    }
+
+    /// The empty files that the machine to be saved has: name in the folder, and bytes.
+    var standIns: [(name: String, size: UInt64)] {
+        [("memory", memoryBytes)] + disks.filter { $0.fixedPath == nil && !$0.isFresh }.map { ("disk-\($0.name)", $0.size) }
+    }
+
+    /// The disks that the template uses, and their bytes.
+    var freshDisks: [(name: String, size: UInt64)] { disks.filter(\.isFresh).map { ($0.name, $0.size) } }
+
+    /// The machine in a few words.
+    var title: String {
+        var words = ["\(vcpus) \(vcpus == 1 ? "processor" : "processors")", "\(memoryBytes >> 20) MiB"]
+        words.append(disks.map(\.name).joined(separator: "+"))
+        if !mtus.isEmpty { words.append(mtus.count == 1 ? "network" : "\(mtus.count) networks") }
+        if shareTag != nil { words.append("share") }
+        return words.joined(separator: ", ")
+    }
+
+    /// The key of the template for a machine with these words for its shape.
+    static func key(_ shape: [String]) -> String {
+        let text = (["preparation \(preparation)"] + shape).joined(separator: "\n")
+        return String(SHA256.digest(text.utf8).hex.prefix(32))
+    }
+}

@@ -1,0 +1,53 @@
+import FoundationEssentials
+import LinuxSystem
+import Machines
+import Storage
+
+/// Whether a sandbox's machine is a clone of a template: looks for one, and asks for one where there is none.
+@Loop
+struct Templates {
+    private let store: TemplateStore
+    private let name: String
+    private let templating: any Templating
+
+    /// Nil where templates are not wanted, or the driver knows none.
+    init?(_ record: ContainerRecord, _ roots: Roots, _ hypervisor: any Hypervisor) {
+        guard record.machine.withoutTemplate != true, let templating = hypervisor.templating else { return nil }
+        store = roots.templates
+        name = record.machine.hypervisor
+        self.templating = templating
+    }
+
+    /// The template for the machine that `spec` describes. Where there is none, `log` gets the reason, and one is wanted. Never throws:
+    /// a machine can boot.
+    func find(_ spec: MachineSpec, _ log: (String) -> Void) -> TemplateStore.Template? {
+        do {
+            let key = TemplateRecipe.key(try templating.shape(of: spec))
+            switch store.find(key) {
+            case .ready(let template):
+                store.touch(template)
+                return template
+            case .missing:
+                if store.isRefused(key) { return nil }
+                log("there is no template \(key) of this machine yet: it boots")
+            case .damaged(let reason):
+                log("the template \(key) is removed, and the machine boots: \(reason)")
+                try store.remove(key)
+            }
+            try store.want(key, Array(try JSONEncoder().encode(try TemplateRecipe(spec, hypervisor: name))))
+        } catch {
+            log("the machine boots, without a template: \(error)")
+        }
+        return nil
+    }
+
+    /// Removes a template that no machine could be made of.
+    func discard(_ template: TemplateStore.Template, _ log: (String) -> Void) {
+        do { try store.remove(template.key) } catch { log("the template \(template.key) cannot be removed: \(error)") }
+    }
+}
+
+extension TemplateStore.Template {
+    /// As a driver takes it.
+    var snapshot: Snapshot { Snapshot(memory: memory, state: state, facts: manifest.facts) }
+}

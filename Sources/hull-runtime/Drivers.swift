@@ -1,0 +1,1 @@
+../hull/Drivers.swift

@@ -1,0 +1,102 @@
+import CLinux
+import Glibc
+import LinuxSystem
+import Sandboxes
+
+/// Starts the processes that stand for a container or an exec.
+enum Launch {
+    /// A container's monitor, in its cgroup and in namespaces of its own.
+    @Loop static func monitor(
+        of container: Container, plan: BundlePlan, lock: FileLock, cgroup: Cgroup, console: Console?
+    ) throws -> (client: MonitorClient, process: ChildProcess) {
+        let (ours, theirs) = try makeSocketPair(nonBlocking: true)
+        let log = SharedDescriptor(try openFile(container.paths.monitorLog, O_WRONLY | O_CREAT | O_APPEND))
+        let null = SharedDescriptor(try openFile("/dev/null", O_RDWR))
+        let kind = console == nil ? "-" : "tty"
+        let sandbox = container.record.engine?.sandbox.map { container.roots.container($0).socket }
+        var how = Spawn(
+            "/proc/self/exe", sandbox.map { ["member", container.id, kind, $0] } ?? ["monitor", container.id, kind],
+            environment: environment())
+        how.arguments[0] = "hull-monitor"
+        how.descriptors = [(null, 0), (null, 1), (log, 2), (theirs, 3), (lock.raw, 4)]
+        how.namespaces = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS
+        switch plan.network {
+        case .new: how.namespaces |= CLONE_NEWNET
+        case .path(let path): how.networkNamespace = SharedDescriptor(try openFile(path, O_RDONLY))
+        case .host: break
+        }
+        how.newSession = true
+        how.directory = "/"
+        if cgroup.isSupported { how.cgroups = try cgroup.entrances() }
+        if let console {
+            how.descriptors.append((console.slave, 5))
+            how.controllingTerminal = 5
+        }
+        return try withExtendedLifetime((lock, console)) { (MonitorClient(ours), try how.spawn()) }
+    }
+
+    /// The process that stands for an exec.
+    @Loop static func holder(of container: Container, streams: [SharedDescriptor], console: Console?) throws -> (
+        channel: Channel, process: ChildProcess
+    ) {
+        let (ours, theirs) = try makeSocketPair(nonBlocking: true)
+        let null = SharedDescriptor(try openFile("/dev/null", O_RDWR))
+        var how = Spawn(
+            "/proc/self/exe", ["holder", container.paths.socket, console == nil ? "-" : "tty"], environment: environment())
+        how.arguments[0] = "hull-exec"
+        how.descriptors = [(null, 0), (null, 1), (null, 2), (theirs, 3)]
+        how.newSession = true
+        how.directory = "/"
+        if let console {
+            how.descriptors.append((console.slave, 4))
+            how.controllingTerminal = 4
+        }
+        return (Channel(ours), try how.spawn())
+    }
+
+    /// Nothing of the engine's environment but what Hull itself reads.
+    private static func environment() -> [String] {
+        var all = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+        for name in ["HULL_ROOT", "HULL_EXEC_ROOT", "HULL_BOOT_TIMEOUT", "HULL_FAULT", "HULL_LIBEXEC", "HULL_QEMU"] {
+            if let value = hull_runtime.environment(name) { all.append("\(name)=\(value)") }
+        }
+        return all
+    }
+}
+
+/// What a container or an exec gets as its standard streams.
+struct HandedStreams: Sendable {
+    var streams = Streams()
+    var descriptors: [SharedDescriptor] = []
+
+    /// This process's own.
+    static func own() throws -> HandedStreams {
+        var all = HandedStreams()
+        if let input = try StandardStream.handable(0, writing: false) {
+            all.streams.input = true
+            all.descriptors.append(input)
+        }
+        all.streams.ownsInput = true
+        if let output = try StandardStream.handable(1, writing: true) {
+            all.streams.output = true
+            all.descriptors.append(output)
+        }
+        if let error = try StandardStream.handable(2, writing: true) {
+            all.streams.error = true
+            all.descriptors.append(error)
+        }
+        return all
+    }
+
+    /// A terminal's: one open file, for both directions.
+    static func terminal(_ console: Console, rows: UInt16?, columns: UInt16?) throws -> HandedStreams {
+        let file = SharedDescriptor(try openFile("/proc/self/fd/\(console.slave.raw)", O_RDWR | O_NONBLOCK | O_NOCTTY))
+        var all = HandedStreams()
+        all.streams.input = true
+        all.streams.output = true
+        all.streams.rows = rows
+        all.streams.columns = columns
+        all.descriptors = [file, file]
+        return all
+    }
+}

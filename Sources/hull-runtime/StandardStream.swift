@@ -1,0 +1,1 @@
+../hull/Terminal/StandardStream.swift

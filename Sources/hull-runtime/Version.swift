@@ -1,0 +1,1 @@
+../hull/Version.swift

@@ -1,0 +1,209 @@
+import CLinux
+import Foundation
+import Glibc
+import Testing
+
+extension IntegrationTests {
+    /// `hull-runtime` by itself, on a bundle, as an engine would call it.
+    @Suite struct Runtime {
+        let lab = Lab.shared
+
+        /// A bundle of the host's static busybox that runs `script`, changed by `change`.
+        private func bundle(_ name: String, _ script: String, _ change: (inout [String: Any]) -> Void = { _ in }) throws -> String
+        {
+            let folder = try lab.scratch("bundle-\(name)")
+            let root = try lab.scratch("bundle-\(name)/rootfs/bin")
+            try? FileManager.default.copyItem(atPath: "/bin/busybox", toPath: "\(root)/busybox")  // there from the last time
+            for applet in ["sh", "cat", "sleep", "stty", "ls", "hostname", "id", "kill", "head", "grep", "touch", "true"] {
+                try? FileManager.default.createSymbolicLink(atPath: "\(root)/\(applet)", withDestinationPath: "busybox")  // as above
+            }
+            try? FileManager.default.removeItem(atPath: "\(folder)/config.json")  // as above
+            #expect(try runtime("spec", "--bundle", folder).code == 0)
+            var spec = try #require(
+                try JSONSerialization.jsonObject(with: Data(contentsOf: URL(fileURLWithPath: "\(folder)/config.json")))
+                    as? [String: Any])
+            var process = try #require(spec["process"] as? [String: Any])
+            process["terminal"] = false
+            process["args"] = ["sh", "-c", script]
+            spec["process"] = process
+            spec["root"] = ["path": "rootfs"]
+            change(&spec)
+            try JSONSerialization.data(withJSONObject: spec).write(to: URL(fileURLWithPath: "\(folder)/config.json"))
+            return folder
+        }
+
+        private var environment: [String: String] { ["HULL_ROOT": lab.root, "HULL_EXEC_ROOT": lab.execRoot] }
+
+        private func line(_ words: [String]) throws -> [String] {
+            try lab.inside(["\(lab.program)-runtime", "--root", "\(lab.folder)/engine"] + words)
+        }
+
+        @discardableResult
+        private func runtime(_ words: String..., input: [UInt8] = []) throws -> Program.Output {
+            try Program(try line(words), environment: environment, input: input).finish(seconds: 60)
+        }
+
+        /// As `runtime`, for verbs that leave something behind which holds their streams.
+        @discardableResult
+        private func leaving(_ words: String...) throws -> (code: Int32, errors: String) {
+            let file = "\(lab.folder)/said"
+            let shell = ["sh", "-c", "exec \"$@\" </dev/null >/dev/null 2>\(file)", "sh"]
+            let output = try Program(shell + (try line(words)), environment: environment).finish(seconds: 60)
+            return (output.code, try lab.read(file))
+        }
+
+        private func state(_ id: String) throws -> [String: Any] {
+            let output = try runtime("state", id)
+            return try #require(try JSONSerialization.jsonObject(with: Data(output.bytes)) as? [String: Any], "\(output.errors)")
+        }
+
+        /// Waits until the container's state is that.
+        private func becomes(_ id: String, _ status: String) throws {
+            for _ in 0..<100 {
+                if try state(id)["status"] as? String == status { return }
+                usleep(50_000)
+            }
+            Issue.record("\(id) did not become \(status)")
+        }
+
+        @Test func aLife() throws {
+            let bundle = try bundle("life", "trap 'echo ended; exit 3' TERM; echo up; while :; do sleep 0.1; done")
+            let made = try leaving("create", "--bundle", bundle, "--pid-file", "\(bundle)/pid", "life")
+            defer { _ = try? runtime("delete", "--force", "life") }
+            #expect(made.code == 0, "\(made.errors)")
+            let created = try state("life")
+            #expect(created["status"] as? String == "created" && created["bundle"] as? String == bundle)
+            let pid = try #require(Int(try lab.read("\(bundle)/pid")))
+            #expect(created["pid"] as? Int == pid)
+            for namespace in ["pid", "mnt", "net", "ipc", "uts"] {
+                let kind = namespace == "pid" ? "pid_for_children" : namespace
+                #expect(
+                    try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(pid)/ns/\(kind)")
+                        != FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/ns/\(kind)"))
+            }
+            #expect(try leaving("create", "--bundle", bundle, "life").errors.contains("already exists"))
+            #expect(try runtime("start", "life").code == 0)
+            #expect(try state("life")["status"] as? String == "running")
+            #expect(try runtime("start", "life").code == 1)
+            let executed = try runtime(
+                "exec", "life", "sh", "-c", "cat; echo out; echo err >&2; exit 9", input: Array("in ".utf8))
+            #expect(executed.code == 9 && executed.text == "in out\n" && executed.errors == "err\n")
+            #expect(try runtime("ps", "--format", "json", "life").word == "[\(pid)]")
+            #expect(try runtime("pause", "life").code == 0)
+            #expect(try state("life")["status"] as? String == "paused")
+            #expect(try runtime("resume", "life").code == 0)
+            #expect(try runtime("delete", "life").errors.contains("not stopped"))
+            #expect(try runtime("kill", "life", "15").code == 0)
+            try becomes("life", "stopped")
+            #expect(try runtime("kill", "life", "15").errors.contains("not running"))
+            #expect(try runtime("delete", "life").code == 0)
+            #expect(try runtime("state", "life").errors.contains("does not exist"))
+            #expect(try runtime("delete", "life").code == 1)
+            #expect(try runtime("delete", "--force", "life").code == 0)
+        }
+
+        @Test func streamsAndCodes() throws {
+            let bundle = try bundle("codes", "cat; id; echo err >&2; touch /written; exit 7")
+            let output = try runtime("run", "--bundle", bundle, "codes", input: Array("given\n".utf8))
+            #expect(output.code == 7 && output.text == "given\nuid=0 gid=0\n" && output.errors == "err\n")
+            #expect(FileManager.default.fileExists(atPath: "\(bundle)/rootfs/written"))
+        }
+
+        @Test func whatEnginesReadOfFailures() throws {
+            let bundle = try bundle("fails", "true") { spec in
+                var process = spec["process"] as? [String: Any] ?? [:]
+                process["args"] = ["no-such-command"]
+                spec["process"] = process
+            }
+            let log = "\(bundle)/log"
+            let output = try Program(
+                try lab.inside([
+                    "\(lab.program)-runtime", "--log", log, "--log-format", "json", "create", "--bundle", bundle, "fails",
+                ]),
+                environment: environment
+            ).finish(seconds: 60)
+            #expect(output.code == 1)
+            let last = try #require(try lab.read(log).split(separator: "\n").last)
+            let entry = try #require(try JSONSerialization.jsonObject(with: Data(last.utf8)) as? [String: String])
+            #expect(entry["level"] == "error")
+            #expect(entry["msg"]?.contains("exec: \"no-such-command\": executable file not found in $PATH") == true)
+            #expect(try runtime("exec", "nobody", "true").errors.contains("does not exist"))
+            let host = try self.bundle("fails", "true") { spec in
+                var linux = spec["linux"] as? [String: Any] ?? [:]
+                linux["namespaces"] = [["type": "mount"], ["type": "network"], ["type": "ipc"], ["type": "uts"]]
+                spec["linux"] = linux
+            }
+            #expect(try leaving("create", "--bundle", host, "fails").errors.contains("cannot share the host's processes"))
+        }
+
+        @Test func aTerminalGoesToTheConsoleSocket() throws {
+            let bundle = try bundle("console", "stty size; read line; echo got $line; exit 4") { spec in
+                var process = spec["process"] as? [String: Any] ?? [:]
+                process["terminal"] = true
+                process["consoleSize"] = ["height": 31, "width": 77]
+                spec["process"] = process
+            }
+            let listener = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+            defer { close(listener) }
+            var address = sockaddr_un()
+            address.sun_family = sa_family_t(AF_UNIX)
+            let path = "\(bundle)/console.sock"
+            withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+            let bound = withUnsafePointer(to: &address) { hull_bind(listener, $0, UInt32(MemoryLayout<sockaddr_un>.size)) }
+            try #require(bound == 0 && listen(listener, 1) == 0)
+            let made = try leaving("create", "--bundle", bundle, "--console-socket", path, "console")
+            defer { _ = try? runtime("delete", "--force", "console") }
+            try #require(made.code == 0, "\(made.errors)")
+            let connection = accept(listener, nil, nil)
+            defer { close(connection) }
+            var descriptors: [Int32] = [-1]
+            var count = 1
+            var name = [UInt8](repeating: 0, count: 64)
+            try #require(hull_receive_descriptors(connection, &name, 64, &descriptors, &count, 0) > 0 && count == 1)
+            let master = descriptors[0]
+            defer { close(master) }
+            #expect(try runtime("start", "console").code == 0)
+            _ = "words\r".withCString { write(master, $0, 6) }
+            var said = ""
+            var buffer = [UInt8](repeating: 0, count: 4096)
+            while case let got = read(master, &buffer, buffer.count), got > 0 {
+                said += String(decoding: buffer[..<got], as: UTF8.self)
+            }
+            #expect(said.contains("31 77") && said.contains("got words"), "\(said)")
+            try becomes("console", "stopped")
+        }
+
+        @Test func hullSeesItAndLeavesItAlone() throws {
+            let bundle = try bundle("seen", "sleep 1000")
+            #expect(try leaving("create", "--bundle", bundle, "seen").code == 0)
+            defer { _ = try? runtime("delete", "--force", "seen") }
+            #expect(try runtime("start", "seen").code == 0)
+            #expect(try lab.hull("ps").text.contains("seen"))
+            #expect(try lab.hull("rm", "-f", "seen").errors.contains("belongs to a container engine"))
+            #expect(try state("seen")["status"] as? String == "running")
+            // The same id under another root is another container.
+            let other = try Program(
+                try lab.inside(["\(lab.program)-runtime", "--root", "\(lab.folder)/other", "state", "seen"]),
+                environment: environment
+            ).finish(seconds: 20)
+            #expect(other.errors.contains("does not exist"))
+        }
+
+        @Test func theEndOfEitherIsTheOthers() throws {
+            let bundle = try bundle("ends", "sleep 1000")
+            #expect(try leaving("create", "--bundle", bundle, "ends").code == 0)
+            defer { _ = try? runtime("delete", "--force", "ends") }
+            #expect(try runtime("start", "ends").code == 0)
+            #expect(try leaving("exec", "--detach", "--pid-file", "\(bundle)/held", "ends", "sleep", "777").code == 0)
+            let holder = try #require(Int32(try lab.read("\(bundle)/held")))
+            #expect(try runtime("ps", "ends").text.contains("sleep 777"))
+            kill(holder, SIGKILL)
+            for _ in 0..<50 where try runtime("ps", "ends").text.contains("sleep 777") { usleep(50_000) }
+            #expect(try !runtime("ps", "ends").text.contains("sleep 777"))
+            // And the container's own, with its monitor.
+            let pid = try #require(try state("ends")["pid"] as? Int)
+            kill(Int32(pid), SIGKILL)
+            try becomes("ends", "stopped")
+        }
+    }
+}
