@@ -119,6 +119,8 @@ extension Storms {
             }
             _ = try await storm.leftAtLast()
             for point in Self.templates {
+                // The wish that a killed maker did not fulfil is fulfilled after the next start.
+                try await Self.untilTemplatesAreMade(storm)
                 #expect(try await storm.hull("template", "rm", "--all").code == 0)
                 #expect(try await storm.hull("template", "build", "--network", "none", fault: point).code != 0, "\(point)")
                 let keys = try await storm.hull("template", "ls", "-q").output.split(separator: "\n")
@@ -137,8 +139,15 @@ extension Storms {
                 #expect(try await storm.hull("start", "-a", "cloned").code == 0)
                 #expect(try await storm.hull("rm", "cloned").code == 0)
             }
+            try await Self.untilTemplatesAreMade(storm)
             #expect(try await storm.leftAtLast() == [])
             try await storm.remove()
+        }
+
+        @Loop private static func untilTemplatesAreMade(_ storm: Storm) async throws {
+            try await withDeadline(.seconds(200), awaiting: "the templates that are wanted") {
+                while try !storm.templatesAreMade() { try await sleep(for: .milliseconds(100)) }
+            }
         }
 
         @Loop private static func untilMonitorEnds(_ storm: Storm, _ id: String) async throws {

@@ -60,6 +60,13 @@ extension Storm {
         }
     }
 
+    /// Whether nobody makes a template, and nobody wants one.
+    func templatesAreMade() throws -> Bool {
+        let folder = "\(data)/cache/templates"
+        let wanted = exists("\(folder)/wanted") ? try listDirectory("\(folder)/wanted") : []
+        return wanted.isEmpty && !FileLock.isHeld("\(folder)/.lock")
+    }
+
     /// Waits for the maker of templates that a start leaves behind.
     private func templatesMade() async throws {
         let lock = "\(data)/cache/templates/.lock"
