@@ -159,9 +159,8 @@ private final class DatagramRelay {
     private func pass(_ datagram: [UInt8], from address: [UInt8]) async {
         if senders[address] == nil {
             forget()
-            guard senders.count < LoopbackRelay.most, let socket = try? await guest.connect(port, SOCK_DGRAM) else {
-                return  // datagrams may be lost
-            }
+            // Datagrams may be lost.
+            guard senders.count < LoopbackRelay.most, let socket = try? await guest.connect(port, SOCK_DGRAM) else { return }
             let sender = Sender(socket)
             senders[address] = sender
             sender.answers = Task { @Loop in await self.answer(sender, to: address) }
