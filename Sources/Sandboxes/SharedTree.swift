@@ -61,7 +61,8 @@ public struct SharedTree: Sendable {
             all += tree.leftOut.filter { !all.contains($0) }
         }
         guard !all.isEmpty else { return nil }
-        return "warning: not shown in the container, because only the host's kernel can serve \(all.count == 1 ? "it" : "them"): \(all.joined(separator: ", "))"
+        return
+            "warning: not shown in the container, because only the host's kernel can serve \(all.count == 1 ? "it" : "them"): \(all.joined(separator: ", "))"
     }
 }
 

@@ -120,7 +120,9 @@ final class Program {
 
     /// Waits for its end and for the end of its output.
     func finish(seconds: Int = 60) throws -> Output {
-        try pump(seconds, awaiting: "the end of \(name)") { $0.code != nil && ($0.isTerminal || $0.outputs.allSatisfy { $0 < 0 }) }
+        try pump(seconds, awaiting: "the end of \(name)") {
+            $0.code != nil && ($0.isTerminal || $0.outputs.allSatisfy { $0 < 0 })
+        }
         return Output(code: code ?? -1, bytes: bytes, errorBytes: errorBytes)
     }
 
@@ -130,7 +132,8 @@ final class Program {
             let left = end - ContinuousClock.now
             guard left > .zero else {
                 signal(SIGKILL)
-                throw Late(description: "\(what) did not come in \(seconds) s; it wrote: \(text.suffix(2000)) \(errors.suffix(2000))")
+                throw Late(
+                    description: "\(what) did not come in \(seconds) s; it wrote: \(text.suffix(2000)) \(errors.suffix(2000))")
             }
             if pending.isEmpty, closesInput, input >= 0 {
                 close(input)

@@ -37,7 +37,8 @@ extension IntegrationTests {
             try #require(pushed.code == 0, "\(pushed.errors)")
             let name = "127.0.0.1:5001/postgres:15"
             try lab.good(
-                "run", "-d", "--name", "pg", "-e", "POSTGRES_PASSWORD=secret", "-v", "pgdata:/data", "-p", "127.0.0.1:5432:5432", name,
+                "run", "-d", "--name", "pg", "-e", "POSTGRES_PASSWORD=secret", "-v", "pgdata:/data", "-p", "127.0.0.1:5432:5432",
+                name,
                 seconds: 180)
             defer {
                 // The suite's end looks for what is left.
@@ -53,14 +54,17 @@ extension IntegrationTests {
                 "create table t as select generate_series(1, 1000) a; select sum(a) from t", seconds: 90)
             #expect(client.lines.last == "500500", "\(client.errors)")
             // The published port, from the host: the server's answer to a request for TLS is one letter.
-            let greeting = try lab.host("sh", "-c", "printf '\\0\\0\\0\\010\\004\\322\\026\\057' | timeout 10 nc -q 1 127.0.0.1 5432 | head -c 1")
+            let greeting = try lab.host(
+                "sh", "-c", "printf '\\0\\0\\0\\010\\004\\322\\026\\057' | timeout 10 nc -q 1 127.0.0.1 5432 | head -c 1")
             #expect(["N", "S"].contains(greeting.text), "\(greeting.text) \(greeting.errors)")
             // It ends cleanly by the image's own signal, and finds its data again.
             try lab.good("stop", "-t", "30", "pg")
             #expect(try lab.state("pg")["ExitCode"] as? Int == 0)
             try lab.good("start", "pg")
             try until("pg", "pg_isready -h 127.0.0.1")
-            #expect(try lab.good("exec", "-e", "PGPASSWORD=secret", "pg", "psql", "-h", "127.0.0.1", "-tAc", "select count(*) from t").word == "1000")
+            #expect(
+                try lab.good("exec", "-e", "PGPASSWORD=secret", "pg", "psql", "-h", "127.0.0.1", "-tAc", "select count(*) from t")
+                    .word == "1000")
         }
 
         @Test(.enabled(if: hasAll, "part of make test-workloads")) func systemd() throws {
@@ -70,7 +74,10 @@ extension IntegrationTests {
             let failed = try lab.good("exec", "systemd", "systemctl", "--failed", "--no-legend", "--plain").text
             #expect(failed == "")
             #expect(try lab.good("exec", "systemd", "cat", "/run/hello").word == "started")
-            #expect(try lab.good("exec", "systemd", "sh", "-c", "test -c /dev/fuse && test -c /dev/net/tun && test -c /dev/kmsg && echo all").word == "all")
+            #expect(
+                try lab.good(
+                    "exec", "systemd", "sh", "-c", "test -c /dev/fuse && test -c /dev/net/tun && test -c /dev/kmsg && echo all"
+                ).word == "all")
             // SIGRTMIN+3, the image's own: services are stopped, and the machine ends.
             try lab.good("stop", "-t", "60", "systemd", seconds: 90)
             #expect(try lab.state("systemd")["ExitCode"] as? Int == 130)
@@ -78,7 +85,8 @@ extension IntegrationTests {
             #expect(try lab.good("exec", "systemd", "cat", "/var/hello").word == "stopped")
         }
 
-        @Test(.enabled(if: hasAll, "part of make test-workloads"), arguments: [[], ["--tmpfs", "/var/lib/docker:exec,suid,dev"]])
+        @Test(
+            .enabled(if: hasAll, "part of make test-workloads"), arguments: [[], ["--tmpfs", "/var/lib/docker:exec,suid,dev"]])
         func docker(_ flags: [String]) throws {
             let archive = "oci-archive:\(try image("docker"))"
             #expect(try lab.hull(["run", "-d", "--name", "dockerd", "--privileged"] + flags + [archive], seconds: 120).code == 0)
@@ -86,7 +94,8 @@ extension IntegrationTests {
             try until("dockerd", "docker version", seconds: 120)
             try lab.good(
                 "exec", "dockerd", "sh", "-c",
-                "mkdir -p /box/bin && cp /bin/busybox /box/bin && ln -s busybox /box/bin/sh && tar -C /box -c . | docker import - box:1")
+                "mkdir -p /box/bin && cp /bin/busybox /box/bin && ln -s busybox /box/bin/sh && tar -C /box -c . | docker import - box:1"
+            )
             let output = try lab.good(
                 "exec", "dockerd", "docker", "run", "--rm", "-p", "80:80", "--memory", "64m", "box:1", "/bin/sh", "-c",
                 "busybox cat /sys/fs/cgroup/memory.max; busybox ping -c 1 172.17.0.1 >/dev/null && echo reached", seconds: 120)
