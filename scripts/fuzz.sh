@@ -1,5 +1,6 @@
 #!/bin/sh
 # fuzz.sh [SECONDS] [host|guest]: fuzzes the agent protocol's parsers, coverage-guided, each for so long (600 s unless told).
+# shellcheck disable=SC2086 # $flags is several words
 set -eu
 seconds=${1:-600}
 targets=${2:-host guest}

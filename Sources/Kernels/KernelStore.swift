@@ -131,7 +131,9 @@ public struct KernelStore {
         var archive = CPIOArchive()
         for folder in ["dev", "proc", "sys", "run", "modules"] { archive.addFolder(folder) }
         // Distributions keep a kernel's configuration beside it; without one, the kernel is believed to have all built in.
-        if kernel.modules == nil, let options = try? readText("\(boot)/config-\(kernel.release)"), options.contains("CONFIG_VIRTIO=m") {
+        if kernel.modules == nil, let options = try? readText("\(boot)/config-\(kernel.release)"),
+            options.contains("CONFIG_VIRTIO=m")
+        {
             throw KernelError(
                 "the modules of the kernel \(kernel.release), which it needs, are not in \(modulesRoot)/\(kernel.release): install its package again, or give --kernel another"
             )

@@ -67,7 +67,9 @@ extension IntegrationTests {
 
         @Test func unknownVerb() throws {
             let output = try lab.hull("frobnicate", "--now")
-            #expect(output.code == 125 && output.errors == "hull: 'frobnicate' is not a hull command: see hull --help\n", "\(output.errors)")
+            #expect(
+                output.code == 125 && output.errors == "hull: 'frobnicate' is not a hull command: see hull --help\n",
+                "\(output.errors)")
         }
 
         @Test func guestThatPanics() throws {

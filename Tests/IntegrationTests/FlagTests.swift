@@ -36,7 +36,8 @@ extension IntegrationTests {
                 ["--sysctl", "net.ipv4.ip_forward=1", "--sysctl", "kernel.msgmax=4321"],
                 "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax", "1\n4321\n"),
             Case(["--cap-drop", "ALL"], "grep CapEff /proc/self/status", "CapEff:\t0000000000000000\n"),
-            Case(["--cap-drop", "ALL", "--cap-add", "NET_ADMIN"], "grep CapEff /proc/self/status", "CapEff:\t0000000000001000\n"),
+            Case(
+                ["--cap-drop", "ALL", "--cap-add", "NET_ADMIN"], "grep CapEff /proc/self/status", "CapEff:\t0000000000001000\n"),
             Case(["--cap-add", "SYS_ADMIN"], "grep CapBnd /proc/self/status", "CapBnd:\t00000000a82425fb\n"),
             Case(
                 ["--security-opt", "no-new-privileges", "--security-opt", "seccomp=unconfined"],
@@ -49,7 +50,10 @@ extension IntegrationTests {
             Case(["--add-host", "other:10.1.2.3"], "grep other /etc/hosts | awk '{print $1, $2}'", "10.1.2.3 other\n"),
             Case(["--cpus", "2"], "nproc", "2\n"),
             Case(["--oom-score-adj", "321"], "cat /proc/self/oom_score_adj", "321\n"),
-            Case(["--init"], "tr '\\0' ' ' </proc/1/cmdline | grep -c 'sh -c'; cat /proc/self/stat | cut -d ' ' -f 4 | grep -vx 1 | wc -l", "0\n1\n"),
+            Case(
+                ["--init"],
+                "tr '\\0' ' ' </proc/1/cmdline | grep -c 'sh -c'; cat /proc/self/stat | cut -d ' ' -f 4 | grep -vx 1 | wc -l",
+                "0\n1\n"),
         ]
 
         @Test(arguments: cases) func seenInside(_ it: Case) throws {
@@ -67,7 +71,9 @@ extension IntegrationTests {
             Case([], "(echo 1 >/proc/sys/kernel/panic) 2>/dev/null || echo refused", "refused\n"),
             Case([], "touch /sys/x 2>/dev/null || echo refused", "refused\n"),
             Case([], "cat /proc/1/comm; ls -d /proc/[0-9]* | wc -l", "sleep\n4\n"),
-            Case([], "stat -c '%a %n' /dev/null /dev/shm /tmp; ls -l /dev/ptmx | grep -c pts/ptmx", "666 /dev/null\n1777 /dev/shm\n1777 /tmp\n1\n"),
+            Case(
+                [], "stat -c '%a %n' /dev/null /dev/shm /tmp; ls -l /dev/ptmx | grep -c pts/ptmx",
+                "666 /dev/null\n1777 /dev/shm\n1777 /tmp\n1\n"),
             Case([], "echo $IMAGE; echo $HOME; pwd", "busybox\n/root\n/\n"),
             Case([], "ip -o link | wc -l", "1\n"),
             Case([], "awk '$2 == \"/\" {print $3}' /proc/mounts; touch /x && echo writable", "overlay\nwritable\n"),
@@ -81,11 +87,14 @@ extension IntegrationTests {
             try lab.write("# a comment\nFROM_FILE=one two\n\nTAKEN\nBOTH=file\n", to: file)
             let output = try lab.hull(
                 [
-                    "run", "--rm", "--network", "none", "--env-file", file, "-e", "A=1", "--env", "BOTH=flag", "-e", "MINE", "-e", "NONE",
+                    "run", "--rm", "--network", "none", "--env-file", file, "-e", "A=1", "--env", "BOTH=flag", "-e", "MINE", "-e",
+                    "NONE",
                     "-e", "IMAGE=changed", lab.image, "env",
                 ], environment: ["MINE": "yes", "TAKEN": "too"])
             let seen = Set(output.lines)
-            for entry in ["FROM_FILE=one two", "TAKEN=too", "BOTH=flag", "A=1", "MINE=yes", "IMAGE=changed"] { #expect(seen.contains(entry), "\(entry)") }
+            for entry in ["FROM_FILE=one two", "TAKEN=too", "BOTH=flag", "A=1", "MINE=yes", "IMAGE=changed"] {
+                #expect(seen.contains(entry), "\(entry)")
+            }
             #expect(!output.text.contains("NONE"))
         }
 
@@ -106,7 +115,8 @@ extension IntegrationTests {
             let total = try #require(Int(seen.lines[0]))
             #expect((100...224).contains(total))
             #expect(seen.lines[1] == "134217728")
-            let output = try lab.hull("run", "--name", "hungry", "--network", "none", "--memory", "64m", lab.image, "tail", "/dev/zero")
+            let output = try lab.hull(
+                "run", "--name", "hungry", "--network", "none", "--memory", "64m", lab.image, "tail", "/dev/zero")
             #expect(output.code == 137, "\(output.errors)")
             #expect(try lab.state("hungry")["OOMKilled"] as? Bool == true)
             try lab.good("rm", "hungry")

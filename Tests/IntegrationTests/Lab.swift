@@ -113,10 +113,12 @@ final class Lab: Sendable {
 
     func setUp() throws {
         try #require(geteuid() == 0, "these tests need root")
-        try #require(FileManager.default.isExecutableFile(atPath: program), "\(program) is missing: run make build, or set HULL_BIN")
+        try #require(
+            FileManager.default.isExecutableFile(atPath: program), "\(program) is missing: run make build, or set HULL_BIN")
         let archive = String(image.dropFirst("oci-archive:".count))
         try #require(
-            FileManager.default.fileExists(atPath: archive), "\(archive) is missing: run scripts/make-image.sh busybox, or set HULL_IMAGES")
+            FileManager.default.fileExists(atPath: archive),
+            "\(archive) is missing: run scripts/make-image.sh busybox, or set HULL_IMAGES")
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         let holder = try Program(
             ["unshare", "--net", "--", "sh", "-c", "ip link set lo up && echo ready && exec cat"], open: true)
@@ -147,7 +149,9 @@ final class Lab: Sendable {
                 let words = try? Data(contentsOf: URL(fileURLWithPath: "/proc/\(pid)/cmdline"))
             else { continue }
             let all = String(decoding: environment + words, as: UTF8.self)
-            if all.contains(execRoot) || all.contains(root), !all.contains("\0--root\0") { found.append("process \(pid): \(all)") }
+            if all.contains(execRoot) || all.contains(root), !all.contains("\0--root\0") {
+                found.append("process \(pid): \(all)")
+            }
         }
         found += try read("/proc/self/mountinfo").split(separator: "\n").filter { $0.contains(folder) }.map { "mount \($0)" }
         let files = FileManager.default.enumerator(atPath: execRoot)?.allObjects.compactMap { $0 as? String } ?? []

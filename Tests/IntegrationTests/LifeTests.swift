@@ -15,9 +15,13 @@ extension IntegrationTests {
         }
 
         @Test func listsAndFilters() throws {
-            let id = try lab.good("run", "-d", "--name", "lister", "--label", "kind=a", "--network", "none", lab.image, "sleep", "infinity").word
+            let id = try lab.good(
+                "run", "-d", "--name", "lister", "--label", "kind=a", "--network", "none", lab.image, "sleep", "infinity"
+            ).word
             #expect(id.count == 64)
-            let made = try lab.good("create", "--name", "lister-made", "--label", "kind=b", "--network", "none", lab.image, "true").word
+            let made = try lab.good(
+                "create", "--name", "lister-made", "--label", "kind=b", "--network", "none", lab.image, "true"
+            ).word
             defer { _ = try? lab.hull("rm", "-f", "lister", "lister-made") }  // as above
             let names = { (flags: [String]) in try Set(lab.hull(["ps", "--format", "{{.Names}}"] + flags).lines) }
             #expect(try names([]).contains("lister"))
@@ -30,16 +34,26 @@ extension IntegrationTests {
             #expect(try names(["-n", "1"]) == ["lister-made"])
             #expect(try lab.good("ps", "-q", "--no-trunc", "-f", "name=lister").word == id)
             let shown = try lab.good("ps", "-f", "name=lister")
-            #expect(shown.lines[0].split(separator: "  ", omittingEmptySubsequences: true).map { $0.trimmingCharacters(in: .whitespaces) }
-                == ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"])
-            #expect(shown.lines[1].hasPrefix(id.prefix(12)) && shown.lines[1].contains("\"sleep infinity\"") && shown.lines[1].contains("Up "))
-            let object = try JSONSerialization.jsonObject(with: Data(lab.good("ps", "-f", "name=lister", "--format", "json").bytes)) as? [String: String]
+            #expect(
+                shown.lines[0].split(separator: "  ", omittingEmptySubsequences: true).map {
+                    $0.trimmingCharacters(in: .whitespaces)
+                }
+                    == ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"])
+            #expect(
+                shown.lines[1].hasPrefix(id.prefix(12)) && shown.lines[1].contains("\"sleep infinity\"")
+                    && shown.lines[1].contains("Up "))
+            let object =
+                try JSONSerialization.jsonObject(with: Data(lab.good("ps", "-f", "name=lister", "--format", "json").bytes))
+                as? [String: String]
             #expect(object?["State"] == "running" && object?["Labels"]?.contains("kind=a") == true)
             #expect(try lab.hull("ps", "-f", "colour=red").code == 125)
         }
 
         @Test func logs() throws {
-            try withContainer("logger", [], "sh", "-c", "for i in 1 2 3; do echo out$i; echo err$i >&2; done; sleep 1; echo late; sleep infinity") {
+            try withContainer(
+                "logger", [], "sh", "-c",
+                "for i in 1 2 3; do echo out$i; echo err$i >&2; done; sleep 1; echo late; sleep infinity"
+            ) {
                 let following = try lab.start("logs", "-f", "logger")
                 try following.expect("late")
                 let all = try lab.good("logs", "logger")
@@ -82,7 +96,9 @@ extension IntegrationTests {
             try withContainer("host1", ["-e", "A=1", "-w", "/tmp"], "sleep", "infinity") {
                 let shown = try lab.good("exec", "-e", "B=2", "host1", "sh", "-c", "echo $A$B; pwd; id -u")
                 #expect(shown.text == "12\n/tmp\n0\n")
-                #expect(try lab.good("exec", "-u", "app", "-w", "/home/app", "host1", "sh", "-c", "pwd; id -un; id -G").text == "/home/app\napp\n1000 29 44\n")
+                #expect(
+                    try lab.good("exec", "-u", "app", "-w", "/home/app", "host1", "sh", "-c", "pwd; id -un; id -G").text
+                        == "/home/app\napp\n1000 29 44\n")
                 #expect(try lab.hull("exec", "host1", "sh", "-c", "exit 42").code == 42)
                 #expect(try lab.good("exec", "-i", "host1", "cat", input: [0, 255, 10]).bytes == [0, 255, 10])
                 #expect(try lab.good("exec", "-d", "host1", "sh", "-c", "echo done >/made; exec sleep 1234").text == "")
@@ -90,7 +106,9 @@ extension IntegrationTests {
                 #expect(top.lines[0].contains("PID") && top.lines[0].contains("CMD"), "\(top.text)")
                 #expect(top.lines.contains { $0.contains("sleep infinity") })
                 #expect(top.lines.contains { $0.contains("1234") })
-                #expect(try lab.good("exec", "--privileged", "host1", "grep", "CapEff", "/proc/self/status").text.contains("1ffffffffff"))
+                #expect(
+                    try lab.good("exec", "--privileged", "host1", "grep", "CapEff", "/proc/self/status").text.contains(
+                        "1ffffffffff"))
                 #expect(try lab.hull("exec", "host1", "--", "true").code == 127)
             }
             #expect(try lab.hull("exec", "host1", "true").errors.contains("No such container"))
@@ -116,7 +134,10 @@ extension IntegrationTests {
         }
 
         @Test func killing() throws {
-            try withContainer("target", ["--stop-signal", "USR2"], "sh", "-c", "trap 'echo one' USR1; trap 'exit 12' USR2; echo up; while :; do sleep 0.1; done") {
+            try withContainer(
+                "target", ["--stop-signal", "USR2"], "sh", "-c",
+                "trap 'echo one' USR1; trap 'exit 12' USR2; echo up; while :; do sleep 0.1; done"
+            ) {
                 let logs = try lab.start("logs", "-f", "target")
                 try logs.expect("up")
                 try lab.good("kill", "-s", "USR1", "target")
@@ -128,7 +149,9 @@ extension IntegrationTests {
         }
 
         @Test func startingAgainKeepsFiles() throws {
-            try lab.good("create", "--name", "counter", "--network", "none", lab.image, "sh", "-c", "echo x >>/count; wc -l </count; exit 5")
+            try lab.good(
+                "create", "--name", "counter", "--network", "none", lab.image, "sh", "-c",
+                "echo x >>/count; wc -l </count; exit 5")
             #expect(try lab.state("counter")["Status"] as? String == "created")
             for round in 1...3 {
                 let output = try lab.hull("start", "-a", "counter")
@@ -159,8 +182,11 @@ extension IntegrationTests {
         }
 
         @Test func namesAndPrefixes() throws {
-            defer { _ = try? lab.hull(["rm", "-f"] + (lab.hull("ps", "-aq", "-f", "label=prefix").lines)) }  // the suite's end looks
-            let make = { (flags: [String]) in try lab.hull(["create", "--label", "prefix", "--network", "none"] + flags + [lab.image, "true"]) }
+            // The suite's end looks.
+            defer { _ = try? lab.hull(["rm", "-f"] + (lab.hull("ps", "-aq", "-f", "label=prefix").lines)) }
+            let make = { (flags: [String]) in
+                try lab.hull(["create", "--label", "prefix", "--network", "none"] + flags + [lab.image, "true"])
+            }
             let cidfile = "\(try lab.scratch("cid"))/file"
             let first = try make(["--name", "taken", "--cidfile", cidfile])
             #expect(try lab.read(cidfile) == first.word)

@@ -11,16 +11,22 @@ extension IntegrationTests {
             for name in ["rw", "ro"] { try lab.write("from the host", to: "\(lab.scratch("binds/\(name)"))/file") }
             try lab.write("one file\n", to: "\(folder)/single")
             try lab.good(
-                "run", "-d", "--name", "binder", "--network", "none", "--privileged", "-v", "\(folder)/rw:/rw", "-v", "\(folder)/ro:/ro:ro",
-                "-v", "\(folder)/single:/etc/single", "-v", "\(folder)/single:/etc/single-ro:ro", "-v", "\(folder)/missing/deep:/missing",
+                "run", "-d", "--name", "binder", "--network", "none", "--privileged", "-v", "\(folder)/rw:/rw", "-v",
+                "\(folder)/ro:/ro:ro",
+                "-v", "\(folder)/single:/etc/single", "-v", "\(folder)/single:/etc/single-ro:ro", "-v",
+                "\(folder)/missing/deep:/missing",
                 "--mount", "type=tmpfs,destination=/memory,tmpfs-size=1m", lab.image, "sleep", "infinity")
             defer { _ = try? lab.hull("rm", "-f", "binder") }  // the suite's end looks for what is left
             let inside = { (script: String) in try lab.hull("exec", "binder", "sh", "-c", script) }
             #expect(try inside("cat /rw/file /ro/file").text == "from the hostfrom the host")
-            #expect(try inside("echo back >/rw/new; chown 12:34 /rw/new; mv /rw/file /rw/moved; mkdir /rw/sub; ln /rw/new /rw/hard").code == 0)
+            #expect(
+                try inside("echo back >/rw/new; chown 12:34 /rw/new; mv /rw/file /rw/moved; mkdir /rw/sub; ln /rw/new /rw/hard")
+                    .code == 0)
             #expect(try lab.read("\(folder)/rw/new") == "back\n")
             let status = try FileManager.default.attributesOfItem(atPath: "\(folder)/rw/new")
-            #expect(status[.ownerAccountID] as? Int == 12 && status[.groupOwnerAccountID] as? Int == 34 && status[.referenceCount] as? Int == 2)
+            #expect(
+                status[.ownerAccountID] as? Int == 12 && status[.groupOwnerAccountID] as? Int == 34
+                    && status[.referenceCount] as? Int == 2)
             #expect(!FileManager.default.fileExists(atPath: "\(folder)/rw/file"))
             // Read-only holds on the host, whatever the guest does to its mounts.
             #expect(try inside("touch /ro/x").errors.contains("Read-only"))
@@ -52,18 +58,22 @@ extension IntegrationTests {
                 echo 1 >/host/sys/kernel/mm/ksm/run; ls /x/memory
                 """
             let verb = try lab.line([
-                "run", "--rm", "--network", "none", "--privileged", "-v", "\(folder):/x", "-v", "\(folder):/y:ro", "-v", "/proc:/host/proc",
+                "run", "--rm", "--network", "none", "--privileged", "-v", "\(folder):/x", "-v", "\(folder):/y:ro", "-v",
+                "/proc:/host/proc",
                 "-v", "/sys:/host/sys", lab.image, "sh", "-c", inner,
             ])
             let output = try Program(["unshare", "--mount", "--", "sh", "-c", script, "sh"] + verb).finish(seconds: 60)
-            #expect(output.lines.first == "secret" && output.lines.last == "host: 12:34:640 file", "\(output.text) \(output.errors)")
+            #expect(
+                output.lines.first == "secret" && output.lines.last == "host: 12:34:640 file", "\(output.text) \(output.errors)")
             #expect(output.text.contains("MemT") && output.text.contains("\nfile\n"))
             #expect(output.errors.components(separatedBy: "Read-only file system").count == 4, "\(output.errors)")
         }
 
         @Test func theWholeHost() throws {
             let folder = try lab.scratch("whole")
-            let output = try lab.script(["-v", "/:/host"], "cat /host/etc/debian_version; ls /host/proc | wc -l; echo made >/host\(folder)/made; stat -c %F /host/dev/null")
+            let output = try lab.script(
+                ["-v", "/:/host"],
+                "cat /host/etc/debian_version; ls /host/proc | wc -l; echo made >/host\(folder)/made; stat -c %F /host/dev/null")
             #expect(output.code == 0, "\(output.errors)")
             #expect(output.text == "\(try lab.read("/etc/debian_version"))0\ncharacter special file\n")
             #expect(try lab.read("\(folder)/made") == "made\n")
@@ -79,7 +89,11 @@ extension IntegrationTests {
         @Test func volumes() throws {
             let first = try lab.script(["-v", "kept:/home"], "ls /home; stat -c %u:%g /home/app; echo data >/home/app/file")
             #expect(first.text == "app\n1000:1000\n", "\(first.errors)")
-            #expect(try lab.script(["--mount", "type=volume,source=kept,destination=/elsewhere,readonly"], "cat /elsewhere/app/file; touch /elsewhere/x 2>&1 | grep -c Read-only").text == "data\n1\n")
+            #expect(
+                try lab.script(
+                    ["--mount", "type=volume,source=kept,destination=/elsewhere,readonly"],
+                    "cat /elsewhere/app/file; touch /elsewhere/x 2>&1 | grep -c Read-only"
+                ).text == "data\n1\n")
             #expect(try lab.good("volume", "ls", "-q").lines.contains("kept"))
             try lab.good("create", "--name", "holder", "--network", "none", "-v", "kept:/x", lab.image, "true")
             let busy = try lab.hull("volume", "rm", "kept")
@@ -93,7 +107,8 @@ extension IntegrationTests {
 
         @Test func anonymousVolumesStayUntilAsked() throws {
             let before = Set(try lab.good("volume", "ls", "-q").lines)
-            try lab.good("run", "--name", "anonymous", "--network", "none", "-v", "/data", lab.image, "sh", "-c", "echo kept >/data/x")
+            try lab.good(
+                "run", "--name", "anonymous", "--network", "none", "-v", "/data", lab.image, "sh", "-c", "echo kept >/data/x")
             let mine = Set(try lab.good("volume", "ls", "-q").lines).subtracting(before)
             #expect(mine.count == 1)
             try lab.good("rm", "anonymous")
@@ -103,8 +118,13 @@ extension IntegrationTests {
 
         @Test func plainRootFilesystem() throws {
             let folder = try lab.scratch("plain")
-            try lab.host("sh", "-c", "mkdir -p \(folder)/bin \(folder)/etc \(folder)/proc && cp /bin/busybox \(folder)/bin/ && ln -s busybox \(folder)/bin/sh")
-            let output = try lab.hull("run", "--rm", "--network", "none", "rootfs:\(folder)", "sh", "-c", "echo made >/out; busybox mount | busybox grep -c ' / '; echo $PATH")
+            try lab.host(
+                "sh", "-c",
+                "mkdir -p \(folder)/bin \(folder)/etc \(folder)/proc && cp /bin/busybox \(folder)/bin/ && ln -s busybox \(folder)/bin/sh"
+            )
+            let output = try lab.hull(
+                "run", "--rm", "--network", "none", "rootfs:\(folder)", "sh", "-c",
+                "echo made >/out; busybox mount | busybox grep -c ' / '; echo $PATH")
             #expect(output.code == 0, "\(output.errors)")
             #expect(output.lines.first == "1")
             #expect(try lab.read("\(folder)/out") == "made\n")

@@ -42,12 +42,14 @@ extension IntegrationTests {
         @Test func theGuestReachesItsGateway() throws {
             let output = try onBridge(
                 ["--dns", "10.9.8.7", "--dns-search", "example.test"],
-                "ip -4 -o addr show eth0 | wc -l; ip route | grep -c default; cat /etc/resolv.conf; ping -c 1 -W 5 $(ip route | awk '/default/ {print $3}') >/dev/null && echo reached")
+                "ip -4 -o addr show eth0 | wc -l; ip route | grep -c default; cat /etc/resolv.conf; ping -c 1 -W 5 $(ip route | awk '/default/ {print $3}') >/dev/null && echo reached"
+            )
             #expect(output.lines.first == "1", "\(output.errors)")
             #expect(output.lines.contains("nameserver 10.9.8.7") && output.lines.contains("search example.test"))
             #expect(output.lines.last == "reached", "\(output.text) \(output.errors)")
             let server = try server(7000, "from the host")
-            let asked = try onBridge([], "nc -w 5 $(ip route | awk '/default/ {print $3}') 7000 </dev/null; grep -c nameserver /etc/resolv.conf")
+            let asked = try onBridge(
+                [], "nc -w 5 $(ip route | awk '/default/ {print $3}') 7000 </dev/null; grep -c nameserver /etc/resolv.conf")
             #expect(asked.lines.first?.hasPrefix("from the host ") == true, "\(asked.errors)")
             #expect(asked.lines.last.flatMap { Int($0) } ?? 0 > 0)
             server.signal(SIGKILL)
@@ -56,8 +58,14 @@ extension IntegrationTests {
 
         @Test func addressesAreTranslated() throws {
             // A second namespace that knows no way back to the bridge: what reaches it has our address.
-            try lab.host("sh", "-c", "ip link add up0 type veth peer name far0 && ip addr add 192.0.2.1/24 dev up0 && ip link set up0 up")
-            let far = try Program(lab.inside(["unshare", "--net", "--", "sh", "-c", "echo ready; read x; ip addr add 192.0.2.2/24 dev far0; ip link set far0 up; echo up; exec python3 -c \"$0\"", Self.answering(7001, "far")]), open: true)
+            try lab.host(
+                "sh", "-c", "ip link add up0 type veth peer name far0 && ip addr add 192.0.2.1/24 dev up0 && ip link set up0 up")
+            let far = try Program(
+                lab.inside([
+                    "unshare", "--net", "--", "sh", "-c",
+                    "echo ready; read x; ip addr add 192.0.2.2/24 dev far0; ip link set far0 up; echo up; exec python3 -c \"$0\"",
+                    Self.answering(7001, "far"),
+                ]), open: true)
             try far.expect("ready")
             try lab.host("ip", "link", "set", "far0", "netns", "\(far.pid)")
             far.type("\n")
@@ -105,10 +113,15 @@ extension IntegrationTests {
             let file = "\(try lab.scratch("resolver"))/resolv.conf"
             try lab.write("nameserver \(address)\nsearch example.test\n", to: file)
             // The same without systemd-resolved's own file of upstream servers, where this machine has one.
-            let script = "mount --bind \(file) /etc/resolv.conf; [ ! -d /run/systemd/resolve ] || mount -t tmpfs none /run/systemd/resolve; exec \"$@\""
-            let verb = try lab.line(["run", "--rm", lab.image, "sh", "-c", "nslookup -type=a web.example.test; cat /etc/resolv.conf"])
+            let script =
+                "mount --bind \(file) /etc/resolv.conf; [ ! -d /run/systemd/resolve ] || mount -t tmpfs none /run/systemd/resolve; exec \"$@\""
+            let verb = try lab.line([
+                "run", "--rm", lab.image, "sh", "-c", "nslookup -type=a web.example.test; cat /etc/resolv.conf",
+            ])
             let output = try Program(["unshare", "--mount", "--", "sh", "-c", script, "sh"] + verb).finish()
-            #expect(output.text.contains("203.0.113.7") && output.text.contains("search example.test"), "\(output.text) \(output.errors)")
+            #expect(
+                output.text.contains("203.0.113.7") && output.text.contains("search example.test"),
+                "\(output.text) \(output.errors)")
             #expect(!output.text.contains("nameserver 127."))
         }
 
@@ -131,10 +144,12 @@ extension IntegrationTests {
         @Test func theOtherBoard() throws {
             let folder = try lab.scratch("q35")
             try lab.good(
-                "run", "-d", "--name", "q35", "--machine", "q35", "--cpus", "2", "--memory", "256m", "-v", "\(folder):/bound", "-p", "8083:80",
+                "run", "-d", "--name", "q35", "--machine", "q35", "--cpus", "2", "--memory", "256m", "-v", "\(folder):/bound",
+                "-p", "8083:80",
                 lab.image, "sh", "-c", "while true; do echo from-q35 | nc -l -p 80; done")
             defer { _ = try? lab.hull("rm", "-f", "q35") }  // the suite's end looks for what is left
-            let inside = "nproc; cat /sys/fs/cgroup/memory.max; echo here >/bound/file; until grep -q ':0050 .* 0A ' /proc/net/tcp /proc/net/tcp6; do sleep 0.05; done"
+            let inside =
+                "nproc; cat /sys/fs/cgroup/memory.max; echo here >/bound/file; until grep -q ':0050 .* 0A ' /proc/net/tcp /proc/net/tcp6; do sleep 0.05; done"
             #expect(try lab.good("exec", "q35", "sh", "-c", inside).text == "2\n268435456\n")
             #expect(try lab.read("\(folder)/file") == "here\n")
             #expect(try lab.host("busybox", "nc", "-w", "5", "127.0.0.1", "8083").text == "from-q35\n")

@@ -45,10 +45,17 @@ final class Program {
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
+        // Signals as a shell has them: what other suites in this process block or ignore is inherited otherwise.
+        var none = sigset_t(), all = sigset_t()
+        sigemptyset(&none)
+        sigfillset(&all)
+        posix_spawnattr_setsigmask(&attributes, &none)
+        posix_spawnattr_setsigdefault(&attributes, &all)
+        var flags: Int16 = 0x04 | 0x08  // POSIX_SPAWN_SETSIGDEF, POSIX_SPAWN_SETSIGMASK
         var theirs: [Int32] = []
         if let terminal {
             // A leader of a session without a terminal gets the first that it opens.
-            posix_spawnattr_setflags(&attributes, 0x80 /* POSIX_SPAWN_SETSID */)
+            flags |= 0x80  // POSIX_SPAWN_SETSID
             posix_spawn_file_actions_addopen(&actions, 0, terminal.name, O_RDWR, 0)
             posix_spawn_file_actions_adddup2(&actions, 0, 1)
             posix_spawn_file_actions_adddup2(&actions, 0, 2)
@@ -63,6 +70,7 @@ final class Program {
             input = pipes[0].write
             outputs = [pipes[1].read, pipes[2].read]
         }
+        posix_spawnattr_setflags(&attributes, flags)
         var variables: [String: String] = ["PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
         variables.merge(environment) { _, mine in mine }
         var words: [UnsafeMutablePointer<CChar>?] = arguments.map { strdup($0) } + [nil]
@@ -120,7 +128,9 @@ final class Program {
 
     /// Waits for its end and for the end of its output.
     func finish(seconds: Int = 60) throws -> Output {
-        try pump(seconds, awaiting: "the end of \(name)") { $0.code != nil && ($0.isTerminal || $0.outputs.allSatisfy { $0 < 0 }) }
+        try pump(seconds, awaiting: "the end of \(name)") {
+            $0.code != nil && ($0.isTerminal || $0.outputs.allSatisfy { $0 < 0 })
+        }
         return Output(code: code ?? -1, bytes: bytes, errorBytes: errorBytes)
     }
 
@@ -130,7 +140,8 @@ final class Program {
             let left = end - ContinuousClock.now
             guard left > .zero else {
                 signal(SIGKILL)
-                throw Late(description: "\(what) did not come in \(seconds) s; it wrote: \(text.suffix(2000)) \(errors.suffix(2000))")
+                throw Late(
+                    description: "\(what) did not come in \(seconds) s; it wrote: \(text.suffix(2000)) \(errors.suffix(2000))")
             }
             if pending.isEmpty, closesInput, input >= 0 {
                 close(input)

@@ -15,7 +15,8 @@ extension IntegrationTests {
             let root = try lab.scratch("bundle-\(name)/rootfs/bin")
             try? FileManager.default.copyItem(atPath: "/bin/busybox", toPath: "\(root)/busybox")  // there from the last time
             for applet in ["sh", "cat", "sleep", "stty", "ls", "hostname", "id", "kill", "head", "grep", "touch", "true"] {
-                try? FileManager.default.createSymbolicLink(atPath: "\(root)/\(applet)", withDestinationPath: "busybox")  // as above
+                // As above.
+                try? FileManager.default.createSymbolicLink(atPath: "\(root)/\(applet)", withDestinationPath: "busybox")
             }
             try? FileManager.default.removeItem(atPath: "\(folder)/config.json")  // as above
             #expect(try runtime("spec", "--bundle", folder).code == 0)

@@ -195,7 +195,9 @@ import Testing
                 $0.root = "/no"
                 $0.namespaces = CLONE_NEWNS
             } == "start /bin/true (enter its root): No such file or directory")
-        #expect(failure { $0.descriptors = [(Int32(999_999), 0)] } == "start /bin/true (arrange its descriptors): Bad file descriptor")
+        #expect(
+            failure { $0.descriptors = [(Int32(999_999), 0)] }
+                == "start /bin/true (arrange its descriptors): Bad file descriptor")
         #expect(
             failure { $0.limits = [(Int32(RLIMIT_NOFILE.rawValue), 200, 100)] }
                 == "start /bin/true (set its limits): Invalid argument")

@@ -24,7 +24,8 @@ import Testing
             Self.arguments(Self.spec(), .microvm, .tcg).words() == [
                 "-name", "hull-abc", "-machine",
                 "microvm,acpi=on,pit=off,pic=off,rtc=on,pcie=off,usb=off,auto-kernel-cmdline=off,x-option-roms=off,memory-backend=memory",
-                "-accel", "tcg,tb-size=128", "-cpu", "max,-erms,-fsrm", "-smp", "2", "-m", "256M", "-object", "memory-backend-ram,id=memory,size=256M",
+                "-accel", "tcg,tb-size=128", "-cpu", "max,-erms,-fsrm", "-smp", "2", "-m", "256M", "-object",
+                "memory-backend-ram,id=memory,size=256M",
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S",
                 "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
                 "-kernel", "/kernel", "-initrd", "/initramfs", "-append",
@@ -51,9 +52,11 @@ import Testing
             Array(rest) == [
                 "-add-fd", "fd=7,set=1", "-blockdev",
                 "driver=raw,node-name=disk0,read-only=on,auto-read-only=off,file.driver=file,file.filename=/dev/fdset/1,file.read-only=on",
-                "-device", "virtio-blk-pci,drive=disk0,serial=image,werror=report,rerror=report", "-add-fd", "fd=8,set=2", "-blockdev",
+                "-device", "virtio-blk-pci,drive=disk0,serial=image,werror=report,rerror=report", "-add-fd", "fd=8,set=2",
+                "-blockdev",
                 "driver=raw,node-name=disk1,read-only=off,auto-read-only=off,discard=unmap,file.driver=host_device,file.filename=/dev/fdset/2,file.discard=unmap",
-                "-device", "virtio-blk-pci,drive=disk1,serial=rw,werror=report,rerror=report", "-chardev", "socket,id=share,fd=6", "-device",
+                "-device", "virtio-blk-pci,drive=disk1,serial=rw,werror=report,rerror=report", "-chardev", "socket,id=share,fd=6",
+                "-device",
                 "vhost-user-fs-pci,chardev=share,tag=hull",
             ])
     }

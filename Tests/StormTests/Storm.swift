@@ -118,7 +118,8 @@ final class Storm {
     func identifier(_ name: String) throws -> String? {
         guard exists("\(data)/containers") else { return nil }
         for id in try listDirectory("\(data)/containers") {
-            if let text = try? readText("\(data)/containers/\(id)/container.json"), text.contains("\"name\":\"\(name)\"") {  // gone
+            // It may be gone.
+            if let text = try? readText("\(data)/containers/\(id)/container.json"), text.contains("\"name\":\"\(name)\"") {
                 return id.split(separator: "-").last.map(String.init)
             }
         }

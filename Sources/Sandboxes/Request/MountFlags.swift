@@ -27,7 +27,8 @@ public enum MountFlags {
             case "ro", "readonly": mount.readOnly = true
             case "rw": mount.readOnly = false
             case "nocopy": mount.copy = false
-            case "z", "Z", "cached", "delegated", "consistent", "rprivate", "private": break  // mean nothing across a machine's boundary
+            // These mean nothing across a machine's boundary.
+            case "z", "Z", "cached", "delegated", "consistent", "rprivate", "private": break
             case "noexec", "nosuid", "nodev", "exec", "suid", "dev": mount.options.append(option)
             default:
                 throw SandboxError(

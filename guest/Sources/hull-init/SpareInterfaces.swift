@@ -19,7 +19,8 @@ enum SpareInterfaces {
     /// Puts an interface away, under its name there; its addresses and routes end with that.
     static func put(_ interface: InterfaceConfiguration, _ socket: borrowing Descriptor) throws(AgentFailure) {
         open()
-        guard let index = interface.mac.isEmpty ? Network.index(of: interface.name) : Network.find(interface.mac)?.0 else { return }
+        let found = interface.mac.isEmpty ? Network.index(of: interface.name) : Network.find(interface.mac)?.0
+        guard let index = found else { return }
         try move(index, to: away, as: interface.spare, socket.number)
     }
 
