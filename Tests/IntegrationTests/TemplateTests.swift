@@ -25,18 +25,20 @@ extension IntegrationTests {
 
         @Test func theFirstStartLeavesATemplate() throws {
             let flags = ["run", "--rm", "--network", "none", "--memory", "222m", lab.image, "true"]
-            let before = Set(try lab.good("template", "ls", "-q").lines)
+            // Other tests' starts leave templates of other machines, at any time.
+            let made = {
+                try self.lab.good("template", "ls").lines.filter { $0.contains("318 MiB") }.compactMap {
+                    $0.split(separator: " ").first
+                }
+            }
+            #expect(try made().isEmpty)
             #expect(try lab.hull(flags).code == 0)
             let deadline = Date() + 120
-            var made: Set<String> = []
-            while made.isEmpty, Date() < deadline {
-                usleep(100_000)
-                made = Set(try lab.good("template", "ls", "-q").lines).subtracting(before)
-            }
-            #expect(made.count == 1)
-            #expect(try lab.good("template", "ls").text.contains("318 MiB"))
-            for key in made { #expect(try lab.good("template", "rm", key).word == key) }
-            #expect(Set(try lab.good("template", "ls", "-q").lines) == before)
+            while try made().isEmpty, Date() < deadline { usleep(100_000) }
+            let keys = try made()
+            #expect(keys.count == 1)
+            for key in keys { #expect(try lab.good("template", "rm", String(key)).word == key) }
+            #expect(try made().isEmpty)
             #expect(try lab.hull("template", "rm", "0123").code == 1)
         }
 
@@ -107,7 +109,7 @@ extension IntegrationTests {
                 #expect(log.contains("the template \(key) is removed, and the machine boots"), "\(log)")
                 #expect(try build() == key)
                 let (again, quiet) = try run("whole", ["sh", "-c", "exit 3"])
-                #expect(again.code == 3 && quiet == "", "\(quiet)")
+                #expect(again.code == 3 && !quiet.contains("boots"), "\(quiet)")
             }
         }
 
@@ -157,7 +159,8 @@ extension IntegrationTests {
                 seconds: 200)
             #expect(output.code == 0, "\(output.errors)")
             let left = try lab.good("template", "ls", "-q").lines
-            #expect(left == [output.word] && first != output.word)
+            // Others may have been made meanwhile.
+            #expect(left.contains(output.word) && !left.contains(first))
         }
 
         /// Several at once, while the template is taken away and made again.
