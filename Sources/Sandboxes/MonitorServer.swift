@@ -15,20 +15,11 @@ final class MonitorServer {
     init(_ container: RunningContainer, at path: String) throws {
         self.container = container
         listener = try UnixSocket.listen(path)
-        accepting = Task { @Loop [weak self, listener] in
-            while !Task.isCancelled {
-                do {
-                    let socket = try await UnixSocket.accept(listener)
-                    guard let self else { return }
-                    // Not kept: a container that lives for years serves millions.
-                    Task { @Loop in await self.serve(Channel(socket)) }
-                } catch is CancellationError {
-                    return
-                } catch {
-                    // No descriptor is free, or no memory: the next verb may have better luck, and must find us listening.
-                    do { try await sleep(for: .milliseconds(100)) } catch { return }
-                }
-            }
+        accepting = acceptVerbs(at: listener) { [weak self] socket in
+            guard let self else { return false }
+            // Not kept: a container that lives for years serves millions.
+            Task { @Loop in await self.serve(Channel(socket)) }
+            return true
         }
     }
 
@@ -151,6 +142,24 @@ final class MonitorServer {
             switch later {
             case .resize(let rows, let columns): try await process.resize(rows: rows, columns: columns)
             case .signal(let signal): try await process.signal(signal)
+            }
+        }
+    }
+}
+
+/// Hands every connection to `listener` to `take`, until that says no or the task is cancelled. The caller keeps it open beyond that:
+/// who comes late waits for the monitor's end, and is not told that there is none.
+@Loop
+func acceptVerbs(at listener: SharedDescriptor, _ take: @escaping @Loop (SharedDescriptor) -> Bool) -> Task<Void, Never> {
+    Task { @Loop in
+        while !Task.isCancelled {
+            do {
+                guard take(try await UnixSocket.accept(listener)) else { return }
+            } catch is CancellationError {
+                return
+            } catch {
+                // No descriptor is free, or no memory: the next verb may have better luck, and must find us listening.
+                do { try await sleep(for: .milliseconds(100)) } catch { return }
             }
         }
     }

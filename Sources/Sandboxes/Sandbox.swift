@@ -230,7 +230,7 @@ final class Sandbox {
         .seconds(getenv("HULL_BOOT_TIMEOUT").flatMap { Int(String(cString: $0)) } ?? 120)
     }
 
-    private static func entropy() -> [UInt8] {
+    static func entropy() -> [UInt8] {
         var random = SystemRandomNumberGenerator()
         return (0..<64).map { _ in UInt8.random(in: 0...255, using: &random) }
     }

@@ -50,7 +50,7 @@ public final class EngineMember {
             try await verb.send(Reply.done)
             isTold = true
             let passing = Task { @Loop [terminal] in
-                while true { try await Self.pass(try await signals.next(), to: client, terminal) }
+                while true { try await client.pass(try await signals.next(), terminal: terminal) }
             }
             let end: (code: Int32, oomKilled: Bool)
             do { end = try await client.expectExit() } catch { end = (137, false) }
@@ -70,22 +70,26 @@ public final class EngineMember {
         } catch { StandardStreams.complain("hull-runtime: who joins this namespace sees the host's files: \(error)") }
     }
 
-    private static func pass(_ signal: Int32, to client: MonitorClient, _ terminal: SharedDescriptor?) async throws {
-        switch signal {
-        case SIGHUP: break  // an engine that let go of the terminal
-        case SIGWINCH:
-            if let terminal, let size = Terminal.size(terminal.raw) {
-                try await client.say(.resize(rows: size.rows, columns: size.columns))
-            }
-        default: try await client.say(.signal(signal))
-        }
-    }
-
     private func conclude(_ exit: ContainerState.Exit) throws -> Int32 {
         var exit = exit
         if case .running(let running) = try store.load(paths.id)?.state.status { exit.started = running.started }
         exit.finished = Timestamp.now.nanoseconds
         try store.save(ContainerState(.exited(exit)), of: paths.id)
         return exit.code
+    }
+}
+
+extension MonitorClient {
+    /// Passes on to the container's process, or the exec's, what an engine sent to the process that stands for it. SIGWINCH becomes
+    /// the size of `terminal`, the host's side of its terminal.
+    public func pass(_ signal: Int32, terminal: SharedDescriptor?) async throws {
+        switch signal {
+        case SIGHUP: break  // an engine that let go of the terminal
+        case SIGWINCH:
+            if let terminal, let size = Terminal.size(terminal.raw) {
+                try await say(.resize(rows: size.rows, columns: size.columns))
+            }
+        default: try await say(.signal(signal))
+        }
     }
 }

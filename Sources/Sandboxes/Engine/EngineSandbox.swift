@@ -106,7 +106,7 @@ final class EngineSandbox {
                 try await agent.hello()
             }
             var sandbox = planner.sandbox(
-                machine.guest, endpoint: nil, entropy: Self.entropy(), now: Timestamp.now.nanoseconds)
+                machine.guest, endpoint: nil, entropy: Sandbox.entropy(), now: Timestamp.now.nanoseconds)
             try network.configure(&sandbox.identity)
             let made = plan.container(id: record.id, memory: memory(mounts))
             let process = plan.spec.process ?? ProcessSpec(args: [])
@@ -204,10 +204,5 @@ final class EngineSandbox {
         let relay = NameRelay(try await agent.start(configuration), server: server)
         // It ends with the stream to the guest.
         Task { @Loop in await relay.run() }
-    }
-
-    private static func entropy() -> [UInt8] {
-        var random = SystemRandomNumberGenerator()
-        return (0..<64).map { _ in UInt8.random(in: 0...255, using: &random) }
     }
 }

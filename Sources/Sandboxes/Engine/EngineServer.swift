@@ -18,18 +18,10 @@ final class EngineServer {
         self.sandbox = sandbox
         self.container = container
         listener = try UnixSocket.listen(path)
-        accepting = Task { @Loop [weak self, listener] in
-            while !Task.isCancelled {
-                do {
-                    let socket = try await UnixSocket.accept(listener)
-                    guard let self else { return }
-                    Task { @Loop in await self.serve(socket) }
-                } catch is CancellationError {
-                    return
-                } catch {
-                    do { try await sleep(for: .milliseconds(100)) } catch { return }
-                }
-            }
+        accepting = acceptVerbs(at: listener) { [weak self] socket in
+            guard let self else { return false }
+            Task { @Loop in await self.serve(socket) }
+            return true
         }
     }
 
@@ -68,7 +60,7 @@ final class EngineServer {
         case .exec(let process, let streams, let holder): return try await exec(process, streams, holder, descriptors, channel)
         case .processes: return try await channel.send(try await processes())
         case .holders:
-            let all = [ownPid()] + container.holders
+            let all = [SandboxMonitor.pidOnHost()] + container.holders
             return try await channel.send(Reply.document("[\(all.map(String.init).joined(separator: ","))]"))
         case .statistics:
             let statistics = try await container.statistics()
@@ -76,8 +68,6 @@ final class EngineServer {
         }
         try await channel.send(Reply.done)
     }
-
-    private func ownPid() -> Int32 { SandboxMonitor.pidOnHost() }
 
     private func processes() async throws -> Reply {
         let agent = container.agent

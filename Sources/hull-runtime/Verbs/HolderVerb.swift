@@ -41,17 +41,7 @@ enum HolderVerb {
             return (error as? SandboxError)?.exitCode ?? 1
         }
         let passing = Task { @Loop in
-            while true {
-                let signal = try await signals.next()
-                switch signal {
-                case SIGHUP: break  // an engine that let go of the terminal
-                case SIGWINCH:
-                    if let terminal, let size = Terminal.size(terminal.raw) {
-                        try await client.say(.resize(rows: size.rows, columns: size.columns))
-                    }
-                default: try await client.say(.signal(signal))
-                }
-            }
+            while true { try await client.pass(try await signals.next(), terminal: terminal) }
         }
         defer { passing.cancel() }
         // The verb may be gone: its engine was killed.
