@@ -67,13 +67,12 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
         spec.nics = zip(mtus.indices, mtus).map { index, mtu in
             NIC(mac: index < 10 ? "0a:00:00:00:00:0\(index)" : "0a:00:00:00:00:\(index)", mtu: mtu, tap: taps[index])
         }
-        spec.memoryFile = "\(folder)/memory"
         return spec
     }
 
     /// The empty files that the machine to be saved has: name in the folder, and bytes.
     var standIns: [(name: String, size: UInt64)] {
-        [("memory", memoryBytes)] + disks.filter { $0.fixedPath == nil && !$0.isFresh }.map { ("disk-\($0.name)", $0.size) }
+        disks.filter { $0.fixedPath == nil && !$0.isFresh }.map { ("disk-\($0.name)", $0.size) }
     }
 
     /// The disks that the template uses, and their bytes.

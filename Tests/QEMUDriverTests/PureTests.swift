@@ -43,7 +43,7 @@ import Testing
         spec.share = Share(tag: "hull", entries: [])
         let words = Self.arguments(spec, .q35, .kvm).words()
         #expect(words.contains("q35,smm=off,vmport=off,usb=off,graphics=off,memory-backend=memory"))
-        #expect(words.contains("memory-backend-memfd,id=memory,size=256M,share=on"))
+        #expect(words.contains("memory-backend-ram,id=memory,size=256M"))
         #expect(words.contains("host"))
         #expect(!words.contains("-bios"))
         #expect(!words.contains { $0.contains("tsc") })

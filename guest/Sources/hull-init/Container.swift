@@ -87,6 +87,18 @@ final class Container {
         }
     }
 
+    /// Replaces the content of a file that came with it, in place: it is bound where the container sees it.
+    func rewrite(_ file: FileConfiguration) throws(AgentFailure) {
+        for (number, known) in configuration.files.enumerated() where known.path == file.path {
+            do throws(KernelError) {
+                let there = try Descriptor("\(directory)/files/\(number)", O_WRONLY | O_TRUNC)
+                try there.writeOnce(file.content)
+            } catch {
+                throw AgentFailure(.mount, "writing the content of \"\(file.path)\": \(error.words)", errno: error.number)
+            }
+        }
+    }
+
     /// Kills what runs, unmounts, and removes the cgroup as far as it is free.
     func remove(_ agent: Agent) {
         if memoryEvents >= 0 { close(memoryEvents) }
