@@ -20,6 +20,8 @@ public final class AgentConnection {
     private var isSynchronised = false
     /// Whether a save holds the stream back; requests and input wait meanwhile.
     private(set) var isQuiet = false
+    /// Whether the agent was asked to fall silent and `resume` has not come yet.
+    public private(set) var isQuiesced = false
     /// Why the stream is of no use any more.
     public private(set) var failure: AgentConnectionError?
 
@@ -77,6 +79,7 @@ public final class AgentConnection {
                 if let failure { throw failure }
                 try await changed.wait()
             }
+            isQuiesced = true
             return try await ask(.quiesce, Done(), whileQuiet: true)
         } catch {
             isQuiet = false
@@ -95,6 +98,7 @@ public final class AgentConnection {
         // Until the agent accepted the greeting, nothing but it may be said.
         isQuiet = true
         let state = try await hello()
+        isQuiesced = false
         isQuiet = false
         write(session.repeatedCredit())
         changed.open()

@@ -20,10 +20,12 @@ public struct Snapshot: Sendable, Hashable {
 @Loop
 public protocol Snapshotting: AnyObject, Sendable {
     /// Writes the guest's memory to `memory` and the devices' state to `state`, two empty files open for reading and writing. What can be
-    /// copied while the guest runs is; then it stands still, and `still` is run: what the guest wrote to its disks is in their files then.
-    /// Returns the snapshot's facts. Afterwards, and when it throws, the guest stands still: `resume()` or `stop()` is the caller's.
+    /// copied while the guest runs is; then `before` is run, the guest stands still, and `still` is run: what the guest wrote to its disks
+    /// is in their files then. Returns the snapshot's facts. Afterwards, and when it throws, the guest may stand still: `resume()` or
+    /// `stop()` is the caller's.
     func save(
-        memory: SharedDescriptor, state: SharedDescriptor, whileStill still: @Loop () async throws -> Void
+        memory: SharedDescriptor, state: SharedDescriptor, beforeStill before: @Loop () async throws -> Void,
+        whileStill still: @Loop () async throws -> Void
     ) async throws -> [String: String]
 }
 

@@ -7,12 +7,14 @@ extension QEMUMachine: Snapshotting {
     private static let saveDeadline = Duration.seconds(60)
 
     func save(
-        memory: SharedDescriptor, state: SharedDescriptor, whileStill still: @Loop () async throws -> Void
+        memory: SharedDescriptor, state: SharedDescriptor, beforeStill before: @Loop () async throws -> Void,
+        whileStill still: @Loop () async throws -> Void
     ) async throws -> [String: String] {
         var facts = savedFacts
         facts[QEMUPlan.versionFact] = try await version()
         var copy = try await guestMemory()
         try await copy.copy(to: memory) { await Task.yield() }
+        try await before()
         try await control.execute("stop")
         try await saveDevices(to: state)
         try await copy.copy(to: memory) {}
@@ -49,7 +51,9 @@ extension QEMUMachine: Snapshotting {
     private func saveDevices(to state: SharedDescriptor) async throws {
         saves += 1
         let set = Int64(QEMUArguments.stateSet + saves)
-        try await control.execute("add-fd", ["fdset-id": .integer(set)], descriptors: [state.raw])
+        // QEMU takes the one of a set that was opened as it would open it.
+        let writable = SharedDescriptor(try openFile("/proc/self/fd/\(state.raw)", O_WRONLY))
+        try await control.execute("add-fd", ["fdset-id": .integer(set)], descriptors: [writable.raw])
         try await withDeadline(Self.saveDeadline, awaiting: "the devices' state") {
             try await self.control.execute(
                 "xen-save-devices-state", ["filename": .string("/dev/fdset/\(set)"), "live": .bool(false)])

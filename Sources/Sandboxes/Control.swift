@@ -10,6 +10,10 @@ public struct Request: Codable, Sendable {
     public enum Verb: Codable, Sendable {
         /// Starts the container; the first request a monitor gets, from the verb that made it.
         case start(Streams)
+        /// Starts it where it was saved: the folder of a snapshot; as the one that it was, or as a new one. As `start` comes first.
+        case restore(folder: String, isFork: Bool, Streams)
+        /// Saves it to a folder that is there, and ends it then, or lets it go on. Answered by a document: what `SnapshotManifest` needs.
+        case save(folder: String, ends: Bool)
         /// Joins the running container's streams.
         case attach(Streams)
         /// Runs another process; its streams come with the message.

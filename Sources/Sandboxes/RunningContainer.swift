@@ -15,7 +15,10 @@ final class RunningContainer {
     let announcer: Announcer
     let machine: any VirtualMachine
     let chronicle: Chronicle
-    private var nextProcess: UInt64 = 2
+    /// What a save needs to know of it; nil for one that cannot be saved.
+    let origin: MachineOrigin?
+    var nextProcess: UInt64 = 2
+    var isSaving = false
     private var isForced = false
     /// Whether its machine stands still because somebody asked for it.
     var isPaused = false
@@ -23,8 +26,9 @@ final class RunningContainer {
     init(
         record: ContainerRecord, planner: Planner, agent: AgentConnection, process: GuestProcess,
         streams: ProcessStreams,
-        machine: any VirtualMachine, announcer: Announcer, chronicle: Chronicle
+        machine: any VirtualMachine, announcer: Announcer, chronicle: Chronicle, origin: MachineOrigin? = nil
     ) {
+        self.origin = origin
         self.record = record
         self.planner = planner
         self.agent = agent
@@ -125,6 +129,11 @@ final class RunningContainer {
 
     private func force() async {
         StandardStreams.complain("hull-monitor: the guest does not obey: the machine is ended")
+        await end()
+    }
+
+    /// Ends it with its machine, at once.
+    func end() async {
         isForced = true
         await machine.stop(grace: .zero)
         await streams.dropStalled()

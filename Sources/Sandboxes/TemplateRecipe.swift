@@ -52,17 +52,23 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
         shareTag = spec.share?.tag
     }
 
-    /// The machine to be saved, with stand-ins in `folder` for what a clone has of its own (the files are made by `standIns`).
-    func spec(in folder: String, taps: [SharedDescriptor], confinement: Confinement) -> MachineSpec {
-        var spec = MachineSpec(
-            id: "template", kind: kind, accelerator: accelerator, memoryBytes: memoryBytes, vcpus: vcpus, kernel: kernel,
+    /// A machine of this shape, with its own files for the disks, and without share and NICs.
+    func spec(id: String, consoleLog: String, confinement: Confinement, file: (DiskShape) -> String) -> MachineSpec {
+        MachineSpec(
+            id: id, kind: kind, accelerator: accelerator, memoryBytes: memoryBytes, vcpus: vcpus, kernel: kernel,
             initramfs: initramfs, kernelArguments: kernelArguments,
             disks: disks.map {
-                Disk(
-                    name: $0.name, path: $0.fixedPath ?? "\(folder)/disk-\($0.name)", readOnly: $0.readOnly,
-                    isFixed: $0.fixedPath != nil, isFresh: $0.isFresh)
+                Disk(name: $0.name, path: file($0), readOnly: $0.readOnly, isFixed: $0.fixedPath != nil, isFresh: $0.isFresh)
             },
-            share: shareTag.map { Share(tag: $0, entries: []) }, consoleLog: "\(folder)/console.log", confinement: confinement)
+            consoleLog: consoleLog, confinement: confinement)
+    }
+
+    /// The machine to be saved, with stand-ins in `folder` for what a clone has of its own (the files are made by `standIns`).
+    func spec(in folder: String, taps: [SharedDescriptor], confinement: Confinement) -> MachineSpec {
+        var spec = spec(id: "template", consoleLog: "\(folder)/console.log", confinement: confinement) {
+            $0.fixedPath ?? "\(folder)/disk-\($0.name)"
+        }
+        spec.share = shareTag.map { Share(tag: $0, entries: []) }
         // No sandbox has these addresses: HostNetwork's begin with 02.
         spec.nics = zip(mtus.indices, mtus).map { index, mtu in
             NIC(mac: index < 10 ? "0a:00:00:00:00:0\(index)" : "0a:00:00:00:00:\(index)", mtu: mtu, tap: taps[index])

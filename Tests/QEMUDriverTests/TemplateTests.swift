@@ -55,7 +55,7 @@ import Testing
 
     @Loop static func save(_ machine: any VirtualMachine, _ memory: String, _ state: String) async throws -> [String: String] {
         let files = try [memory, state].map { SharedDescriptor(try openFile($0, O_RDWR | O_CREAT | O_EXCL)) }
-        return try await #require(machine.snapshotting).save(memory: files[0], state: files[1]) {}
+        return try await #require(machine.snapshotting).save(memory: files[0], state: files[1], beforeStill: {}, whileStill: {})
     }
 
     @Loop static func withClone<R: Sendable>(

@@ -1,0 +1,83 @@
+import AgentClient
+import AgentProtocol
+import Glibc
+import HostNetwork
+import LinuxSystem
+import Machines
+
+/// A saved container, as a monitor goes on with it.
+struct SavedContainer: Sendable {
+    let manifest: SnapshotManifest
+    let folder: String
+    /// Whether it becomes another one, beside the one that was saved.
+    let isFork: Bool
+
+    init(_ folder: String, isFork: Bool) throws {
+        let found = try SnapshotStore.open(folder, String(folder.split(separator: "/").last ?? ""))
+        manifest = found.manifest
+        self.folder = folder
+        self.isFork = isFork
+    }
+
+    var snapshot: Snapshot {
+        Snapshot(memory: "\(folder)/memory", state: "\(folder)/state", facts: manifest.saved.facts)
+    }
+
+    /// The address that it asks for: its own again, but for a fork.
+    var wantedAddress: Endpoint? { isFork ? nil : manifest.saved.endpoint }
+
+    /// The machine, with the disks of the container at `paths`, and what `host` has for it.
+    func spec(_ planner: Planner, on host: Planner.Host, mounts: [ResolvedMount], paths: ContainerPaths) throws -> MachineSpec {
+        var spec = manifest.saved.machine.spec(id: planner.record.id, consoleLog: host.consoleLog, confinement: host.confinement) {
+            paths.disk($0.name)
+        }
+        let entries = planner.shareEntries(mounts, rootMounts: host.rootMounts)
+        spec.share = manifest.saved.machine.shareTag.map { Share(tag: $0, entries: entries) }
+        spec.nics = host.nic.map { [$0] } ?? []
+        guard spec.nics.count == manifest.saved.machine.mtus.count, (spec.share == nil) == entries.isEmpty else {
+            throw SandboxError("the saved machine has other devices than the container asks for: the snapshot is none of this Hull's")
+        }
+        return spec
+    }
+
+    /// What the agent is told before anything of the container runs.
+    func identity(_ planner: Planner, _ endpoint: Endpoint?, entropy: [UInt8], now: Int64) -> Identity {
+        var identity = Identity()
+        identity.entropy = entropy
+        identity.realtime = UInt64(now)
+        let before = manifest.saved.endpoint
+        if let endpoint { planner.network(endpoint, in: &identity) }
+        let isMoved = endpoint?.ipv4 != before?.ipv4 || endpoint?.mac != before?.mac
+        if isMoved, let before, !identity.interfaces.isEmpty {
+            identity.interfaces[0].dropped = ["\(before.ipv4)"] + (before.ipv6.map { ["\($0)"] } ?? [])
+        }
+        guard isFork || isMoved else { return identity }
+        var container = ContainerIdentity()
+        container.container = manifest.saved.guestName
+        container.files = Guestfiles(record: planner.record, endpoint: endpoint).all
+        if isFork {
+            identity.hostname = planner.record.hostname
+            identity.machineID = String(planner.record.id.prefix(32))
+            container.hostname = planner.record.hostname
+        }
+        identity.containers = [container]
+        return identity
+    }
+
+    /// Greets the agent and makes the machine this one; returns the container's first process. Nothing of the container ran before.
+    @Loop
+    func resume(_ agent: AgentConnection, _ planner: Planner, _ endpoint: Endpoint?) async throws -> GuestProcess {
+        let state = try await withDeadline(.seconds(60), awaiting: "the first word of the restored agent") {
+            try await agent.hello(restored: true)
+        }
+        guard state.isConfigured, let first = agent.adopted.first(where: { $0.number == 1 }) else {
+            throw SandboxError("the agent of the saved machine is not where it was left")
+        }
+        let identity = identity(planner, endpoint, entropy: Sandbox.entropy(), now: Timestamp.now.nanoseconds)
+        try await withDeadline(.seconds(60), awaiting: "the guest's new identity") { try await agent.setIdentity(identity) }
+        // Nobody reads what execs write that were under way: they must not stand still for that. One may have ended meanwhile.
+        for process in agent.adopted where process.number != 1 { try? await process.discardOutput() }
+        agent.followClock()
+        return first
+    }
+}
