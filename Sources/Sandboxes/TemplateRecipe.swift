@@ -33,6 +33,9 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
     var mtus: [Int?]
     var shareTag: String?
 
+    /// Bytes of the guest's memory, in whole MiB.
+    var wholeMemory: UInt64 { memoryBytes > UInt64.max - 0xF_FFFF ? memoryBytes : (memoryBytes + 0xF_FFFF) & ~0xF_FFFF }
+
     /// The recipe of the machine that `spec` describes.
     init(_ spec: MachineSpec, hypervisor: String) throws {
         self.hypervisor = hypervisor

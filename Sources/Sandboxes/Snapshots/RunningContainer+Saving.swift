@@ -35,8 +35,9 @@ extension RunningContainer {
                 memory: files[0], state: files[1],
                 beforeStill: {
                     Fault.point("save:copied")
-                    began = .now
+                    // Its disks are synced first; standing still is the last that its agent does before it answers.
                     _ = try await withDeadline(.seconds(60), awaiting: "the guest's standing still") { try await agent.quiesce() }
+                    began = .now
                 },
                 whileStill: {
                     try self.copyFiles(of: origin, to: folder)

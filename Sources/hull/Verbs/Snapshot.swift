@@ -1,5 +1,6 @@
 import ArgumentParser
 import FoundationEssentials
+import Glibc
 import LinuxSystem
 import Sandboxes
 
@@ -9,7 +10,7 @@ struct SnapshotVerb: ParsableCommand {
         commandName: "snapshot",
         abstract: "Containers saved while they run: memory, devices and disks.",
         discussion: "A snapshot holds all that was in the container's memory, secrets included: only root can read it.",
-        subcommands: [Make.self, List.self, Show.self, Remove.self])
+        subcommands: [Make.self, List.self, Show.self, Remove.self, Export.self, Import.self])
 
     struct Make: Verb {
         static let configuration = CommandConfiguration(
@@ -117,6 +118,63 @@ struct SnapshotVerb: ParsableCommand {
                 print(name)
                 return 0
             }
+        }
+    }
+
+    struct Export: Verb {
+        static let configuration = CommandConfiguration(
+            abstract: "Write a snapshot as one file, with checksums.",
+            discussion: "The file holds all that was in the container's memory, secrets included. It is not compressed.")
+        @Option(name: .shortAndLong, help: "The file; standard output otherwise.") var output: String?
+        @Argument(help: "The snapshot's name.") var name: String
+
+        func perform() async throws -> Int32 {
+            let found = try await openStore().roots.snapshots.find(name)
+            guard let output else {
+                guard isatty(1) == 0 else { throw SandboxError("a snapshot is not for a terminal: name a file with --output") }
+                try SnapshotArchive.write(found, to: SharedDescriptor(owning: dup(1)))
+                return 0
+            }
+            // Aside, so that there is never half of one.
+            let beside = "\(output).new-\(getpid())"
+            do {
+                let file = SharedDescriptor(try openFile(beside, O_WRONLY | O_CREAT | O_EXCL))
+                try SnapshotArchive.write(found, to: file)
+                try checked("sync", output) { fsync(file.raw) }
+                try checked("rename", output) { rename(beside, output) }
+            } catch {
+                unlink(beside)
+                throw error
+            }
+            return 0
+        }
+    }
+
+    struct Import: Verb {
+        static let configuration = CommandConfiguration(
+            abstract: "Read a snapshot that was exported, and check all of it.",
+            discussion: """
+                The checksums say that it is what was exported, not who did that: what is in it runs in a machine of its own like any image.
+                """)
+        @Flag(name: .long, help: "Let it have what it asks of this host: folders, volumes, published ports.") var trust = false
+        @Argument(help: "The file; - for standard input.") var file: String
+        @Argument(help: "The snapshot's name here.") var name: String
+
+        func perform() async throws -> Int32 {
+            let store = try await openStore().roots.snapshots
+            try store.checkFree(name)
+            let input = SharedDescriptor(try file == "-" ? OwnedDescriptor(owning: dup(0)) : openFile(file, O_RDONLY))
+            let making = try store.begin()
+            do {
+                let manifest = try SnapshotArchive.read(from: input, to: making, as: name, isTrusted: trust)
+                _ = try store.seal(making, manifest, durable: true)
+                try store.publish(making, as: name)
+            } catch {
+                try making.discard()
+                throw error
+            }
+            print(name)
+            return 0
         }
     }
 }
