@@ -75,11 +75,13 @@ extension QEMUPlan {
         let here = facts
         for (fact, name) in [(Self.boardFact, "the board"), (Self.acceleratorFact, "the accelerator")] {
             guard let saved = snapshot.facts[fact], saved != here[fact] else { continue }
-            throw MachineError(.unsupported, "\(name) of the saved machine is \(saved), and here it is \(here[fact] ?? "another")")
+            throw MachineError(
+                .unsupported, "\(name) of the saved machine is \(saved), and here it is \(here[fact] ?? "another")")
         }
         if accelerator == .kvm, let saved = snapshot.facts[Self.processorFact], saved != here[Self.processorFact] {
             throw MachineError(
-                .unsupported, "the machine was saved on another processor, or under other microcode, and KVM shows the guest the host's own")
+                .unsupported,
+                "the machine was saved on another processor, or under other microcode, and KVM shows the guest the host's own")
         }
         try checkClock(of: snapshot)
     }

@@ -26,7 +26,9 @@ public enum SparseBlocks {
                 let wanted = min(size, length - place)
                 var got = 0
                 while got < wanted {
-                    let count = try checked("read", name) { pread(file.raw, buffer.baseAddress! + got, wanted - got, place + got) }
+                    let count = try checked("read", name) {
+                        pread(file.raw, buffer.baseAddress! + got, wanted - got, place + got)
+                    }
                     guard count > 0 else { throw SystemError("read", name, code: EIO) }
                     got += count
                 }

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import LinuxSystem
 import Machines
@@ -141,7 +142,8 @@ import Testing
             let facts = try await lab.withShell(spec) { machine, shell in
                 _ = try await shell.run("mkdir -p /s; mount -t virtiofs hull /s; head -c 3m /dev/urandom >/s/shown/big")
                 _ = try await shell.run("md5sum /s/shown/big >/sum; exec 7>/s/shown/log; echo one >&7")
-                _ = try await shell.run("(n=0; while [ $n -lt 200 ]; do echo $n; n=$((n+1)); usleep 20000; done >/s/shown/open) >/dev/null 2>&1 &")
+                _ = try await shell.run(
+                    "(n=0; while [ $n -lt 200 ]; do echo $n; n=$((n+1)); usleep 20000; done >/s/shown/open) >/dev/null 2>&1 &")
                 let facts = try await TemplateTests.save(machine, memory, state)
                 try await machine.resume()
                 #expect(try await shell.run("md5sum -c /sum && echo more >/s/shown/more") == "/s/shown/big: OK")

@@ -69,7 +69,8 @@ public struct Restoration: Sendable {
                 try copySparse(from: "\(folder)/\(name)", to: "\(aside)/\(name)")
             }
         } catch let error as SystemError where error.code == ENOSPC || error.code == EDQUOT {
-            throw SandboxError("no room for the disks of the restored container: free some on the filesystem of \(store.roots.data)")
+            throw SandboxError(
+                "no room for the disks of the restored container: free some on the filesystem of \(store.roots.data)")
         }
     }
 }

@@ -53,7 +53,8 @@ extension RunningContainer {
             await goOn()
         }
         return SavedState(
-            guestName: planner.guestName, nextProcess: nextProcess, machine: origin.recipe, facts: facts, endpoint: origin.endpoint,
+            guestName: planner.guestName, nextProcess: nextProcess, machine: origin.recipe, facts: facts,
+            endpoint: origin.endpoint,
             still: (ContinuousClock.now - began).nanoseconds)
     }
 

@@ -28,14 +28,16 @@ struct SavedContainer: Sendable {
 
     /// The machine, with the disks of the container at `paths`, and what `host` has for it.
     func spec(_ planner: Planner, on host: Planner.Host, mounts: [ResolvedMount], paths: ContainerPaths) throws -> MachineSpec {
-        var spec = manifest.saved.machine.spec(id: planner.record.id, consoleLog: host.consoleLog, confinement: host.confinement) {
+        var spec = manifest.saved.machine.spec(id: planner.record.id, consoleLog: host.consoleLog, confinement: host.confinement)
+        {
             paths.disk($0.name)
         }
         let entries = planner.shareEntries(mounts, rootMounts: host.rootMounts)
         spec.share = manifest.saved.machine.shareTag.map { Share(tag: $0, entries: entries) }
         spec.nics = host.nic.map { [$0] } ?? []
         guard spec.nics.count == manifest.saved.machine.mtus.count, (spec.share == nil) == entries.isEmpty else {
-            throw SandboxError("the saved machine has other devices than the container asks for: the snapshot is none of this Hull's")
+            throw SandboxError(
+                "the saved machine has other devices than the container asks for: the snapshot is none of this Hull's")
         }
         return spec
     }

@@ -65,15 +65,20 @@ public enum SnapshotArchive {
     }
 
     private static func head(_ place: UInt64, _ count: UInt32) -> [UInt8] {
-        (0..<8).map { UInt8(truncatingIfNeeded: place >> ($0 * 8)) } + (0..<4).map { UInt8(truncatingIfNeeded: count >> ($0 * 8)) }
+        (0..<8).map { UInt8(truncatingIfNeeded: place >> ($0 * 8)) }
+            + (0..<4).map { UInt8(truncatingIfNeeded: count >> ($0 * 8)) }
     }
 
-    private static func put(_ bytes: [UInt8], to output: SharedDescriptor) throws { try bytes.withUnsafeBytes { try put($0, to: output) } }
+    private static func put(_ bytes: [UInt8], to output: SharedDescriptor) throws {
+        try bytes.withUnsafeBytes { try put($0, to: output) }
+    }
 
     private static func put(_ bytes: UnsafeRawBufferPointer, to output: SharedDescriptor) throws {
         var done = 0
         while done < bytes.count {
-            done += try checked("write", "the snapshot") { Glibc.write(output.raw, bytes.baseAddress! + done, bytes.count - done) }
+            done += try checked("write", "the snapshot") {
+                Glibc.write(output.raw, bytes.baseAddress! + done, bytes.count - done)
+            }
         }
     }
 
@@ -159,11 +164,14 @@ public enum SnapshotArchive {
         for port in container.network.ports { asked.append("the published port \(port)") }
         if let first = asked.first {
             let more = asked.count > 1 ? " and \(asked.count - 1) more" : ""
-            throw SandboxError("the snapshot's container asks this host for \(first)\(more): import it with --trust if you know who made it")
+            throw SandboxError(
+                "the snapshot's container asks this host for \(first)\(more): import it with --trust if you know who made it")
         }
     }
 
-    private static func readBlocks(_ reader: inout ArchiveReader, into file: SharedDescriptor, size: UInt64, _ name: String) throws {
+    private static func readBlocks(_ reader: inout ArchiveReader, into file: SharedDescriptor, size: UInt64, _ name: String)
+        throws
+    {
         var least: UInt64 = 0
         while true {
             let head = try reader.bytes(12)

@@ -22,7 +22,7 @@ public struct SnapshotManifest: Codable, Sendable {
     /// A file of a snapshot.
     public struct File: Codable, Hashable, Sendable {
         public var identity: FileIdentity
-        /// Whether it is a link to a file that others have, too, whose count of links changes.
+        /// Whether others have it too, as links to the same file: those come and go, which changes its times.
         public var isLink = false
         /// SHA-256 of its content (`SparseDigest`), once that was needed.
         public var digest: String?

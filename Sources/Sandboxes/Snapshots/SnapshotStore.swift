@@ -33,7 +33,9 @@ public struct SnapshotStore: Sendable {
     /// The snapshot of this name, checked by what its files are known by, without reading them. Throws where there is none, or where it is
     /// no longer what was saved.
     public func find(_ name: String) throws -> Snapshot {
-        guard Volumes.isName(name), exists("\(path)/\(name)") else { throw SandboxError("No such snapshot: \(name)", exitCode: 1) }
+        guard Volumes.isName(name), exists("\(path)/\(name)") else {
+            throw SandboxError("No such snapshot: \(name)", exitCode: 1)
+        }
         return try Self.open("\(path)/\(name)", name)
     }
 
@@ -56,12 +58,12 @@ public struct SnapshotStore: Sendable {
             throw SandboxError("the manifest of snapshot \(name) cannot be read: remove the snapshot", cause: error)
         }
         var size: UInt64 = 0
-        for (file, known) in manifest.files {
+        for file in manifest.files.keys {
             guard Self.isFileName(file), try manifest.holds(file, at: "\(folder)/\(file)") else {
                 throw SandboxError("the file \(file) of snapshot \(name) was changed after it was made: remove the snapshot")
             }
             var status = stat()
-            if !known.isLink, stat("\(folder)/\(file)", &status) == 0 { size += UInt64(status.st_blocks) * 512 }
+            if stat("\(folder)/\(file)", &status) == 0, status.st_nlink == 1 { size += UInt64(status.st_blocks) * 512 }
         }
         for needed in ["memory", "state"] + manifest.saved.machine.disks.map({ "disk-\($0.name)" })
         where manifest.files[needed] == nil {
@@ -117,13 +119,11 @@ public struct SnapshotStore: Sendable {
         var manifest = manifest
         for name in try listDirectory(making.folder) where Self.isFileName(name) {
             let file = SharedDescriptor(try openFile("\(making.folder)/\(name)", O_RDONLY))
-            var status = stat()
-            try checked("look at", name) { fstat(file.raw, &status) }
             if durable { try checked("write to the disk", name) { fsync(file.raw) } }
             let identity = try FileIdentity(file, name)
             var known = manifest.files[name] ?? SnapshotManifest.File(identity: identity)
             known.identity = identity
-            known.isLink = status.st_nlink > 1
+            known.isLink = manifest.saved.machine.disks.contains { $0.readOnly && "disk-\($0.name)" == name }
             manifest.files[name] = known
         }
         try replaceFile("\(making.folder)/manifest.json", Array(try JSONEncoder().encode(manifest)), durable: durable)

@@ -52,7 +52,8 @@ struct SnapshotVerb: ParsableCommand {
                     return [
                         "Name": name, "Container": one.manifest.container.name,
                         "Image": one.manifest.container.root.displayName,
-                        "Created": Ago.text(one.manifest.created), "CreatedAt": Timestamp(nanoseconds: one.manifest.created).rfc3339,
+                        "Created": Ago.text(one.manifest.created),
+                        "CreatedAt": Timestamp(nanoseconds: one.manifest.created).rfc3339,
                         "Size": ByteCount.format(one.size), "Bytes": "\(one.size)", "Machine": one.manifest.saved.title,
                     ]
                 } catch {
@@ -62,7 +63,8 @@ struct SnapshotVerb: ParsableCommand {
             try Table(
                 columns: [
                     .init(key: "Name", title: "SNAPSHOT"), .init(key: "Container", title: "CONTAINER"),
-                    .init(key: "Image", title: "IMAGE"), .init(key: "Created", title: "CREATED"), .init(key: "Size", title: "SIZE"),
+                    .init(key: "Image", title: "IMAGE"), .init(key: "Created", title: "CREATED"),
+                    .init(key: "Size", title: "SIZE"),
                 ], rows: rows
             ).print(format: format, quiet: quiet, quietKey: "Name")
             return 0
