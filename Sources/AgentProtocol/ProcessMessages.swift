@@ -103,8 +103,8 @@ public struct ProcessConfiguration: WireMessage, Equatable, Sendable {
     public var credit: UInt64 = Limits.window
     /// Whether it stands ready, its program found and everything set, until `releaseProcess` lets it execute that.
     public var held = false
-    /// Not a program: the agent's own relay of what is asked at port 53 of this loopback address, by its standard streams
-    /// (docs/agent-protocol.md). It belongs to no container.
+    /// Not a program: a relay of the agent's own, by its standard streams (docs/agent-protocol.md). An IPv4 loopback address: of what is
+    /// asked at its port 53; it belongs to no container. `socket:N`: of the next connection to the container's Unix socket N.
     public var relay = ""
     /// Run when a held process is released, before its program.
     public var hooks: [HookConfiguration] = []

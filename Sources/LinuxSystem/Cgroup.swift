@@ -121,6 +121,18 @@ public struct Cgroup: Sendable {
         }
     }
 
+    /// Bounds what it may compute: `quota` microseconds in each `period`; a quota that is not positive bounds nothing.
+    public func limit(quota: Int64, period: UInt64) throws(SystemError) {
+        guard let folder = folders[""] ?? folders["cpu"] else { return }
+        guard !isUnified else {
+            return try writeFile("\(folder)/cpu.max", Array("\(quota > 0 ? "\(quota)" : "max") \(period)".utf8))
+        }
+        // No state between the two may ask for more than a parent has, or for less than a millisecond.
+        try writeFile("\(folder)/cpu.cfs_quota_us", Array("-1".utf8))
+        try writeFile("\(folder)/cpu.cfs_period_us", Array("\(period)".utf8))
+        if quota > 0 { try writeFile("\(folder)/cpu.cfs_quota_us", Array("\(quota)".utf8)) }
+    }
+
     /// Open descriptors for `Spawn.cgroups`.
     public func entrances() throws(SystemError) -> [SharedDescriptor] {
         var all: [SharedDescriptor] = []

@@ -150,7 +150,9 @@ public struct BundlePlan: Sendable {
     }
 
     /// The container, as the agent makes it.
-    func container(id: String, prefix: String = "", memory: [String: UInt64] = [:]) -> ContainerConfiguration {
+    func container(
+        id: String, prefix: String = "", memory: [String: UInt64] = [:], sockets: [HostSocket?] = []
+    ) -> ContainerConfiguration {
         var configuration = ContainerConfiguration()
         configuration.id = id
         configuration.hostname = spec.hostname ?? ""
@@ -158,8 +160,18 @@ public struct BundlePlan: Sendable {
         configuration.root.kind = .share
         configuration.root.path = prefix + "root"
         configuration.root.readOnly = spec.root?.readonly ?? false
+        var shares = 0
         configuration.mounts = mounts.map { planned in
             var mount = planned.guest
+            if planned.share != nil {
+                defer { shares += 1 }
+                if shares < sockets.count, let socket = sockets[shares] {
+                    mount.kind = .socket
+                    mount.source = "\(shares)"
+                    mount.socket = socket.configuration
+                    return mount
+                }
+            }
             if planned.share != nil { mount.source = prefix + mount.source }
             guard let size = memory[planned.guest.destination] else { return mount }
             mount.kind = .tmpfs

@@ -31,6 +31,13 @@ extension BundlePlan {
     /// Bytes of a machine's host processes besides the guest's memory: the VMM, the share's server and the monitor.
     static let overhead: UInt64 = 256 << 20
 
+    /// Bounds what the whole sandbox may compute on the host by what the container may, once it is made: what the VMM itself computes is of
+    /// that too. Until then it has a processor more, to boot.
+    func boundProcessors(_ cgroup: Cgroup?, _ cpu: ResourceLimits.CPU?) throws {
+        guard let cgroup, let quota = cpu?.quota, quota != 0 else { return }
+        try cgroup.limit(quota: quota, period: cpu?.period.flatMap { $0 == 0 ? nil : $0 } ?? 100_000)
+    }
+
     /// Bounds the host's cgroup: the container's limits, and what its machine needs on top.
     func bound(_ cgroup: Cgroup, _ record: ContainerRecord) throws {
         let planner = Planner(record)

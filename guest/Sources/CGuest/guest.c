@@ -229,3 +229,40 @@ void guest_schedule(int batch) {
 }
 
 int guest_fork(void) { return (int)fork(); }
+
+static int write_map(int folder, const char *name, const char *text) {
+    int fd = openat(folder, name, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return errno;
+    ssize_t n = write(fd, text, strlen(text));
+    int error = n < 0 ? errno : 0;
+    close(fd);
+    return error;
+}
+
+int guest_enter_user_namespace(int own, const char *users, const char *groups) {
+    int pair[2], status = 0;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) return -errno;
+    int writer = guest_fork();
+    if (writer == 0) {
+        // Only a process of the outer namespace may map more than itself.
+        char mark;
+        close(pair[0]);
+        if (read(pair[1], &mark, 1) != 1) _exit(EPIPE);
+        int error = write_map(own, "uid_map", users);
+        _exit(error ? error : write_map(own, "gid_map", groups));
+    }
+    close(pair[1]);
+    int done = writer < 0 ? -errno : result(unshare(CLONE_NEWUSER | CLONE_NEWNS));
+    if (done == 0 && write(pair[0], "", 1) != 1) done = -errno;
+    close(pair[0]);
+    if (writer > 0) {
+        while (waitpid(writer, &status, 0) < 0 && errno == EINTR) {}
+        if (done == 0 && status != 0) done = WIFEXITED(status) ? -WEXITSTATUS(status) : -EIO;
+    }
+    return done;
+}
+
+void guest_act_as(unsigned uid, unsigned gid) {
+    syscall(SYS_setfsgid, gid);
+    syscall(SYS_setfsuid, uid);
+}
