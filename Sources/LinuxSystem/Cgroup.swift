@@ -64,6 +64,11 @@ public struct Cgroup: Sendable {
         }
     }
 
+    /// Whether a controller has a file, by the name that v1 or v2 has for it.
+    public func has(_ controller: String, v1: String, v2: String) -> Bool {
+        (isUnified ? folders[""] : folders[controller]).map { exists("\($0)/\(isUnified ? v2 : v1)") } ?? false
+    }
+
     /// The number in a controller's file; nil where there is none.
     public func number(_ controller: String, v1: String, v2: String) -> UInt64? {
         guard let folder = isUnified ? folders[""] : folders[controller],
@@ -93,7 +98,7 @@ public struct Cgroup: Sendable {
         // Each level must pass its controllers on; one that is not there is no loss.
         var parent = Self.base
         for part in path.split(separator: "/") {
-            for controller in ["+memory", "+cpu", "+pids"] {
+            for controller in ["+memory", "+cpu", "+pids", "+cpuset", "+io"] {
                 try? writeFile("\(parent)/cgroup.subtree_control", Array(controller.utf8))  // not there is no loss
             }
             parent += "/\(part)"

@@ -167,7 +167,9 @@ final class EngineContainer {
             throw SandboxError(agent: failure)
         }
         // The machine's memory stays what it is, and its bound with it; what it may compute follows.
-        if !isMember { try plan.boundProcessors(host, resources.cpu) }
+        guard !isMember, let host else { return }
+        try plan.boundProcessors(host, resources.cpu)
+        try plan.boundDevices(host, resources.blockIO)
     }
 
     /// What it used.

@@ -42,6 +42,8 @@ extension EngineSandbox {
             var made = plan.container(id: id, prefix: "\(sharing.folder)/\(prefix)", sockets: sockets)
             made.pidNamespaceOf = owner.pidOf ?? ""
             made.ipcNamespaceOf = owner.ipcOf ?? ""
+            // A pod's user namespace: one of the container's own, of the same ids.
+            if plan.namespace("user")?.path?.isEmpty == false { made.map(self.plan.identities) }
             if plan.namespace("uts")?.path?.isEmpty == false { made.hostname = self.plan.spec.hostname ?? "" }
             let number = numbers.next()
             let first = try plan.process(

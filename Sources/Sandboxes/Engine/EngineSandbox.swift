@@ -56,6 +56,8 @@ final class EngineSandbox {
         var spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor).complete(host, planner, mounts)
         spec.nics = nics
         spec.share?.grows = true
+        // A user namespace's ids are any of the host's.
+        spec.share?.needsHostOwners = !plan.identities.users.isEmpty
         let folder = "\(paths.runtime)/machine"
         try makeDirectories(folder)
         do {

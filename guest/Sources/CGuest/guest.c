@@ -8,6 +8,7 @@
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <sys/ioctl.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/sysinfo.h>
 #include <sys/sysmacros.h>
@@ -266,3 +267,19 @@ void guest_act_as(unsigned uid, unsigned gid) {
     syscall(SYS_setfsgid, gid);
     syscall(SYS_setfsuid, uid);
 }
+
+int guest_set_scheduler(
+    unsigned policy, int nice, unsigned priority, uint64_t flags, uint64_t runtime, uint64_t deadline, uint64_t period) {
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } attributes = {48, policy, flags, nice, priority, runtime, deadline, period};
+    return result(syscall(SYS_sched_setattr, 0, &attributes, 0));
+}
+
+int guest_set_io_priority(unsigned priority) { return result(syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0, priority)); }
+
+int guest_set_personality(uint64_t value) { return result(personality((unsigned long)value)); }

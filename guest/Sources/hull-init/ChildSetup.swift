@@ -30,6 +30,7 @@ struct ChildSetup {
         // Until exec this is the agent's memory: nobody in the container may look at it or reopen the agent's file.
         _ = guest_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
         guest_schedule(0)
+        try schedule()
         resetSignals()
         _ = try? TextFile.write("/proc/self/oom_score_adj", "\(configuration.oomScoreAdjust)")  // a refusal harms nobody
         _ = umask(0)
@@ -69,6 +70,21 @@ struct ChildSetup {
             try namespace.enter()
         }
         try program.execute(isLimited: namespace != nil)
+    }
+
+    /// How it is scheduled, which takes a right of the guest's own root.
+    private func schedule() throws(AgentFailure) {
+        func check(_ what: String, _ done: Int32) throws(AgentFailure) {
+            if done < 0 { throw AgentFailure(.security, "error setting \(what): \(KernelError(-done).words)", errno: -done) }
+        }
+        if let way = configuration.scheduler {
+            try check(
+                "scheduler",
+                guest_set_scheduler(
+                    way.policy, way.nice, way.priority, way.flags, way.runtime, way.deadline, way.period))
+        }
+        if configuration.ioPriority != 0 { try check("io priority", guest_set_io_priority(configuration.ioPriority)) }
+        if let kind = configuration.personality { try check("personality", guest_set_personality(kind)) }
     }
 
     private func resetSignals() {

@@ -82,6 +82,11 @@ _Noreturn void guest_relay_datagrams(int listener, int input, int output);
 int guest_enter_user_namespace(int own, const char *users, const char *groups);
 /// Whose the files are that the caller makes from now on. It loses the capabilities that go with that, and can take them again.
 void guest_act_as(unsigned uid, unsigned gid);
+/// sched_setattr(2), ioprio_set(2) and personality(2) of the caller.
+int guest_set_scheduler(
+    unsigned policy, int nice, unsigned priority, uint64_t flags, uint64_t runtime, uint64_t deadline, uint64_t period);
+int guest_set_io_priority(unsigned priority);
+int guest_set_personality(uint64_t personality);
 int guest_exit_code(int status);
 int guest_exit_signal(int status);
 unsigned guest_device_major(uint64_t device);
