@@ -89,6 +89,8 @@ public struct Share: Sendable, Hashable {
     public var isVolatile: Bool { entries.contains { $0.isKernels } }
     /// Whether the running machine may be shown more (`VirtualMachine.sharing`).
     public var grows = false
+    /// Whether the guest must see files of any owner the host has, not only of the sandbox's 65,536 ids.
+    public var needsHostOwners = false
 
     public init(tag: String, entries: [ShareEntry]) {
         self.tag = tag

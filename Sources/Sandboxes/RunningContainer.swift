@@ -17,8 +17,8 @@ final class RunningContainer {
     let chronicle: Chronicle
     /// What a save needs to know of it; nil for one that cannot be saved.
     let origin: MachineOrigin?
-    var nextProcess: UInt64 = 2
     var isSaving = false
+    let numbers = ProcessNumbers()
     private var isForced = false
     /// Whether its machine stands still because somebody asked for it.
     var isPaused = false
@@ -71,8 +71,7 @@ final class RunningContainer {
         -> GuestProcess
     {
         try mustRun("a command can run in it")
-        let number = nextProcess
-        nextProcess += 1
+        let number = numbers.next()
         do {
             let agent = agent
             let planner = planner

@@ -145,6 +145,7 @@ final class Sandbox {
                     try makeDirectories(path, mode: 0o755)
                     return ResolvedMount(mount: mount, hostPath: path)
                 }
+                if status.st_mode & S_IFMT == S_IFSOCK { return ResolvedMount(mount: mount, socket: try HostSocket(path)) }
                 var resolved = ResolvedMount(mount: mount, hostPath: path, isFile: status.st_mode & S_IFMT != S_IFDIR)
                 try resolved.follow(own: "\(paths.runtime)/machine")
                 return resolved
@@ -175,7 +176,9 @@ final class Sandbox {
             let container = RunningContainer(
                 record: record, planner: planner, agent: agent, process: process, streams: output,
                 machine: machine, announcer: announcer, chronicle: chronicle, origin: origin)
-            if let saved { container.nextProcess = saved.manifest.saved.nextProcess }
+            if let saved { container.numbers.last = saved.manifest.saved.lastProcess }
+            let relays = SocketRelays(agent, container: planner.guestName, mounts) { container.numbers.next() }
+            defer { relays.stop() }
             try chronicle.running(
                 addresses: endpoint.map { ["\($0.ipv4.address)"] + ($0.ipv6.map { ["\($0.address)"] } ?? []) } ?? [],
                 ports: endpoint?.ports.map { $0.displayText } ?? [])

@@ -20,6 +20,11 @@ public struct BundlePlan: Sendable {
                     "mount \(mount.destination): ID-mapped mounts of a bundle are not carried into a machine", exitCode: 1)
             }
         }
+        if let user = namespace("user"), user.path?.isEmpty != false,
+            spec.linux?.uidMappings?.isEmpty != false || spec.linux?.gidMappings?.isEmpty != false
+        {
+            throw SandboxError("User namespaces enabled, but no uid or gid mappings found", exitCode: 1)
+        }
         for (type, what) in [("pid", "processes"), ("ipc", "System V IPC and shared memory")] {
             let namespace = namespace(type)
             if namespace == nil {
@@ -32,7 +37,7 @@ public struct BundlePlan: Sendable {
 
     /// Throws where a namespace is to be joined that no machine of Hull's has.
     public func checkStandsAlone() throws {
-        for type in ["pid", "ipc", "uts"] {
+        for type in ["pid", "ipc", "uts", "user"] {
             if let path = namespace(type)?.path, !path.isEmpty {
                 throw SandboxError(
                     "a container in a machine of its own cannot join the \(type) namespace \(path) of the host", exitCode: 1)
@@ -62,6 +67,15 @@ public struct BundlePlan: Sendable {
 
     /// The root filesystem's folder on the host.
     public var rootfs: String { absolute(spec.root?.path ?? "rootfs") }
+
+    /// The ids of its user namespace, and what they are outside; empty where it has none of its own.
+    var identities: (users: [IDRange], groups: [IDRange]) {
+        guard namespace("user") != nil else { return ([], []) }
+        func ranges(_ all: [RuntimeSpec.IDMapping]?) -> [IDRange] {
+            (all ?? []).map { IDRange(inside: $0.containerID, outside: $0.hostID, count: $0.size) }
+        }
+        return (ranges(spec.linux?.uidMappings), ranges(spec.linux?.gidMappings))
+    }
 
     /// Whether it is to have the whole of the guest: no engine says so in config.json, but no other container may load modules and
     /// has nothing masked.
@@ -150,7 +164,9 @@ public struct BundlePlan: Sendable {
     }
 
     /// The container, as the agent makes it.
-    func container(id: String, prefix: String = "", memory: [String: UInt64] = [:]) -> ContainerConfiguration {
+    func container(
+        id: String, prefix: String = "", memory: [String: UInt64] = [:], sockets: [HostSocket?] = []
+    ) -> ContainerConfiguration {
         var configuration = ContainerConfiguration()
         configuration.id = id
         configuration.hostname = spec.hostname ?? ""
@@ -158,8 +174,18 @@ public struct BundlePlan: Sendable {
         configuration.root.kind = .share
         configuration.root.path = prefix + "root"
         configuration.root.readOnly = spec.root?.readonly ?? false
+        var shares = 0
         configuration.mounts = mounts.map { planned in
             var mount = planned.guest
+            if planned.share != nil {
+                defer { shares += 1 }
+                if shares < sockets.count, let socket = sockets[shares] {
+                    mount.kind = .socket
+                    mount.source = "\(shares)"
+                    mount.socket = socket.configuration
+                    return mount
+                }
+            }
             if planned.share != nil { mount.source = prefix + mount.source }
             guard let size = memory[planned.guest.destination] else { return mount }
             mount.kind = .tmpfs
@@ -175,6 +201,7 @@ public struct BundlePlan: Sendable {
         configuration.sysctls = (spec.linux?.sysctl ?? [:]).sorted { $0.key < $1.key }.map { Setting($0.key, $0.value) }
         configuration.rootPropagation = Self.propagation[spec.linux?.rootfsPropagation ?? ""] ?? 0
         configuration.limits = Self.limits(spec.linux?.resources)
+        configuration.map(identities)
         return configuration
     }
 
@@ -205,7 +232,9 @@ public struct BundlePlan: Sendable {
             limits.cpuWeight = 1 + (min(max(shares, 2), 262_144) - 2) * 9999 / 262_142
         }
         limits.pids = value(resources.pids?.limit)
-        limits.unified = (resources.unified ?? [:]).sorted { $0.key < $1.key }.map { Setting($0.key, $0.value) }
+        if let idle = resources.cpu?.idle { limits.unified.append(Setting("cpu.idle", "\(idle)")) }
+        if let burst = resources.cpu?.burst { limits.unified.append(Setting("cpu.max.burst", "\(burst)")) }
+        limits.unified += (resources.unified ?? [:]).sorted { $0.key < $1.key }.map { Setting($0.key, $0.value) }
         return limits
     }
 
@@ -253,6 +282,7 @@ public struct BundlePlan: Sendable {
             configuration.seccompFlags = Seccomp.flags(profile)
         }
         configuration.oomScoreAdjust = process.oomScoreAdj ?? 0
+        try schedule(&configuration, process)
         configuration.terminal = process.terminal ?? false
         configuration.rows = UInt32(streams.rows ?? process.consoleSize?.height ?? 0)
         configuration.columns = UInt32(streams.columns ?? process.consoleSize?.width ?? 0)

@@ -56,6 +56,8 @@ final class EngineSandbox {
         var spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor).complete(host, planner, mounts)
         spec.nics = nics
         spec.share?.grows = true
+        // A user namespace's ids are any of the host's.
+        spec.share?.needsHostOwners = !plan.identities.users.isEmpty
         let folder = "\(paths.runtime)/machine"
         try makeDirectories(folder)
         do {
@@ -90,6 +92,7 @@ final class EngineSandbox {
                     "error mounting \"\(path)\" to rootfs at \"\(mount.destination)\": stat \(path): \(String(cString: strerror(errno)).lowercased())",
                     exitCode: 1)
             }
+            if status.st_mode & S_IFMT == S_IFSOCK { return ResolvedMount(mount: mount, socket: try HostSocket(path)) }
             var resolved = ResolvedMount(mount: mount, hostPath: path, isFile: status.st_mode & S_IFMT != S_IFDIR)
             try resolved.follow(own: "\(paths.runtime)/machine")
             return resolved
@@ -108,7 +111,7 @@ final class EngineSandbox {
             var sandbox = planner.sandbox(
                 machine.guest, endpoint: nil, entropy: Sandbox.entropy(), now: Timestamp.now.nanoseconds)
             try network.configure(&sandbox.identity)
-            let made = plan.container(id: record.id, memory: memory(mounts))
+            let made = plan.container(id: record.id, memory: memory(mounts), sockets: mounts.map(\.socket))
             let process = plan.spec.process ?? ProcessSpec(args: [])
             var first = try plan.process(process, container: record.id, number: 1, isExec: false, streams: streams)
             if !first.hooks.isEmpty {
@@ -128,6 +131,8 @@ final class EngineSandbox {
                 try await agent.start(first)
             }
             agent.followClock()
+            let relays = SocketRelays(agent, container: id, mounts) { [numbers] in numbers.next() }
+            defer { relays.stop() }
             self.machine = machine
             self.agent = agent
             let watching = Task { @Loop in try? await DescriptorGuard.watch(machine, agent) }  // ends with the machine
@@ -144,6 +149,7 @@ final class EngineSandbox {
             let following = try follow(network, agent)
             defer { following.cancel() }
             let server = try EngineServer(container, in: self, at: paths.socket)
+            try plan.boundProcessors(cgroup, plan.spec.linux?.resources?.cpu)
             await created()
             let exit = try await container.finish()
             server.stop()

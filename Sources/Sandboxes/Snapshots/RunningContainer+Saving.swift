@@ -53,7 +53,7 @@ extension RunningContainer {
             await goOn()
         }
         return SavedState(
-            guestName: planner.guestName, nextProcess: nextProcess, machine: origin.recipe, facts: facts,
+            guestName: planner.guestName, lastProcess: numbers.last, machine: origin.recipe, facts: facts,
             endpoint: origin.endpoint,
             still: (ContinuousClock.now - began).nanoseconds)
     }

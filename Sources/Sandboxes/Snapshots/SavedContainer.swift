@@ -77,8 +77,12 @@ struct SavedContainer: Sendable {
         }
         let identity = identity(planner, endpoint, entropy: Sandbox.entropy(), now: Timestamp.now.nanoseconds)
         try await withDeadline(.seconds(60), awaiting: "the guest's new identity") { try await agent.setIdentity(identity) }
-        // Nobody reads what execs write that were under way: they must not stand still for that. One may have ended meanwhile.
-        for process in agent.adopted where process.number != 1 { try? await process.discardOutput() }
+        for process in agent.adopted where process.number != 1 {
+            // A relay's other end was the saved container's. Nobody reads what execs write: they must not stand still for that. One may have
+            // ended meanwhile.
+            let isRelay = state.processes.contains { $0.process == process.number && $0.isRelay }
+            do { try await isRelay ? process.signal(SIGKILL) : process.discardOutput() } catch is AgentFailure {}
+        }
         agent.followClock()
         return first
     }

@@ -40,8 +40,8 @@ public struct SnapshotManifest: Codable, Sendable {
 public struct SavedState: Codable, Sendable {
     /// The agent's name for the container.
     var guestName: String
-    /// The number of the next process.
-    var nextProcess: UInt64
+    /// The last number that a process got.
+    var lastProcess: UInt64
     /// The machine.
     var machine: TemplateRecipe
     /// The driver's own notes.
