@@ -50,7 +50,10 @@ final class EngineServer {
 
     private func answer(_ request: EngineRequest, _ descriptors: HandedDescriptors, _ channel: Channel) async throws {
         switch request {
-        case .create: throw SandboxError("the container is there already", exitCode: 1)
+        case .save(let folder, let ends):
+            let saved = try await sandbox.save(container, to: folder, ends: ends)
+            return try await channel.send(Reply.document(try saved.text))
+        case .create, .restore: throw SandboxError("the container is there already", exitCode: 1)
         case .join(let id, let streams, let holder): return try await join(id, streams, holder, descriptors, channel)
         case .start: try await container.start()
         case .kill(let signal, let all): try await container.kill(signal, all: all)

@@ -27,14 +27,16 @@ struct SavedContainer: Sendable {
     var wantedAddress: Endpoint? { isFork ? nil : manifest.saved.endpoint }
 
     /// The machine, with the disks of the container at `paths`, and what `host` has for it.
-    func spec(_ planner: Planner, on host: Planner.Host, mounts: [ResolvedMount], paths: ContainerPaths) throws -> MachineSpec {
-        var spec = manifest.saved.machine.spec(id: planner.record.id, consoleLog: host.consoleLog, confinement: host.confinement)
-        {
-            paths.disk($0.name)
+    func spec(
+        _ planner: Planner, on host: Planner.Host, nics: [NIC]? = nil, mounts: [ResolvedMount], paths: ContainerPaths
+    ) throws -> MachineSpec {
+        let (machine, fixed) = (manifest.saved.machine, manifest.fixed)
+        var spec = machine.spec(id: planner.record.id, consoleLog: host.consoleLog, confinement: host.confinement) {
+            fixed[$0.name] == nil ? paths.disk($0.name) : $0.fixedPath ?? ""
         }
         let entries = planner.shareEntries(mounts, rootMounts: host.rootMounts)
         spec.share = manifest.saved.machine.shareTag.map { Share(tag: $0, entries: entries) }
-        spec.nics = host.nic.map { [$0] } ?? []
+        spec.nics = nics ?? host.nic.map { [$0] } ?? []
         guard spec.nics.count == manifest.saved.machine.mtus.count, (spec.share == nil) == entries.isEmpty else {
             throw SandboxError(
                 "the saved machine has other devices than the container asks for: the snapshot is none of this Hull's")
@@ -69,15 +71,21 @@ struct SavedContainer: Sendable {
     /// Greets the agent and makes the machine this one; returns the container's first process. Nothing of the container ran before.
     @Loop
     func resume(_ agent: AgentConnection, _ planner: Planner, _ endpoint: Endpoint?) async throws -> GuestProcess {
+        let identity = identity(planner, endpoint, entropy: Sandbox.entropy(), now: Timestamp.now.nanoseconds)
+        return try await resume(agent, as: identity, keeping: [1])
+    }
+
+    /// The same, with an identity of the caller's; relays of these numbers go on.
+    @Loop
+    func resume(_ agent: AgentConnection, as identity: Identity, keeping kept: Set<UInt64>) async throws -> GuestProcess {
         let state = try await withDeadline(.seconds(60), awaiting: "the first word of the restored agent") {
             try await agent.hello(restored: true)
         }
         guard state.isConfigured, let first = agent.adopted.first(where: { $0.number == 1 }) else {
             throw SandboxError("the agent of the saved machine is not where it was left")
         }
-        let identity = identity(planner, endpoint, entropy: Sandbox.entropy(), now: Timestamp.now.nanoseconds)
         try await withDeadline(.seconds(60), awaiting: "the guest's new identity") { try await agent.setIdentity(identity) }
-        for process in agent.adopted where process.number != 1 {
+        for process in agent.adopted where !kept.contains(process.number) {
             // A relay's other end was the saved container's. Nobody reads what execs write: they must not stand still for that. One may have
             // ended meanwhile.
             let isRelay = state.processes.contains { $0.process == process.number && $0.isRelay }

@@ -89,12 +89,28 @@ public enum SnapshotArchive {
     public static func read(
         from input: SharedDescriptor, to making: SnapshotStore.Making, as name: String, isTrusted: Bool
     ) throws -> SnapshotManifest {
+        var manifest = try read(from: input, to: making) { manifest in
+            // Those name files of the host.
+            guard manifest.container.engine == nil, manifest.fixed.isEmpty else {
+                throw SandboxError("this is the checkpoint of a container engine: restore it with that")
+            }
+            if !isTrusted { try checkHarmless(manifest.container) }
+        }
+        manifest.name = name
+        // A kernel of another host's is none of this one's, when the container is started again.
+        manifest.container.machine.kernel = nil
+        return manifest
+    }
+
+    /// The same, for who has other questions to its manifest.
+    static func read(
+        from input: SharedDescriptor, to making: SnapshotStore.Making, accept: (SnapshotManifest) throws -> Void
+    ) throws -> SnapshotManifest {
         var reader = ArchiveReader(input)
         let header = try readHeader(&reader)
-        var manifest = header.manifest
         try check(header)
-        if !isTrusted { try checkHarmless(manifest.container) }
-        for (name, known) in manifest.files.sorted(by: { $0.key < $1.key }) {
+        try accept(header.manifest)
+        for (name, known) in header.manifest.files.sorted(by: { $0.key < $1.key }) {
             let size = header.sizes[name] ?? 0
             let file = SharedDescriptor(try openFile("\(making.folder)/\(name)", O_RDWR | O_CREAT | O_EXCL))
             try checked("set the length of", name) { ftruncate(file.raw, Int(size)) }
@@ -102,10 +118,7 @@ public enum SnapshotArchive {
             guard try digest(of: file, name) == known.digest else { throw damaged("its file \(name) is not what it was") }
         }
         guard try reader.isAtEnd() else { throw damaged("something follows its end") }
-        manifest.name = name
-        // A kernel of another host's is none of this one's, when the container is started again.
-        manifest.container.machine.kernel = nil
-        return manifest
+        return header.manifest
     }
 
     private static func readHeader(_ reader: inout ArchiveReader) throws -> Header {
@@ -132,13 +145,13 @@ public enum SnapshotArchive {
             )
         }
         let machine = manifest.saved.machine
-        guard manifest.container.engine == nil, machine.disks.count <= 26, machine.mtus.count <= 16,
+        guard machine.disks.count <= 26, machine.mtus.count <= 16,
             manifest.saved.guestName.utf8.count <= 128, manifest.files.count <= 32
         else { throw damaged("it makes no sense") }
         var wanted: [String: ClosedRange<UInt64>] = [
             "memory": machine.wholeMemory...machine.wholeMemory, "state": 1...stateLimit,
         ]
-        for disk in machine.disks { wanted["disk-\(disk.name)"] = disk.size...disk.size }
+        for disk in machine.disks where manifest.fixed[disk.name] == nil { wanted["disk-\(disk.name)"] = disk.size...disk.size }
         for log in ["container.log", "container.log.1"] where manifest.files[log] != nil { wanted[log] = 0...logLimit }
         guard Set(manifest.files.keys) == Set(wanted.keys), Set(header.sizes.keys) == Set(wanted.keys) else {
             throw damaged("it has other files than its machine needs")

@@ -18,6 +18,8 @@ public struct SnapshotManifest: Codable, Sendable {
     public var saved: SavedState
     /// Its files by name, as they were when it was made or imported. Nobody writes to them afterwards.
     public var files: [String: File] = [:]
+    /// Disks that every machine of a kernel has, by name: an engine's checkpoint has their digests instead of them.
+    var fixed: [String: File] = [:]
 
     /// A file of a snapshot.
     public struct File: Codable, Hashable, Sendable {
@@ -48,6 +50,8 @@ public struct SavedState: Codable, Sendable {
     var facts: [String: String]
     /// Its network; nil without one.
     var endpoint: Endpoint?
+    /// Its network in an engine's namespace; nil for a container of `hull run`.
+    var network: SavedNetwork?
     /// How long the container stood still, nanoseconds.
     public var still: Int64
 
