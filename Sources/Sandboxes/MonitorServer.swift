@@ -77,8 +77,8 @@ final class MonitorServer {
             try await paused ? container.pause() : container.unpause()
             try await channel.send(Reply.done)
         case .save(let folder, let ends):
-            let saved = try await container.save(to: folder, ends: ends)
-            try await channel.send(Reply.document(try saved.text))
+            try await container.save(to: folder, ends: ends) { try await channel.report($0, ends: ends) }
+            if ends { try await channel.send(Reply.done) }
         case .top:
             try container.mustRun("its processes can be listed")
             let agent = container.agent
@@ -145,6 +145,7 @@ final class MonitorServer {
             switch later {
             case .resize(let rows, let columns): try await process.resize(rows: rows, columns: columns)
             case .signal(let signal): try await process.signal(signal)
+            case .end: break
             }
         }
     }

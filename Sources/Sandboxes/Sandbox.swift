@@ -233,7 +233,7 @@ final class Sandbox {
         isGreeted = true
     }
 
-    private static func outcome<R: Sendable>(
+    static func outcome<R: Sendable>(
         of task: Task<R, any Error>, within duration: Duration, awaiting awaited: String
     ) async throws -> R {
         try await withDeadline(duration, awaiting: awaited) {

@@ -67,7 +67,7 @@ public struct TemplateBuilder {
         let machineFolder = "\(making.folder)/machine"
         try makeDirectories(machineFolder)
         let facts = try await hypervisor.withMachine(.boot(spec), in: MachineDirectory(machineFolder)) { machine in
-            try await Self.prepareAndSave(machine, recipe.freshDisks.map(\.name), in: making.folder)
+            try await Self.prepareAndSave(machine, recipe, in: making.folder)
         }
         Fault.point("template:saved")
         for name in recipe.standIns.map(\.name) { unlink("\(making.folder)/\(name)") }
@@ -88,7 +88,7 @@ public struct TemplateBuilder {
     /// Everything that a start would do in the guest before it knows which container it is for. What makes a machine this machine (entropy,
     /// clock, names, addresses) is left to the clone.
     private static func prepareAndSave(
-        _ machine: any VirtualMachine, _ freshDisks: [String], in folder: String
+        _ machine: any VirtualMachine, _ recipe: TemplateRecipe, in folder: String
     ) async throws -> [String: String] {
         guard let snapshotting = machine.snapshotting else { throw SandboxError("the driver cannot save the machine") }
         let agent = AgentConnection(stream: try await machine.connect())
@@ -101,9 +101,10 @@ public struct TemplateBuilder {
                 configuration.modules = DiskConfiguration(device: modules.path, type: "erofs")
             }
             // Mounting an ext4 takes a clone longer than all else that it does before its container's process.
-            configuration.disks = freshDisks.compactMap { machine.guest.disks[$0] }.map {
+            configuration.disks = recipe.freshDisks.compactMap { machine.guest.disks[$0.name] }.map {
                 DiskConfiguration(device: $0.path, type: "ext4")
             }
+            configuration.identity.put = recipe.put
             let sent = configuration
             try await withDeadline(bootDeadline, awaiting: "the template's set-up") {
                 try await agent.configure(sent, followsClock: false)

@@ -1,5 +1,7 @@
+import AgentProtocol
 import LinuxSystem
 import Machines
+import Netlink
 import OCISpec
 
 /// All that a template of a machine depends on, as data: the machine's spec without what is a sandbox's own. Whoever has it can make the
@@ -74,9 +76,23 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
         spec.share = shareTag.map { Share(tag: $0, entries: []) }
         // No sandbox has these addresses: HostNetwork's begin with 02.
         spec.nics = zip(mtus.indices, mtus).map { index, mtu in
-            NIC(mac: index < 10 ? "0a:00:00:00:00:0\(index)" : "0a:00:00:00:00:\(index)", mtu: mtu, tap: taps[index])
+            NIC(mac: Self.mac(index), mtu: mtu, tap: taps[index])
         }
         return spec
+    }
+
+    private static func mac(_ index: Int) -> String { "0a:00:00:00:00:\(index < 10 ? "0" : "")\(index)" }
+
+    /// With several NICs, some are spares for interfaces that come later: the template has all of them out of sight, and a clone takes those
+    /// that it needs.
+    var put: [InterfaceConfiguration] {
+        guard mtus.count > 1 else { return [] }
+        return mtus.indices.map { index in
+            var spare = InterfaceConfiguration()
+            spare.mac = MACAddress(Self.mac(index))?.bytes ?? []
+            spare.spare = NamespaceNetwork.spareName(index)
+            return spare
+        }
     }
 
     /// The empty files that the machine to be saved has: name in the folder, and bytes.

@@ -150,11 +150,15 @@ public struct BundlePlan: Sendable {
         return nil
     }
 
-    /// What annotations say of the machine.
+    /// What annotations say of the machine; `AnnotationPolicy` has agreed.
     private func setMachine(_ record: inout ContainerRecord) {
         let annotations = spec.annotations ?? [:]
         if let name = annotations["run.hull.hypervisor"] { record.machine.hypervisor = name }
         record.machine.machine = annotations["run.hull.machine"]
+        record.machine.kernel = annotations["run.hull.kernel"]
+        record.machine.kernelArguments = annotations["run.hull.kernel-args"]
+        // What cannot be read was refused by the policy.
+        record.machine.disks = try? annotations["run.hull.disks"].map(DiskAnnotation.parse)
         if let text = annotations["run.hull.vcpus"], let count = Double(text), count >= 1, count <= 255 {
             record.resources.cpus = record.resources.cpus ?? count
         }

@@ -13,7 +13,7 @@ final class EngineContainer {
     let agent: AgentConnection
     let process: GuestProcess
     let streams: ProcessStreams
-    private let machine: any VirtualMachine
+    let machine: any VirtualMachine
     private let chronicle: Chronicle
     private let addresses: [String]
     private let numbers: ProcessNumbers
@@ -57,6 +57,18 @@ final class EngineContainer {
             throw SandboxError(agent: failure)
         }
         try chronicle.running(addresses: addresses, ports: [])
+    }
+
+    /// Its command runs already: it was saved so.
+    func hasBegun() throws {
+        isStarted = true
+        try chronicle.running(addresses: addresses, ports: [])
+    }
+
+    /// Throws where nothing of it runs that could be saved.
+    func mustRun() throws {
+        guard isStarted else { throw SandboxError("container not running", exitCode: 1) }
+        guard !isPaused else { throw SandboxError("a paused container cannot be saved: resume it first", exitCode: 1) }
     }
 
     /// Waits for the end of the first process, or of the machine, and ends the machine.

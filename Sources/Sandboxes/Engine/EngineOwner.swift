@@ -39,7 +39,7 @@ public enum EngineRequest: Codable, Sendable {
     case create(Streams)
     /// In the place of `create`: goes on with the container where it was saved, in that folder. `done` says that it runs.
     case restore(folder: String, Streams)
-    /// Saves it to a folder that is there, and ends it then, or lets it go on: `document`, what `SnapshotManifest` needs.
+    /// As `Request.Verb.save`.
     case save(folder: String, ends: Bool)
     /// Makes the container of that Hull id in this sandbox too; its streams come with the message. The connection is its holder's: it is
     /// answered with `done`, and with the end.

@@ -51,8 +51,8 @@ final class EngineServer {
     private func answer(_ request: EngineRequest, _ descriptors: HandedDescriptors, _ channel: Channel) async throws {
         switch request {
         case .save(let folder, let ends):
-            let saved = try await sandbox.save(container, to: folder, ends: ends)
-            return try await channel.send(Reply.document(try saved.text))
+            try await sandbox.save(container, to: folder, ends: ends) { try await channel.report($0, ends: ends) }
+            if !ends { return }
         case .create, .restore: throw SandboxError("the container is there already", exitCode: 1)
         case .join(let id, let streams, let holder): return try await join(id, streams, holder, descriptors, channel)
         case .start: try await container.start()
@@ -97,6 +97,7 @@ final class EngineServer {
                     switch later {
                     case .resize(let rows, let columns): try await process.resize(rows: rows, columns: columns)
                     case .signal(let signal): try await process.signal(signal)
+                    case .end: break
                     }
                 }
             }
@@ -133,6 +134,7 @@ final class EngineServer {
                     switch later {
                     case .resize(let rows, let columns): try await process.resize(rows: rows, columns: columns)
                     case .signal(let signal): try await process.signal(signal)
+                    case .end: break
                     }
                 }
             }

@@ -50,18 +50,22 @@ final class NamespaceNetwork {
     /// The machine's NICs.
     var nics: [NIC] { cards.map { NIC(mac: "\($0.mac)", tap: $0.tap) } }
 
-    /// What the guest is to make of them at its start.
-    func configure(_ identity: inout Identity) throws {
+    /// What the guest is to make of them at its start; a clone has all its NICs out of sight.
+    func configure(_ identity: inout Identity, isClone: Bool) throws {
         let now = try picture()
         identity.interfaces = now.interfaces
         identity.routes = now.routes
+        told = now
+        if isClone {
+            for index in identity.interfaces.indices { identity.interfaces[index].spare = Self.spareName(ports[index].nic) }
+            return
+        }
         for (number, card) in cards.enumerated() where !ports.contains(where: { $0.nic == number }) {
             var spare = InterfaceConfiguration()
             spare.mac = card.mac.bytes
             spare.spare = Self.spareName(number)
             identity.put.append(spare)
         }
-        told = now
     }
 
     /// Compares with what is there now; what the guest has to change, or nil for nothing.
@@ -111,7 +115,7 @@ final class NamespaceNetwork {
     func attach(_ saved: SavedNetwork) async throws {
         let links = try candidates().filter(\.isUp)
         for name in saved.cards { _ = try makeCard(mac: links.first { $0.name == name }?.mac ?? .random()) }
-        var free = saved.cards.indices.filter { saved.cards[$0] == nil }
+        var free = saved.cards.indices.filter { saved.cards[$0] == nil }[...]
         for link in links {
             guard let number = saved.cards.firstIndex(of: link.name) ?? free.popFirst() else {
                 throw SandboxError("the saved machine has no NIC left for \(link.name)", exitCode: 1)
@@ -160,7 +164,8 @@ final class NamespaceNetwork {
         ports = []
     }
 
-    private static func spareName(_ number: Int) -> String { "spare\(number)" }
+    /// The name of a NIC while it is out of sight.
+    nonisolated static func spareName(_ number: Int) -> String { "spare\(number)" }
 
     /// What could be a container's: neither a loopback nor one of our own.
     private func candidates() throws -> [Link] {

@@ -11,11 +11,13 @@ struct MachineSaving {
     /// Whose machine, for sentences.
     let name: String
 
-    /// Saves memory and devices to `folder`; `copy` is run while everything stands still. Afterwards the machine goes on, or `end` is called.
-    /// Returns the driver's facts, and for how long the containers stood still.
+    /// Saves memory and devices to `folder`; `copy` is run while everything stands still. Then the machine goes on, and `report` is told the
+    /// driver's facts, and for how long the containers stood still. With an `end` everything stands still until `report` answers whether to
+    /// call it, so that nothing of what was saved happens twice.
     func save(
-        to folder: String, copy: @Loop () throws -> Void, end: (@Loop () async -> Void)?
-    ) async throws -> (facts: [String: String], still: Duration) {
+        to folder: String, copy: @Loop () throws -> Void, report: @Loop ([String: String], Duration) async throws -> Bool,
+        end: (@Loop () async -> Void)?
+    ) async throws {
         guard let snapshotting = machine.snapshotting else {
             throw SandboxError("container \(name) cannot be saved: its machine's driver does not know how", exitCode: 1)
         }
@@ -42,8 +44,17 @@ struct MachineSaving {
             await goOn()
             throw error
         }
-        if let end { await end() } else { await goOn() }
-        return (facts, .now - began)
+        guard let end else {
+            await goOn()
+            _ = try await report(facts, .now - began)
+            return
+        }
+        let isWanted: Bool
+        do { isWanted = try await report(facts, .now - began) } catch {
+            await goOn()
+            throw error
+        }
+        if isWanted { await end() } else { await goOn() }
     }
 
     /// After a save, or a failed one. Where it cannot go on, its machine has ended, or is ended here: who waits for it is told.

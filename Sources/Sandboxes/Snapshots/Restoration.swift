@@ -74,26 +74,3 @@ public struct Restoration: Sendable {
         }
     }
 }
-
-/// What asks a running container's monitor to save it.
-public enum Saving {
-    /// Saves a container to the folder of `making`, and seals that; `ends` it then, or lets it go on. With `durable` all is on the disk.
-    @Loop
-    public static func save(
-        _ container: Container, as name: String, to making: SnapshotStore.Making, ends: Bool, hull: String, durable: Bool
-    ) async throws -> SnapshotManifest {
-        let client = try MonitorClient(to: container)
-        try await client.ask(.save(folder: making.folder, ends: ends))
-        let text: String
-        switch try await client.answer() {
-        case .document(let document): text = document
-        case .failed(let sentence, let code): throw SandboxError(sentence, exitCode: code)
-        default: throw SandboxError("the monitor gave an answer that does not fit the question")
-        }
-        let saved = try JSONDecoder().decode(SavedState.self, from: Data(text.utf8))
-        Fault.point("snapshot:saved")
-        let manifest = SnapshotManifest(
-            name: name, hull: hull, created: Timestamp.now.nanoseconds, container: container.record, saved: saved)
-        return try container.roots.snapshots.seal(making, manifest, durable: durable)
-    }
-}

@@ -14,18 +14,19 @@ struct MachineOrigin: Sendable {
 }
 
 extension RunningContainer {
-    /// Saves it to `folder`: memory, devices, disks and log, all of one moment. Then it ends, or goes on.
-    func save(to folder: String, ends: Bool) async throws -> SavedState {
+    /// Saves it to `folder`: memory, devices, disks and log, all of one moment. Then it goes on; or with `ends`, when `report` says so, ends.
+    func save(to folder: String, ends: Bool, report: @escaping @Loop (SavedState) async throws -> Bool) async throws {
         try mustRun("it can be saved")
         guard let origin else { throw SandboxError("container \(record.name) cannot be saved", exitCode: 1) }
         guard !isSaving else { throw SandboxError("container \(record.name) is being saved already", exitCode: 1) }
         isSaving = true
         defer { isSaving = false }
-        let saved = try await MachineSaving(machine: machine, agent: agent, name: record.name).save(
-            to: folder, copy: { try self.copyFiles(of: origin, to: folder) }, end: ends ? { await self.end() } : nil)
-        return SavedState(
-            guestName: planner.guestName, lastProcess: numbers.last, machine: origin.recipe, facts: saved.facts,
-            endpoint: origin.endpoint, still: saved.still.nanoseconds)
+        var state = SavedState(guestName: planner.guestName, lastProcess: numbers.last, machine: origin.recipe, facts: [:])
+        state.endpoint = origin.endpoint
+        let copy: @Loop () throws -> Void = { try self.copyFiles(of: origin, to: folder) }
+        let end: @Loop () async -> Void = { await self.end() }
+        try await MachineSaving(machine: machine, agent: agent, name: record.name).save(
+            to: folder, copy: copy, report: { try await report(state.with($0, $1)) }, end: ends ? end : nil)
     }
 
     /// The disks, of which those that nobody writes to are linked, and the log, with what is on its way into it.

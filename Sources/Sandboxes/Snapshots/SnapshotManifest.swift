@@ -53,7 +53,22 @@ public struct SavedState: Codable, Sendable {
     /// Its network in an engine's namespace; nil for a container of `hull run`.
     var network: SavedNetwork?
     /// How long the container stood still, nanoseconds.
-    public var still: Int64
+    public var still: Int64 = 0
+
+    init(guestName: String, lastProcess: UInt64, machine: TemplateRecipe, facts: [String: String]) {
+        self.guestName = guestName
+        self.lastProcess = lastProcess
+        self.machine = machine
+        self.facts = facts
+    }
+
+    /// With what the driver said.
+    func with(_ facts: [String: String], _ still: Duration) -> SavedState {
+        var state = self
+        state.facts = facts
+        state.still = still.nanoseconds
+        return state
+    }
 
     /// The hypervisor's driver, and QEMU's version where it is that: for people.
     public var hypervisor: String { facts["qemu"].map { "\(machine.hypervisor) \($0)" } ?? machine.hypervisor }

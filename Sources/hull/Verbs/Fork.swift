@@ -22,8 +22,8 @@ struct Fork: Verb {
         let making = try store.roots.snapshots.begin()
         let running: [Container]
         do {
-            let manifest = try await Saving.save(
-                original, as: original.name, to: making, ends: false, hull: Version.text, durable: false)
+            let saved = try await Saving(original, to: making, ends: false, hull: Version.text).manifest
+            let manifest = try store.roots.snapshots.seal(making, saved, durable: false)
             running = try await Restoring.start(
                 Restoration(store, manifest, in: making.folder), count: count,
                 names: { number in name.map { count == 1 ? $0 : "\($0)\(number + 1)" } }, isFork: true, origin: original.name,

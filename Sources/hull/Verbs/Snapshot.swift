@@ -28,8 +28,12 @@ struct SnapshotVerb: ParsableCommand {
             try snapshots.checkFree(name)
             let making = try snapshots.begin()
             do {
-                _ = try await Saving.save(original, as: name, to: making, ends: stop, hull: Version.text, durable: true)
+                let saving = try await Saving(original, to: making, ends: stop, hull: Version.text)
+                var manifest = saving.manifest
+                manifest.name = name
+                _ = try snapshots.seal(making, manifest, durable: true)
                 try snapshots.publish(making, as: name)
+                try await saving.end()
             } catch {
                 try making.discard()
                 throw error

@@ -104,7 +104,8 @@ struct ContainerRoot {
         try KernelError.check(done)
         if image >= 0 {
             let fresh = Descriptor(owning: try root.open(mount.destination, O_RDONLY | O_DIRECTORY))
-            try CopyUp.copy(from: image, to: fresh.number)
+            // A disk keeps what it has.
+            if mount.kind != .disk || CopyUp.isEmpty(fresh.number) { try CopyUp.copy(from: image, to: fresh.number) }
             if readOnly != 0 { try remount(mount.destination, UInt(mount.flags), root) }
         }
         try propagate(mount, root)
