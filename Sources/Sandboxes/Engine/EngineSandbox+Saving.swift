@@ -27,7 +27,17 @@ extension EngineSandbox {
         var state = SavedState(guestName: planner.guestName, lastProcess: numbers.last, machine: recipe, facts: [:])
         state.network = network.saved
         let end: @Loop () async -> Void = { await container.force() }
-        try await MachineSaving(machine: machine, agent: agent, name: name).save(
-            to: folder, copy: {}, report: { try await report(state.with($0, $1)) }, end: ends ? end : nil)
+        state.isPaused = container.isPaused
+        // Its processes stand still in any case; the agent must not.
+        if container.isPaused { try await machine.resume() }
+        let outcome: (any Error)?
+        do {
+            try await MachineSaving(machine: machine, agent: agent, name: name).save(
+                to: folder, copy: {}, report: { try await report(state.with($0, $1)) }, end: ends ? end : nil)
+            outcome = nil
+        } catch { outcome = error }
+        // One that has ended stands still, too.
+        if container.isPaused, await machine.ended(within: .zero) == nil { try await machine.pause() }
+        if let outcome { throw outcome }
     }
 }

@@ -240,6 +240,11 @@ final class EngineSandbox {
         if let before = saved.manifest.saved.network { try network.move(from: before, &identity) }
         numbers.last = saved.manifest.saved.lastProcess
         let first = try await saved.resume(agent, as: identity, keeping: [1, Self.nameRelay])
+        if saved.manifest.saved.isPaused {
+            var limits = ContainerLimits()
+            limits.unified = [Setting("cgroup.freeze", "0")]
+            try await agent.update(planner.guestName, limits)
+        }
         if let server = plan.loopbackResolver, let relay = agent.adopted.first(where: { $0.number == Self.nameRelay }) {
             isRelaying = true
             let relay = NameRelay(relay, server: server)

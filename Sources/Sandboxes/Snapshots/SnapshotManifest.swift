@@ -52,6 +52,8 @@ public struct SavedState: Codable, Sendable {
     var endpoint: Endpoint?
     /// Its network in an engine's namespace; nil for a container of `hull run`.
     var network: SavedNetwork?
+    /// Whether its processes stood still before.
+    var isPaused = false
     /// How long the container stood still, nanoseconds.
     public var still: Int64 = 0
 
