@@ -49,7 +49,7 @@ let package = Package(
             [
                 "AgentClient", "AgentProtocol", "HostNetwork", "Images", "Kernels", "LinuxSystem", "Machines", "OCISpec",
                 "Storage",
-                "CSeccomp",
+                "CLinux", "CSeccomp",
             ]),
 
         .executableTarget(

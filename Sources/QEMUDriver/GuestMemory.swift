@@ -26,10 +26,13 @@ struct GuestMemory {
     var size: UInt64
     /// Where it is in QEMU's address space (`process`).
     var address: UInt64
+    /// Where it comes in the file that it is copied to.
+    var offset = 0
     /// What was copied before: a page that the guest gave back since is to be looked at, too.
     private var before: [Range<Int>] = []
 
-    init(_ place: Place, size: UInt64, address: UInt64) {
+    init(_ place: Place, size: UInt64, address: UInt64, offset: Int = 0) {
+        self.offset = offset
         self.place = place
         self.size = size
         self.address = address
@@ -37,14 +40,21 @@ struct GuestMemory {
 
     /// Brings `target` to what the memory holds. `yield` is called every now and then.
     mutating func copy(to target: SharedDescriptor, yield: @Loop () async -> Void) async throws {
-        if before.isEmpty {
-            try checked("set the length of", Self.name) { ftruncate(target.raw, Int(size)) }
-            if case .process(_, _, let base?) = place, hull_ioctl_clone_file(target.raw, base.raw) != 0 {
-                try copyData(from: base, to: target, Self.name)
+        if before.isEmpty, case .process(_, _, let base?) = place {
+            if hull_ioctl_clone_file(target.raw, base.raw) != 0 {
+                try copyData(from: base, 0..<Int(size), to: target, Self.name)
             }
             await yield()
         }
         let now = try extents()
+        // Nothing of what may come later has come: the file ends before it.
+        if !now.isEmpty || offset == 0 {
+            var status = stat()
+            try checked("look at", Self.name) { fstat(target.raw, &status) }
+            if status.st_size < offset + Int(size) {
+                try checked("set the length of", Self.name) { ftruncate(target.raw, offset + Int(size)) }
+            }
+        }
         let buffers = UnsafeMutableRawBufferPointer.allocate(byteCount: 2 * Self.piece, alignment: Self.page)
         defer { buffers.deallocate() }
         let source = UnsafeMutableRawBufferPointer(rebasing: buffers[..<Self.piece])
@@ -56,7 +66,7 @@ struct GuestMemory {
                 let count = min(Self.piece, extent.upperBound - start)
                 try read(UnsafeMutableRawBufferPointer(rebasing: source[..<count]), at: start)
                 try Self.update(
-                    target.raw, at: start, UnsafeRawBufferPointer(rebasing: source[..<count]),
+                    target.raw, at: offset + start, UnsafeRawBufferPointer(rebasing: source[..<count]),
                     there: UnsafeMutableRawBufferPointer(rebasing: there[..<count]))
                 start += count
                 copied += count

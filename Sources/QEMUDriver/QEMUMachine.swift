@@ -12,6 +12,7 @@ final class QEMUMachine: VirtualMachine {
     let server: ShareServer?
     private let root: ConfinedRoot
     let control: QMPClient
+    let words: QEMUArguments
     private let agent: SharedDescriptor
     private let console: ConsoleLog
     let events: ShutdownEvents
@@ -20,7 +21,7 @@ final class QEMUMachine: VirtualMachine {
     private var hasEnded = false
     private var ending: Task<MachineExit, Never>?
     /// Memory that is still to be copied: from a snapshot's file to the machine's own.
-    private var copying: (from: SharedDescriptor, to: SharedDescriptor)?
+    private var copying: [(from: SharedDescriptor, range: Range<Int>, to: SharedDescriptor)] = []
     /// What a save notes, besides QEMU's version.
     let savedFacts: [String: String]
     /// The machine that this one was made of.
@@ -28,6 +29,8 @@ final class QEMUMachine: VirtualMachine {
     /// The file that is the memory, shared with a server; or the one below it, of the saved machine.
     let memoryFile: SharedDescriptor?
     let memorySize: UInt64
+    /// The file of what may come later.
+    let laterFile: SharedDescriptor?
     var saves = 0
 
     /// Starts QEMU and, where there is a share, its server; the guest does not run yet. When it throws, nothing is left.
@@ -78,16 +81,19 @@ final class QEMUMachine: VirtualMachine {
                 return Int32(3 + inherited.count - 1)
             }
             let memory = try Self.bindMemory(of: spec, snapshot, in: root, user: user)
-            copying = memory.copying
             memoryFile = memory.descriptor
+            let later = try Self.bindLaterMemory(of: spec, on: plan, memory.saved, in: root, user: user)
+            laterFile = later?.file
+            copying = [memory.copying, later?.copying].compactMap(\.self)
             let state = try snapshot.map { SharedDescriptor(try openFile($0.state, O_RDONLY)) }
             let arguments = QEMUArguments(
                 spec: spec, board: plan.board, accelerator: plan.accelerator, tscKilohertz: plan.tscKilohertz,
                 boot: boots ? .init(kernel: "/kernel", initramfs: "/initramfs") : nil,
-                incoming: state.map { inherit($0) }, memoryFile: memory.file, control: 3, agent: 4, console: 5,
+                incoming: state.map { inherit($0) }, memoryFile: memory.file, laterFile: Self.laterPlace, control: 3, agent: 4, console: 5,
                 share: server.map { inherit($0.connection) },
                 disks: disks.map { .init(descriptor: inherit($0.file), isBlockDevice: $0.isBlockDevice) },
                 taps: spec.nics.map { inherit($0.tap) })
+            words = arguments
             var how = Spawn(plan.program.path, arguments.words(), environment: [])
             how.identity = (user, user, [])
             how.capabilities = 0
@@ -101,25 +107,43 @@ final class QEMUMachine: VirtualMachine {
         server?.connectionGiven()
     }
 
+    /// What is to be copied: a range of a snapshot's file to the begin of one of the machine's own.
+    private typealias Copying = (from: SharedDescriptor, range: Range<Int>, to: SharedDescriptor)
+
     /// Shows QEMU the file that is to be the guest's memory, where there is one: a snapshot's, which can only be read; or an empty one that
     /// the share server sees too, and that will be filled with what the snapshot's holds.
     private static func bindMemory(
         of spec: MachineSpec, _ snapshot: Snapshot?, in root: ConfinedRoot, user: UInt32
     ) throws -> (
-        file: QEMUArguments.MemoryFile?, descriptor: SharedDescriptor?, copying: (from: SharedDescriptor, to: SharedDescriptor)?
+        file: QEMUArguments.MemoryFile?, descriptor: SharedDescriptor?, saved: SharedDescriptor?, copying: Copying?
     ) {
         let place = "/memory"
         let saved = try snapshot.map { SharedDescriptor(try openFile($0.memory, O_RDONLY)) }
         if spec.share != nil {
             let own = try root.bindMemory(of: spec.wholeMemory, at: place, owner: user)
-            return (.init(path: place, isPrivate: false), own, saved.map { ($0, own) })
+            return (.init(path: place, isPrivate: false), own, saved, saved.map { ($0, 0..<Int(spec.wholeMemory), own) })
         }
-        guard let snapshot else { return (nil, nil, nil) }
+        guard let snapshot else { return (nil, nil, nil, nil) }
         // The file belongs to root and is closed to all others; in QEMU's root it belongs to QEMU.
         let owners = try makeUserNamespace(base: user, count: 1)
         try root.bind(snapshot.memory, at: place, executable: false, owners: owners)
-        return (.init(path: place, isPrivate: true), saved, nil)
+        return (.init(path: place, isPrivate: true), saved, saved, nil)
     }
+
+    /// The same for memory that may come later: always a file of the machine's own. What a saved one had of it is behind the rest.
+    private static func bindLaterMemory(
+        of spec: MachineSpec, on plan: QEMUPlan, _ saved: SharedDescriptor?, in root: ConfinedRoot, user: UInt32
+    ) throws -> (file: SharedDescriptor, copying: Copying?)? {
+        guard let megabytes = QEMUArguments.laterMemory(of: spec) else { return nil }
+        let file = try root.bindMemory(of: megabytes << 20, at: laterPlace, owner: user)
+        guard let saved else { return (file, nil) }
+        var status = stat()
+        try checked("look at", "the saved machine's memory") { fstat(saved.raw, &status) }
+        let whole = Int(spec.wholeMemory)
+        return (file, Int(status.st_size) > whole ? (saved, whole..<whole + Int(megabytes << 20), file) : nil)
+    }
+
+    private static let laterPlace = "/later"
 
     /// Waits until QEMU answers, takes from its root and the server's what they had to read, and lets the guest run.
     func begin() async throws {
@@ -153,11 +177,9 @@ final class QEMUMachine: VirtualMachine {
         do {
             try root.releaseBound()
             try server?.release()
-            if let copying {
-                // Beside QEMU's own start.
-                try copyData(from: copying.from, to: copying.to, "the saved machine's memory")
-                self.copying = nil
-            }
+            // Beside QEMU's own start.
+            for one in copying { try copyData(from: one.from, one.range, to: one.to, "the saved machine's memory") }
+            copying = []
             try await withDeadline(.seconds(30), awaiting: "QEMU's answer on its control channel") {
                 _ = try await self.control.execute("qmp_capabilities")
             }
@@ -213,6 +235,7 @@ final class QEMUMachine: VirtualMachine {
     func pause() async throws { try await control.execute("stop") }
     func resume() async throws { try await control.execute("cont") }
     var sharing: (any Sharing)? { server }
+    var resizing: (any Resizing)? { words.laterMemory.map { MemoryDevices(control, initial: words.megabytes, later: $0) } }
     func consoleTail(lines: Int) -> String { console.lines(lines) }
 
     var snapshotting: (any Snapshotting)? { self }

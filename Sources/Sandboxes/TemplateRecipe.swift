@@ -34,6 +34,8 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
     /// The MTU of each NIC.
     var mtus: [Int?]
     var shareTag: String?
+    /// How far it may grow; nil for one that stays as it is.
+    var growth: MachineSpec.Growth?
 
     /// Bytes of the guest's memory, in whole MiB.
     var wholeMemory: UInt64 { memoryBytes > UInt64.max - 0xF_FFFF ? memoryBytes : (memoryBytes + 0xF_FFFF) & ~0xF_FFFF }
@@ -55,17 +57,20 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
         }
         mtus = spec.nics.map(\.mtu)
         shareTag = spec.share?.tag
+        growth = spec.growth
     }
 
     /// A machine of this shape, with its own files for the disks, and without share and NICs.
     func spec(id: String, consoleLog: String, confinement: Confinement, file: (DiskShape) -> String) -> MachineSpec {
-        MachineSpec(
+        var spec = MachineSpec(
             id: id, kind: kind, accelerator: accelerator, memoryBytes: memoryBytes, vcpus: vcpus, kernel: kernel,
             initramfs: initramfs, kernelArguments: kernelArguments,
             disks: disks.map {
                 Disk(name: $0.name, path: file($0), readOnly: $0.readOnly, isFixed: $0.fixedPath != nil, isFresh: $0.isFresh)
             },
             consoleLog: consoleLog, confinement: confinement)
+        spec.growth = growth
+        return spec
     }
 
     /// The machine to be saved, with stand-ins in `folder` for what a clone has of its own (the files are made by `standIns`).

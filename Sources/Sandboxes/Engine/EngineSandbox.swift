@@ -1,3 +1,4 @@
+import CLinux
 import AgentClient
 import AgentProtocol
 import FoundationEssentials
@@ -63,10 +64,12 @@ final class EngineSandbox {
         }
         let identifiers = try await Identifiers.take(roots, owner: record.id, ledger)
         let nics = network.nics
-        let host = Planner.Host(
+        var host = Planner.Host(
             kernel: "", modulesDisk: nil, consoleLog: paths.console, disk: paths.disk,
             // The monitor is in the cgroup, and so is whoever it starts.
             confinement: Confinement(uidBase: identifiers), nic: nics.first)
+        // Engines change limits while a container runs.
+        host.mayGrow = record.machine.machine != MachineSpec.Kind.microvm.rawValue
         var spec: MachineSpec
         if let saved {
             try saved.checkFixed(below: roots.cache)
@@ -170,7 +173,8 @@ final class EngineSandbox {
             _ = output.attach(streams, descriptors.take()) {}
             let container = EngineContainer(
                 id: id, plan: plan, agent: agent, process: held, streams: output, machine: machine, chronicle: chronicle,
-                addresses: try network.addresses(), numbers: numbers, isMember: false)
+                addresses: try network.addresses(), numbers: numbers, isMember: false,
+                size: EngineSize(machine, agent, planner, host: cgroup))
             self.container = container
             if saved != nil { try container.hasBegun() }
             do { try ContainerView.build(root: plan.rootfs, mounts) } catch {

@@ -1,6 +1,8 @@
+import CLinux
 import FoundationEssentials
 import Glibc
 public import LinuxSystem
+import Machines
 import OCISpec
 import Storage
 
@@ -151,6 +153,10 @@ public enum SnapshotArchive {
         var wanted: [String: ClosedRange<UInt64>] = [
             "memory": machine.wholeMemory...machine.wholeMemory, "state": 1...stateLimit,
         ]
+        // What came later is behind the rest, and comes in steps.
+        if let growth = machine.growth, growth.memoryBytes < 1 << 46 {
+            wanted["memory"] = machine.wholeMemory...machine.wholeMemory + growth.memoryBytes + (1 << 30)
+        }
         for disk in machine.disks where manifest.fixed[disk.name] == nil { wanted["disk-\(disk.name)"] = disk.size...disk.size }
         for log in ["container.log", "container.log.1"] where manifest.files[log] != nil { wanted[log] = 0...logLimit }
         guard Set(manifest.files.keys) == Set(wanted.keys), Set(header.sizes.keys) == Set(wanted.keys) else {
