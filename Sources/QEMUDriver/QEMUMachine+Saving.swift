@@ -14,7 +14,9 @@ extension QEMUMachine: Snapshotting {
         facts[QEMUPlan.versionFact] = try await version()
         var copy = try await guestMemory()
         // It may come while the rest is copied, and is seldom there.
-        var later = laterFile.map { GuestMemory(.file($0), size: (words.laterMemory ?? 0) << 20, address: 0, offset: Int(memorySize)) }
+        var later = laterFile.map {
+            GuestMemory(.file($0), size: (words.laterMemory ?? 0) << 20, address: 0, offset: Int(memorySize))
+        }
         try await copy.copy(to: memory) { await Task.yield() }
         try await later?.copy(to: memory) { await Task.yield() }
         try await before()

@@ -89,7 +89,8 @@ final class QEMUMachine: VirtualMachine {
             let arguments = QEMUArguments(
                 spec: spec, board: plan.board, accelerator: plan.accelerator, tscKilohertz: plan.tscKilohertz,
                 boot: boots ? .init(kernel: "/kernel", initramfs: "/initramfs") : nil,
-                incoming: state.map { inherit($0) }, memoryFile: memory.file, laterFile: Self.laterPlace, control: 3, agent: 4, console: 5,
+                incoming: state.map { inherit($0) }, memoryFile: memory.file, laterFile: Self.laterPlace, control: 3, agent: 4,
+                console: 5,
                 share: server.map { inherit($0.connection) },
                 disks: disks.map { .init(descriptor: inherit($0.file), isBlockDevice: $0.isBlockDevice) },
                 taps: spec.nics.map { inherit($0.tap) })

@@ -7,7 +7,8 @@ extension Row {
         Row("a checkpoint goes on", .checkpoint, on: [.docker], short: [.docker], machineOnly: true) { s in
             try await s.ok("run -d --name one @ sh -c \(counter)")
             try await s.becomes("logs one", has: "\n5")
-            try await s.ok("exec one sh -c 'echo kept >/kept; head -c 100000 /dev/urandom >/dev/shm/big; md5sum /dev/shm/big >/sum'")
+            try await s.ok(
+                "exec one sh -c 'echo kept >/kept; head -c 100000 /dev/urandom >/dev/shm/big; md5sum /dev/shm/big >/sum'")
             try await s.ok("checkpoint create one first", seconds: 120)
             try await s.becomes("inspect -f '{{.State.Running}} {{.State.ExitCode}}' one", "false 137")
             let before = try await counted(s, "one")
@@ -26,10 +27,12 @@ extension Row {
             try await s.ok("start --checkpoint second one", seconds: 120)
             try await s.ok("exec one cat /kept", "kept")
         },
-        Row("a checkpoint of an open terminal, and of a limit that was raised", .checkpoint, on: [.docker], machineOnly: true) { s in
+        Row("a checkpoint of an open terminal, and of a limit that was raised", .checkpoint, on: [.docker], machineOnly: true) {
+            s in
             try await s.ok("run -d -t --name one -m 200m @ sh -c 'stty -a | head -n 1; sleep 1; cat'")
             try await s.ok("update -m 700m --memory-swap 700m one")
-            try await s.ok("exec one sh -c 'head -c 300000000 /dev/zero | tr \"\\\\0\" x >/dev/shm/big; md5sum /dev/shm/big >/sum'")
+            try await s.ok(
+                "exec one sh -c 'head -c 300000000 /dev/zero | tr \"\\\\0\" x >/dev/shm/big; md5sum /dev/shm/big >/sum'")
             try await s.ok("checkpoint create one first", seconds: 180)
             try await s.ok("start --checkpoint first one", seconds: 180)
             try await s.ok("exec one md5sum -c /sum", "/dev/shm/big: OK", seconds: 120)
@@ -45,7 +48,8 @@ extension Row {
             try await s.ok("inspect -f '{{.State.Running}}' one", "false")
             try await s.ok("start one")
         },
-        Row("a checkpoint is restored, and one that travelled", .checkpoint, on: [.podman], short: [.podman], machineOnly: true) { s in
+        Row("a checkpoint is restored, and one that travelled", .checkpoint, on: [.podman], short: [.podman], machineOnly: true) {
+            s in
             try await s.ok("run -d --name one @ sh -c \(counter)")
             try await s.becomes("logs one", has: "\n5")
             try await s.ok("exec one sh -c 'echo kept >/kept'")

@@ -59,7 +59,8 @@ public final class EngineMonitor {
         let ledger = try Ledger(paths)
         let chronicle = Chronicle(store, paths.id, monitor: identity)
         try chronicle.starting()
-        let sandbox = EngineSandbox(container.record, plan, paths: paths, roots: roots, hypervisor: make(), ledger: ledger,
+        let sandbox = EngineSandbox(
+            container.record, plan, paths: paths, roots: roots, hypervisor: make(), ledger: ledger,
             saved: saved)
         let created = Created(channel)
         let life = Task { @Loop [terminal] in

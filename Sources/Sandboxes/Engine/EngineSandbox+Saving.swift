@@ -11,7 +11,8 @@ extension EngineSandbox {
     ) async throws {
         let name = record.engine?.id ?? record.name
         guard container === self.container, let machine, let agent, let spec, let network else {
-            throw SandboxError("container \(name) is in another container's machine, which cannot be saved for it alone", exitCode: 1)
+            throw SandboxError(
+                "container \(name) is in another container's machine, which cannot be saved for it alone", exitCode: 1)
         }
         let id = record.id
         let others = try store.list().filter { $0.record.engine?.sandbox == id && $0.state.isLive }
@@ -20,7 +21,8 @@ extension EngineSandbox {
                 "container \(name) cannot be saved: container \(other.name) is in its machine, too", exitCode: 1)
         }
         if spec.disks.contains(where: { !$0.isFixed }) {
-            throw SandboxError("container \(name) cannot be saved: it has a disk of its own, which a checkpoint does not hold", exitCode: 1)
+            throw SandboxError(
+                "container \(name) cannot be saved: it has a disk of its own, which a checkpoint does not hold", exitCode: 1)
         }
         try container.mustRun()
         let recipe = try TemplateRecipe(spec, hypervisor: record.machine.hypervisor)

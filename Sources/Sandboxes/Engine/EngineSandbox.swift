@@ -112,7 +112,9 @@ final class EngineSandbox {
         let templates = Templates(record, roots, hypervisor)
         if let template = templates?.find(spec, log) {
             do {
-                return try await hypervisor.withMachine(.restore(spec, template.snapshot), in: directory) { try await body($0, true) }
+                return try await hypervisor.withMachine(.restore(spec, template.snapshot), in: directory) {
+                    try await body($0, true)
+                }
             } catch {
                 if isGreeted || Task.isCancelled { throw error }
                 log("the template \(template.key) is removed, and the machine boots: \(error)")
@@ -237,7 +239,9 @@ final class EngineSandbox {
     }
 
     /// Goes on with what was saved.
-    private func resume(_ saved: SavedContainer, _ agent: AgentConnection, _ network: NamespaceNetwork) async throws -> GuestProcess {
+    private func resume(_ saved: SavedContainer, _ agent: AgentConnection, _ network: NamespaceNetwork) async throws
+        -> GuestProcess
+    {
         var identity = Identity()
         identity.entropy = Sandbox.entropy()
         identity.realtime = UInt64(Timestamp.now.nanoseconds)

@@ -53,7 +53,8 @@ public enum EngineCheckpoint {
     public static func open(_ folder: String, _ roots: Roots) throws -> SnapshotStore.Making {
         let input: SharedDescriptor
         do { input = SharedDescriptor(try openFile("\(folder)/\(file)", O_RDONLY)) } catch {
-            throw SandboxError("the folder \(folder) has no checkpoint of Hull's: it has no file \(file)", exitCode: 1, cause: error)
+            throw SandboxError(
+                "the folder \(folder) has no checkpoint of Hull's: it has no file \(file)", exitCode: 1, cause: error)
         }
         let making = try roots.snapshots.begin()
         do {

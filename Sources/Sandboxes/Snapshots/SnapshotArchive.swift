@@ -147,9 +147,7 @@ public enum SnapshotArchive {
             )
         }
         let machine = manifest.saved.machine
-        guard machine.disks.count <= 26, machine.mtus.count <= 16,
-            manifest.saved.guestName.utf8.count <= 128, manifest.files.count <= 32
-        else { throw damaged("it makes no sense") }
+        guard manifest.makesSense else { throw damaged("it makes no sense") }
         var wanted: [String: ClosedRange<UInt64>] = [
             "memory": machine.wholeMemory...machine.wholeMemory, "state": 1...stateLimit,
         ]

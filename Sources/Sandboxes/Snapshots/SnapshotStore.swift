@@ -66,7 +66,8 @@ public struct SnapshotStore: Sendable {
             var status = stat()
             if stat("\(folder)/\(file)", &status) == 0, status.st_nlink == 1 { size += UInt64(status.st_blocks) * 512 }
         }
-        for needed in ["memory", "state"] + manifest.saved.machine.disks.filter({ manifest.fixed[$0.name] == nil })
+        for needed in ["memory", "state"]
+            + manifest.saved.machine.disks.filter({ manifest.fixed[$0.name] == nil })
             .map({ "disk-\($0.name)" })
         where manifest.files[needed] == nil {
             throw SandboxError("snapshot \(name) has no file \(needed): remove the snapshot")

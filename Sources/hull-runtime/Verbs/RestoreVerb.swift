@@ -8,7 +8,8 @@ enum RestoreVerb {
         let arguments = try Arguments(
             words,
             valued: [
-                "image-path", "work-path", "bundle", "console-socket", "pid-file", "manage-cgroups-mode", "empty-ns", "lsm-profile",
+                "image-path", "work-path", "bundle", "console-socket", "pid-file", "manage-cgroups-mode", "empty-ns",
+                "lsm-profile",
                 "lsm-mount-context",
             ],
             plain: [
