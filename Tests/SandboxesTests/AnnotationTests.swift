@@ -59,12 +59,12 @@ import Testing
                 disk-folders = ["/srv/disks"]
                 """)
         try policy.check(["run.hull.memory": "1g", "run.hull.kernel": "/boot/vmlinuz-a"])
-        try policy.check(["run.hull.disks": "path=/srv/disks/a.img,mount=/data,size=1g;path=/srv/disks/x/b,mount=/b"])
+        try policy.check(["run.hull.disks": "/srv/disks/a.img:/data:1g;/srv/disks/x/b:/b"])
         for (name, value) in [
-            ("memory", "1025m"), ("vcpus", "1"), ("kernel", "/boot/vmlinuz-b"), ("disks", "path=/etc/x,mount=/x"),
-            ("disks", "path=/srv/disks/../x,mount=/x"), ("disks", "path=/srv/disksx/a,mount=/x"), ("disks", "path=/srv/disks,mount=/x"),
-            ("disks", "path=/srv/disks/a"), ("disks", "path=/srv/disks/a,mount=/,size=1g"),
-            ("disks", "path=/srv/disks/a,mount=/a,size=1k"), ("disks", "path=/srv/disks/a,mount=/a,filesystem=vfat"),
+            ("memory", "1025m"), ("vcpus", "1"), ("kernel", "/boot/vmlinuz-b"), ("disks", "/etc/x:/x"),
+            ("disks", "/srv/disks/../x:/x"), ("disks", "/srv/disksx/a:/x"), ("disks", "/srv/disks:/x"),
+            ("disks", "/srv/disks/a"), ("disks", "/srv/disks/a:/:1g"),
+            ("disks", "/srv/disks/a:/a:1k"), ("disks", "/srv/disks/a:/a:1g:vfat"),
         ] {
             #expect(throws: SandboxError.self, "\(name) \(value)") { try policy.check(["run.hull.\(name)": value]) }
         }
