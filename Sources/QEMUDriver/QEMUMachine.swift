@@ -11,7 +11,8 @@ final class QEMUMachine: VirtualMachine {
     private let qemu: ConfinedProcess
     private let server: ShareServer?
     private let root: ConfinedRoot
-    private let control: QMPClient
+    let control: QMPClient
+    private let words: QEMUArguments
     private let agent: SharedDescriptor
     private let console: ConsoleLog
     private let events: ShutdownEvents
@@ -57,7 +58,7 @@ final class QEMUMachine: VirtualMachine {
         }
         do {
             try root.bindPrograms()
-            if !plan.program.path.hasPrefix("/usr/") { try root.bind(plan.program.path, at: plan.program.path) }
+            if let own = plan.program.ownPlace { try root.bind(own, at: own) }
             // What was read at the boot is in the restored memory; but q35 has its boot loader in a memory of the board's.
             let boots = snapshot == nil || plan.board == .q35
             if boots {
@@ -82,7 +83,10 @@ final class QEMUMachine: VirtualMachine {
                 share: server.map { inherit($0.connection) },
                 disks: disks.map { .init(descriptor: inherit($0.file), isBlockDevice: $0.isBlockDevice) },
                 taps: spec.nics.map { inherit($0.tap) })
+            words = arguments
             var how = Spawn(plan.program.path, arguments.words(), environment: [])
+            // Its only way to find its modules and firmware, without a /proc in its root.
+            how.arguments[0] = plan.program.path
             how.identity = (user, user, [])
             how.capabilities = 0
             qemu = try ConfinedProcess(role: "qemu", how, root: root, confinement: confinement, descriptors: inherited)
@@ -206,6 +210,7 @@ final class QEMUMachine: VirtualMachine {
     func pause() async throws { try await control.execute("stop") }
     func resume() async throws { try await control.execute("cont") }
     var sharing: (any Sharing)? { server }
+    var resizing: (any Resizing)? { words.laterMemory.map { MemoryDevices(control, initial: words.megabytes, later: $0) } }
     func consoleTail(lines: Int) -> String { console.lines(lines) }
 
     var snapshotting: (any Snapshotting)? { savedFacts == nil ? nil : self }

@@ -34,6 +34,9 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
     /// The MTU of each NIC.
     var mtus: [Int?]
     var shareTag: String?
+    /// What the machine may become: bytes and processors.
+    var growthMemory: UInt64?
+    var growthProcessors: Int?
 
     /// The recipe of the machine that `spec` describes.
     init(_ spec: MachineSpec, hypervisor: String) throws {
@@ -52,6 +55,8 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
         }
         mtus = spec.nics.map(\.mtu)
         shareTag = spec.share?.tag
+        growthMemory = spec.growth?.memoryBytes
+        growthProcessors = spec.growth?.vcpus
     }
 
     /// The machine to be saved, with stand-ins in `folder` for what a clone has of its own (the files are made by `standIns`).
@@ -70,6 +75,9 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
             NIC(mac: Self.mac(index), mtu: mtu, tap: taps[index])
         }
         spec.memoryFile = "\(folder)/memory"
+        if let growthMemory, let growthProcessors {
+            spec.growth = MachineSpec.Growth(memoryBytes: growthMemory, vcpus: growthProcessors)
+        }
         return spec
     }
 

@@ -128,8 +128,7 @@ public struct BundlePlan: Sendable {
         let resources = spec.linux?.resources
         // A limit beyond all memory (Kubernetes' word for none) sizes nothing.
         if let limit = resources?.memory?.limit, limit > 0, limit < 1 << 46 {
-            // The machine's own kernel needs some memory however little its container may have.
-            record.resources.memory = max(UInt64(limit), 64 << 20)
+            record.resources.memory = Self.machineMemory(UInt64(limit))
         }
         record.resources.cpus = Self.cpus(resources?.cpu)
         record.resources.pids = (resources?.pids?.limit).flatMap { $0 > 0 ? Int($0) : nil }
@@ -139,6 +138,9 @@ public struct BundlePlan: Sendable {
 
     /// More processors than any machine has.
     private static let mostProcessors = 1024.0
+
+    /// What a machine is sized for: its own kernel needs some memory however little its container may have.
+    static func machineMemory(_ limit: UInt64) -> UInt64 { max(limit, 64 << 20) }
 
     /// How many processors a container may keep busy; nil where it says nothing.
     static func cpus(_ cpu: ResourceLimits.CPU?) -> Double? {

@@ -53,10 +53,12 @@ final class EngineSandbox {
         if plan.network != .host { try await network.attach(spares: Self.spares) }
         let identifiers = try await Identifiers.take(roots, owner: record.id, ledger)
         let nics = network.nics
-        let host = Planner.Host(
+        var host = Planner.Host(
             kernel: "", modulesDisk: nil, consoleLog: paths.console, disk: paths.disk,
             // The monitor is in the cgroup, and so is whoever it starts.
             confinement: Confinement(uidBase: identifiers), nic: nics.first)
+        // Engines change limits while a container runs.
+        host.mayGrow = record.machine.machine != MachineSpec.Kind.microvm.rawValue
         var spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor).complete(host, planner, mounts)
         spec.nics = nics
         let disks = try await AnnotatedDisks(record.machine.disks ?? [], roots)
@@ -161,7 +163,7 @@ final class EngineSandbox {
             let creating = Task { @Loop in try await agent.createContainer(made) }
             let starting = Task { @Loop in try await agent.start(wanted) }
             // The first failure is the one that explains the others.
-            try await Sandbox.outcome(of: configuring, within: .seconds(120), awaiting: "the guest's set-up")
+            _ = try await Sandbox.outcome(of: configuring, within: .seconds(120), awaiting: "the guest's set-up")
             let relaying = Task { @Loop in try await self.relayNames(agent) }
             try await Sandbox.outcome(of: creating, within: .seconds(600), awaiting: "the container's root in the guest")
             let held = try await Sandbox.outcome(
@@ -178,7 +180,8 @@ final class EngineSandbox {
             _ = output.attach(streams, descriptors.take()) {}
             let container = EngineContainer(
                 id: id, plan: plan, agent: agent, process: held, streams: output, machine: machine, chronicle: chronicle,
-                addresses: try network.addresses(), numbers: numbers, isMember: false)
+                addresses: try network.addresses(), numbers: numbers, isMember: false,
+                size: EngineSize(machine, agent, planner, host: cgroup))
             self.container = container
             do { try ContainerView.build(root: plan.rootfs, mounts) } catch {
                 StandardStreams.complain("hull-runtime: who joins this namespace sees the host's files: \(error)")
