@@ -74,7 +74,9 @@ enum Launch {
     /// Nothing of the engine's environment but what Hull itself reads.
     private static func environment() -> [String] {
         var all = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
-        for name in ["HULL_ROOT", "HULL_EXEC_ROOT", "HULL_BOOT_TIMEOUT", "HULL_FAULT", "HULL_LIBEXEC", "HULL_QEMU", "HULL_TEMPLATE_LIMIT"] {
+        for name in [
+            "HULL_ROOT", "HULL_EXEC_ROOT", "HULL_BOOT_TIMEOUT", "HULL_FAULT", "HULL_LIBEXEC", "HULL_QEMU", "HULL_TEMPLATE_LIMIT",
+        ] {
             if let value = hull_runtime.environment(name) { all.append("\(name)=\(value)") }
         }
         return all

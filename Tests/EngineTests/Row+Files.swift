@@ -143,7 +143,8 @@ extension Row {
         },
         Row("a Unix socket for messages takes them", .sockets) { s in
             try await s.shell(
-                "(socat -u UNIX-RECV:$S/log CREATE:$S/got & echo $! >$S/pid; until test -S $S/log; do sleep 0.1; done) >/dev/null 2>&1")
+                "(socat -u UNIX-RECV:$S/log CREATE:$S/got & echo $! >$S/pid; until test -S $S/log; do sleep 0.1; done) >/dev/null 2>&1"
+            )
             let client = try s.file(
                 "say.pl", "use Socket; socket(S, AF_UNIX, SOCK_DGRAM, 0); send(S, 'logged', 0, sockaddr_un('/log')) or die $!;\n")
             let line = "run --rm -v \(s.scratch)/log:/log -v \(client):/say.pl @ sh -c 'perl /say.pl && sleep 1'"

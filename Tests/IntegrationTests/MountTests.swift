@@ -45,7 +45,8 @@ extension IntegrationTests {
         @Test func unixSockets() throws {
             let folder = try lab.scratch("sockets")
             let source =
-                URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path + "/Programs/sockets.c"
+                URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path
+                + "/Programs/sockets.c"
             let compiler = ProcessInfo.processInfo.environment["CC"] ?? "clang"
             let made = try Program([compiler, "-O1", "-static", "-o", "\(folder)/ask", source]).finish()
             try #require(made.code == 0, "\(made.errors)")

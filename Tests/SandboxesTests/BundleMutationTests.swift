@@ -25,7 +25,8 @@ import Testing
     }
 
     private static let texts = [
-        "", "/", "..", "/../..", "a\0b", "\u{FFFD}", String(repeating: "x", count: 5000), "-1", "0-9223372036854775807", "9-1", "1-2-3",
+        "", "/", "..", "/../..", "a\0b", "\u{FFFD}", String(repeating: "x", count: 5000), "-1", "0-9223372036854775807", "9-1",
+        "1-2-3",
         ",,,", "SCMP_ACT_ERRNO", "user", "network", "bind", "tmpfs", "/proc/1/ns/net", "RLIMIT_X", "gid=4294967296", "gid=5",
     ]
     private static let numbers: [NSNumber] = [
@@ -80,8 +81,10 @@ import Testing
     @Test func changedAtRandom() throws {
         let seed = Self.number("HULL_FUZZ_SEED", 20_261_121)
         var numbers = Numbers(state: seed)
-        let names = try FileManager.default.contentsOfDirectory(atPath: BundlePlanTests.folder.path).filter { $0.hasSuffix(".json") }
-            .sorted()
+        let names = try FileManager.default.contentsOfDirectory(atPath: BundlePlanTests.folder.path).filter {
+            $0.hasSuffix(".json")
+        }
+        .sorted()
         try #require(names.count > 5)
         let documents = try names.map { try Data(contentsOf: BundlePlanTests.folder.appendingPathComponent($0)) }
         var planned = 0

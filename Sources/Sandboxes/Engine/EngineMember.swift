@@ -35,9 +35,11 @@ public final class EngineMember {
             guard let container = try store.load(paths.id) else { return 1 }
             let mounts = try EngineSandbox.resolveMounts(container.record, paths)
             guard case .folder(let root) = container.record.root else { return 1 }
-            let trees = try [DetachedMount(of: root, recursive: true).release()] + mounts.map { mount in
-                try DetachedMount(of: mount.hostPath ?? mount.socket?.path ?? "", recursive: !mount.isFile).release()
-            }
+            let trees =
+                try [DetachedMount(of: root, recursive: true).release()]
+                + mounts.map { mount in
+                    try DetachedMount(of: mount.hostPath ?? mount.socket?.path ?? "", recursive: !mount.isFile).release()
+                }
             guard trees.count <= 60 else {
                 throw SandboxError(
                     "a container that joins another's machine can have 59 mounts of the host's at most", exitCode: 1)

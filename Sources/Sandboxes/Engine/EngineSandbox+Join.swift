@@ -28,7 +28,8 @@ extension EngineSandbox {
             throw SandboxError("the mounts of the container did not come with it", exitCode: 1)
         }
         let sockets = try trees.dropFirst().map { try HostSocket(at: $0) }
-        let entries = try zip(names, trees).enumerated().compactMap { number, pair -> (entry: ShareEntry, tree: SharedDescriptor)? in
+        let entries = try zip(names, trees).enumerated().compactMap {
+            number, pair -> (entry: ShareEntry, tree: SharedDescriptor)? in
             if number > 0, sockets[number - 1] != nil { return nil }
             var status = stat()
             try checked("look at a mount") { fstat(pair.1.raw, &status) }

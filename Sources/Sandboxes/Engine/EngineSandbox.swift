@@ -91,7 +91,9 @@ final class EngineSandbox {
         let templates = Templates(record, roots, hypervisor)
         if let template = templates?.find(spec, log) {
             do {
-                return try await hypervisor.withMachine(.restore(spec, template.snapshot), in: directory) { try await body($0, true) }
+                return try await hypervisor.withMachine(.restore(spec, template.snapshot), in: directory) {
+                    try await body($0, true)
+                }
             } catch {
                 if isGreeted || Task.isCancelled { throw error }
                 log("the template \(template.key) is removed, and the machine boots: \(error)")
