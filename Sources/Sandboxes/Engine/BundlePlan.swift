@@ -126,7 +126,8 @@ public struct BundlePlan: Sendable {
         record.engine = EngineOwner(
             root: root, id: id, bundle: bundle, ociVersion: spec.ociVersion, annotations: spec.annotations ?? [:], rootfs: rootfs)
         let resources = spec.linux?.resources
-        if let limit = resources?.memory?.limit, limit > 0 {
+        // A limit beyond all memory (Kubernetes' word for none) sizes nothing.
+        if let limit = resources?.memory?.limit, limit > 0, limit < 1 << 46 {
             record.resources.memory = Self.machineMemory(UInt64(limit))
         }
         record.resources.cpus = Self.cpus(resources?.cpu)
@@ -135,19 +136,24 @@ public struct BundlePlan: Sendable {
         return record
     }
 
+    /// More processors than any machine has.
+    private static let mostProcessors = 1024.0
+
     /// What a machine is sized for: its own kernel needs some memory however little its container may have.
     static func machineMemory(_ limit: UInt64) -> UInt64 { max(limit, 64 << 20) }
 
     /// How many processors a container may keep busy; nil where it says nothing.
     static func cpus(_ cpu: ResourceLimits.CPU?) -> Double? {
         guard let cpu else { return nil }
-        if let quota = cpu.quota, quota > 0 { return Double(quota) / Double(max(1, cpu.period ?? 100_000)) }
+        if let quota = cpu.quota, quota > 0 {
+            return min(mostProcessors, Double(quota) / Double(max(1, cpu.period.flatMap { $0 == 0 ? nil : $0 } ?? 100_000)))
+        }
         if let set = cpu.cpus, !set.isEmpty {
-            let count = set.split(separator: ",").reduce(0) { sum, part in
-                let ends = part.split(separator: "-").compactMap { Int($0) }
-                return sum + (ends.count == 2 ? max(0, ends[1] - ends[0] + 1) : ends.count)
+            let count = set.split(separator: ",").reduce(0.0) { sum, part in
+                let ends = part.split(separator: "-").compactMap { UInt32($0) }
+                return sum + (ends.count == 2 ? max(0, Double(ends[1]) - Double(ends[0]) + 1) : Double(ends.count))
             }
-            return count > 0 ? Double(count) : nil
+            return count > 0 ? min(mostProcessors, count) : nil
         }
         return nil
     }

@@ -38,7 +38,7 @@ extension BundlePlan {
         let isBudgetFair = cgroup.has("blkio", v1: "blkio.bfq.weight", v2: "io.bfq.weight")
         let (old, new) = isBudgetFair ? ("blkio.bfq.weight", "io.bfq.weight") : ("blkio.weight", "io.weight")
         // runc's formula (cgroups' ConvertBlkIOToIOWeightValue): 10…1000 to 1…10000, which io.bfq.weight is not on.
-        func unified(_ weight: UInt16) -> Int { isBudgetFair ? Int(weight) : 1 + (Int(weight) - 10) * 9999 / 990 }
+        func unified(_ weight: UInt16) -> Int { isBudgetFair ? Int(weight) : 1 + (Int(max(weight, 10)) - 10) * 9999 / 990 }
         if let weight = limits.weight, weight > 0 {
             try cgroup.set("blkio", v1: old, v2: nil, "\(weight)")
             try cgroup.set("blkio", v1: nil, v2: new, "\(unified(weight))")

@@ -190,7 +190,6 @@ final class EngineContainer {
         } catch let failure as AgentFailure {
             throw SandboxError(agent: failure)
         }
-        // The machine's memory stays what it is, and its bound with it; what it may compute follows.
         guard !isMember, let host else { return }
         try plan.boundProcessors(host, resources.cpu)
         try plan.boundDevices(host, resources.blockIO)

@@ -43,7 +43,8 @@ final class NamespaceNetwork {
             try await connect(link, to: card)
         }
         for _ in 0..<spares { _ = try makeCard(mac: .random()) }
-        // What the namespace itself asks (an engine's resolver its upstream) comes back to ports of its own, which are let through.
+        // What a name server answers to what the namespace itself asked (an engine's resolver its upstream) comes back to ports of its
+        // own, and is let through. All else at these ports is the guest's.
         try writeFile("/proc/sys/net/ipv4/ip_local_port_range", Array("61440 65535".utf8))
     }
 
@@ -222,8 +223,8 @@ final class NamespaceNetwork {
         try? await tc("qdisc del dev \(link) ingress\n")  // none is as good
         let own = { (header: String) in
             """
-            filter add dev \(link) parent ffff: protocol ip prio 1 u32 match ip protocol \(header) 0xff match u16 0xf000 0xf000 at 22 \
-            match u16 0 0x1fff at 6 flowid :1
+            filter add dev \(link) parent ffff: protocol ip prio 1 u32 match ip protocol \(header) 0xff match u16 0x0035 0xffff at 20 \
+            match u16 0xf000 0xf000 at 22 match u16 0 0x1fff at 6 flowid :1
 
             """
         }

@@ -106,7 +106,8 @@ public struct AnnotationPolicy: Hashable, Sendable {
     }
 }
 
-/// A disk that a bundle asks for: `path=/srv/x.img,mount=/data,filesystem=ext4,size=10g`, several of them with `;` between.
+/// A disk that a bundle asks for: `/srv/disks/a.img:/data:10g:ext4`, several of them with `;` between. (Podman takes a comma for the end
+/// of an annotation.)
 public struct DiskAnnotation: Codable, Hashable, Sendable {
     /// The file on the host; made where it is missing.
     public var path: String
@@ -119,22 +120,18 @@ public struct DiskAnnotation: Codable, Hashable, Sendable {
 
     static func parse(_ text: String) throws -> [DiskAnnotation] {
         let all = try text.split(separator: ";").map { part in
-            var words: [String: String] = [:]
-            for word in part.split(separator: ",") {
-                let pair = word.split(separator: "=", maxSplits: 1).map { String($0) }
-                guard pair.count == 2, ["path", "mount", "filesystem", "size"].contains(pair[0]), words[pair[0]] == nil else {
-                    throw SandboxError("run.hull.disks: \"\(word)\" is none of path=, mount=, filesystem= and size=", exitCode: 1)
-                }
-                words[pair[0]] = pair[1]
+            let words = part.split(separator: ":", omittingEmptySubsequences: false).map { String($0) }
+            guard (2...4).contains(words.count), case let (path, mount) = (words[0], words[1]), path.hasPrefix("/"),
+                mount.hasPrefix("/"), mount != "/", !(path + "/" + mount).split(separator: "/").contains("..")
+            else {
+                throw SandboxError(
+                    "run.hull.disks: \"\(part)\" is not FILE:MOUNT[:SIZE[:FILESYSTEM]] with absolute paths", exitCode: 1)
             }
-            guard let path = words["path"], let mount = words["mount"], path.hasPrefix("/"), mount.hasPrefix("/"), mount != "/",
-                !(path + mount).split(separator: "/").contains("..")
-            else { throw SandboxError("run.hull.disks: a disk needs an absolute path and an absolute mount", exitCode: 1) }
-            let filesystem = words["filesystem"] ?? "ext4"
+            let filesystem = words.count > 3 ? words[3] : "ext4"
             guard filesystem == "ext4" else {
                 throw SandboxError("run.hull.disks: the filesystem \"\(filesystem)\" is not ext4", exitCode: 1)
             }
-            guard let size = ByteCount.parse(words["size"] ?? "16g"), size >= 64 << 20, size <= 16 << 40 else {
+            guard let size = ByteCount.parse(words.count > 2 ? words[2] : "16g"), size >= 64 << 20, size <= 16 << 40 else {
                 throw SandboxError("run.hull.disks: a size is 64m to 16t", exitCode: 1)
             }
             return DiskAnnotation(path: path, mount: mount, filesystem: filesystem, size: size)
