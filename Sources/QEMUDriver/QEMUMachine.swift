@@ -54,7 +54,7 @@ final class QEMUMachine: VirtualMachine {
 
         let server = try spec.share.map { share in
             guard let program = plan.shareServer else { throw ShareServerProgram.missing }
-            return try ShareServer(share, program, confinement: confinement, in: directory)
+            return try ShareServer(share, program, isRestored: snapshot != nil, confinement: confinement, in: directory)
         }
         self.server = server
         do {

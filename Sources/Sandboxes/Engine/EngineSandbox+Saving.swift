@@ -1,4 +1,5 @@
 import AgentClient
+import CLinux
 import Glibc
 import LinuxSystem
 import Machines
@@ -41,5 +42,34 @@ extension EngineSandbox {
         // One that has ended stands still, too.
         if container.isPaused, await machine.ended(within: .zero) == nil { try await machine.pause() }
         if let outcome { throw outcome }
+    }
+}
+
+extension EngineSandbox {
+    /// Makes the mount points that are missing in a root of an engine's own making: the saved guest has mounts on them, and would lose those.
+    /// Every path is looked up within the root, whatever links are in it.
+    static func makePoints(_ mounts: [ResolvedMount], in root: String) throws {
+        let inRoot: UInt64 = 0x10  // RESOLVE_IN_ROOT
+        let top = try openFile(root, O_PATH | O_DIRECTORY)
+        for mount in mounts {
+            var path = ""
+            let parts = mount.mount.destination.split(separator: "/")
+            for (index, part) in parts.enumerated() {
+                let parent = try openBelow(top.raw, path.isEmpty ? "." : path, O_PATH | O_DIRECTORY, resolve: inRoot)
+                path += path.isEmpty ? "\(part)" : "/\(part)"
+                let there = hull_openat2(top.raw, path, UInt64(UInt32(bitPattern: O_PATH | O_CLOEXEC)), 0, inRoot)
+                if there >= 0 {
+                    close(there)
+                    continue
+                }
+                guard errno == ENOENT else { throw SystemError("look at the mount point", path) }
+                if index == parts.count - 1, mount.isFile || mount.socket != nil {
+                    let file = openat(parent.raw, "\(part)", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o755)
+                    close(try checked("make the mount point", path) { file })
+                } else {
+                    try checked("make the mount point", path) { mkdirat(parent.raw, "\(part)", 0o755) }
+                }
+            }
+        }
     }
 }

@@ -73,6 +73,7 @@ final class EngineSandbox {
         var spec: MachineSpec
         if let saved {
             try saved.checkFixed(below: roots.cache)
+            try Self.makePoints(mounts, in: plan.rootfs)
             spec = try saved.spec(planner, on: host, nics: nics, mounts: mounts, paths: paths)
         } else {
             spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor).complete(host, planner, mounts)

@@ -9,12 +9,16 @@ import OCISpec
 public enum EngineCheckpoint {
     /// Ours.
     static let file = "hull.snapshot"
-    /// What Podman looks for before it asks for a restore. CRIU's own would have content.
+    /// What Podman looks for before it asks for a restore, and what it packs up. CRIU's own would have content.
     static let inventory = "inventory.img"
+    static let statistics = "stats-dump"
 
-    /// Saves a container to `folder`, which is made when it is missing; then `ends` it, or lets it go on.
+    /// Saves a container to `folder`, which is made when it is missing; then `ends` it, or lets it go on. `workFolder` is where CRIU would
+    /// have its log.
     @Loop
-    public static func save(_ container: Container, to folder: String, ends: Bool, hull: String) async throws {
+    public static func save(
+        _ container: Container, to folder: String, workingIn workFolder: String?, ends: Bool, hull: String
+    ) async throws {
         try makeDirectories(folder)
         let target = "\(folder)/\(file)"
         if exists(target) { throw SandboxError("the folder \(folder) has a checkpoint already: name another", exitCode: 1) }
@@ -40,7 +44,9 @@ public enum EngineCheckpoint {
                 unlink(beside)
                 throw error
             }
-            if !exists("\(folder)/\(inventory)") { try writeFile("\(folder)/\(inventory)", [], flags: O_WRONLY | O_CREAT) }
+            for name in ["\(folder)/\(inventory)", "\(workFolder ?? folder)/\(statistics)"] where !exists(name) {
+                try writeFile(name, [], flags: O_WRONLY | O_CREAT)
+            }
             try await saving.end()
         } catch {
             try making.discard()

@@ -27,7 +27,8 @@ enum CheckpointVerb {
             }
             try container.roots.snapshots.collectLeftovers()
             try await EngineCheckpoint.save(
-                container, to: absolute(arguments["image-path"] ?? folder), ends: !arguments.has("leave-running"),
+                container, to: absolute(arguments["image-path"] ?? folder), workingIn: arguments["work-path"].map(absolute),
+                ends: !arguments.has("leave-running"),
                 hull: Version.text)
             return 0
         } catch let error as any HullError {
