@@ -75,7 +75,7 @@ final class ShareServer: Sharing {
 
     init(_ share: Share, _ program: ShareServerProgram, confinement: Confinement, in directory: MachineDirectory) throws {
         let path = "\(directory.path)/share-root"
-        var owners = try Owners.sandbox(confinement.uidBase)
+        var owners = share.needsHostOwners ? try Owners.host() : try Owners.sandbox(confinement.uidBase)
         let root: ConfinedRoot
         do { root = try Self.makeRoot(path, share, owners) } catch is UnmappableOwners {
             // One server has one set of ids: with a filesystem that maps none it works with the host's, in all that is shown.
