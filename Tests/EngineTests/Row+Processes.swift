@@ -79,7 +79,8 @@ extension Row {
             let path = try s.file("resize.sh", "C='\(s.engine.client.joined(separator: " "))'\n\(outer)\n")
             try await s.shell("script -qec 'sh \(path)' /dev/null </dev/null", has: "44 99")
         },
-        Row("the last of an exec's sizes wins", .terminals) { s in
+        // Podman 4.3 loses one of two sizes that come at once, under runc too.
+        Row("the last of an exec's sizes wins", .terminals, on: [.docker]) { s in
             try await s.ok("run -d --name one @ sleep 1000")
             // Before the command has its terminal, and twice in a moment while it runs.
             let sizes =
