@@ -165,7 +165,7 @@ final class EngineSandbox {
             let creating = Task { @Loop in try await agent.createContainer(made) }
             let starting = Task { @Loop in try await agent.start(wanted) }
             // The first failure is the one that explains the others.
-            try await Sandbox.outcome(of: configuring, within: .seconds(120), awaiting: "the guest's set-up")
+            _ = try await Sandbox.outcome(of: configuring, within: .seconds(120), awaiting: "the guest's set-up")
             let relaying = Task { @Loop in try await self.relayNames(agent) }
             try await Sandbox.outcome(of: creating, within: .seconds(600), awaiting: "the container's root in the guest")
             let held = try await Sandbox.outcome(

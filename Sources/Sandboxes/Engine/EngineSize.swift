@@ -23,6 +23,9 @@ final class EngineSize {
         processors = planner.processors
     }
 
+    /// How many processors the host has.
+    nonisolated static var hostProcessors: Double { Double(max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
+
     /// What such a machine may become: all that the host has. Memory that does not come costs nothing.
     nonisolated static func growth(of spec: MachineSpec) -> MachineSpec.Growth {
         let whole = UInt64(max(0, sysconf(Int32(_SC_PHYS_PAGES)))) * UInt64(max(0, sysconf(Int32(_SC_PAGESIZE))))
@@ -37,7 +40,7 @@ final class EngineSize {
         let limit = BundlePlan.machineMemory(resources.memory?.limit)
         return (
             limit.map { Planner.memory(for: $0) } ?? memory,
-            BundlePlan.cpus(resources.cpu).map { Planner.processors(for: $0) } ?? processors
+            BundlePlan.cpus(resources.cpu).map { Planner.processors(for: min($0, Self.hostProcessors)) } ?? processors
         )
     }
 
