@@ -27,6 +27,8 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
     var accelerator: MachineSpec.Accelerator
     var memoryBytes: UInt64
     var vcpus: Int
+    /// What the machine may become.
+    var growth: MachineSpec.Growth?
     var kernel: String
     var initramfs: String
     var kernelArguments: [String]
@@ -34,9 +36,6 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
     /// The MTU of each NIC.
     var mtus: [Int?]
     var shareTag: String?
-    /// How far it may grow; nil for one that stays as it is.
-    var growth: MachineSpec.Growth?
-
     /// Bytes of the guest's memory, in whole MiB.
     var wholeMemory: UInt64 { memoryBytes > UInt64.max - 0xF_FFFF ? memoryBytes : (memoryBytes + 0xF_FFFF) & ~0xF_FFFF }
 
@@ -47,6 +46,7 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
         accelerator = spec.accelerator
         memoryBytes = spec.memoryBytes
         vcpus = spec.vcpus
+        growth = spec.growth
         kernel = spec.kernel
         initramfs = spec.initramfs
         kernelArguments = spec.kernelArguments
@@ -57,7 +57,6 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
         }
         mtus = spec.nics.map(\.mtu)
         shareTag = spec.share?.tag
-        growth = spec.growth
     }
 
     /// A machine of this shape, with its own files for the disks, and without share and NICs.
@@ -114,6 +113,7 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
         words.append(disks.map(\.name).joined(separator: "+"))
         if !mtus.isEmpty { words.append(mtus.count == 1 ? "network" : "\(mtus.count) networks") }
         if shareTag != nil { words.append("share") }
+        if growth != nil { words.append("grows") }
         return words.joined(separator: ", ")
     }
 
