@@ -216,7 +216,8 @@ final class Sandbox {
         // (An empty volume gets what the image has at its place, which may be much.)
         try await Self.outcome(of: configuring, within: Self.bootDeadline, awaiting: "the guest's set-up")
         try await Self.outcome(of: creating, within: .seconds(1800), awaiting: "the container's root in the guest")
-        let process = try await Self.outcome(of: starting, within: Self.bootDeadline, awaiting: "the start of the container's command")
+        let process = try await Self.outcome(
+            of: starting, within: Self.bootDeadline, awaiting: "the start of the container's command")
         agent.followClock()
         return process
     }
