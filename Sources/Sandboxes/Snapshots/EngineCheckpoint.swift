@@ -20,6 +20,7 @@ public enum EngineCheckpoint {
         _ container: Container, to folder: String, workingIn workFolder: String?, ends: Bool, hull: String
     ) async throws {
         try makeDirectories(folder)
+        if let workFolder { try makeDirectories(workFolder) }
         let target = "\(folder)/\(file)"
         if exists(target) { throw SandboxError("the folder \(folder) has a checkpoint already: name another", exitCode: 1) }
         let snapshots = container.roots.snapshots
