@@ -27,7 +27,7 @@ enum Launch {
         }
         how.newSession = true
         how.directory = "/"
-        if cgroup.isSupported { how.cgroups = try cgroup.entrances() }
+        if cgroup.isSupported, cgroup.scope == nil { how.cgroups = try cgroup.entrances() }
         if let console {
             how.descriptors.append((console.slave, 5))
             how.controllingTerminal = 5
@@ -57,7 +57,7 @@ enum Launch {
     /// Nothing of the engine's environment but what Hull itself reads.
     private static func environment() -> [String] {
         var all = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
-        for name in ["HULL_ROOT", "HULL_EXEC_ROOT", "HULL_BOOT_TIMEOUT", "HULL_FAULT", "HULL_LIBEXEC", "HULL_QEMU"] {
+        for name in ["HULL_ROOT", "HULL_EXEC_ROOT", "HULL_BOOT_TIMEOUT", "HULL_FAULT", "HULL_LIBEXEC", "HULL_QEMU", "XDG_RUNTIME_DIR"] {
             if let value = hull_runtime.environment(name) { all.append("\(name)=\(value)") }
         }
         return all
