@@ -175,6 +175,15 @@ public final class AgentConnection {
         let _: Done = try await ask(.updateContainer, request)
     }
 
+    /// Takes that many processors into use, of those that the machine has, and loads the modules first. Throws an `AgentFailure` when the machine
+    /// has not so many.
+    public func resize(processors: Int, modules: [String]) async throws {
+        var request = MachineSize()
+        request.processors = UInt32(clamping: processors)
+        request.modules = modules
+        let _: Done = try await ask(.resizeMachine, request)
+    }
+
     /// Kills what runs in a container and takes it apart; its disks stay mounted.
     public func removeContainer(_ container: String) async throws {
         let _: Done = try await ask(.removeContainer, ContainerReference(container))

@@ -22,6 +22,8 @@ public enum RequestKind: UInt16, Sendable, CaseIterable {
     case releaseProcess = 18
     /// Closes the reading end of an output: its reader on the host has gone, and who writes on gets SIGPIPE.
     case closeOutput = 19
+    /// Takes processors into use or out of it, and loads what more or less memory needs: `MachineSize`.
+    case resizeMachine = 20
 }
 
 /// What the guest says unasked; the `type` of an event frame.

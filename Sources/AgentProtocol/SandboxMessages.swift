@@ -248,3 +248,18 @@ public struct ShutdownRequest: WireMessage, Equatable, Sendable {
         reboot = !powerOff
     }
 }
+
+/// What the machine is to compute with.
+public struct MachineSize: WireMessage, Equatable, Sendable {
+    /// Processors in use, of those that the machine has; 0 leaves them.
+    public var processors: UInt32 = 0
+    /// Modules to load first, by name.
+    public var modules: [String] = []
+
+    public init() {}
+
+    public mutating func fields<C: FieldCoder>(_ coder: inout C) throws(WireError) {
+        try coder.field(1, &processors)
+        try coder.strings(2, &modules)
+    }
+}

@@ -86,8 +86,23 @@ public protocol VirtualMachine: AnyObject, Sendable {
     /// What shows more of the host in the running machine's share; nil where the driver cannot, or the spec did not ask.
     var sharing: (any Sharing)? { get }
 
+    /// What gives the running machine more or less; nil where the driver cannot, or the spec did not ask (`MachineSpec.growth`).
+    var resizing: (any Resizing)? { get }
+
     /// The last of the guest's console, at most `lines` lines.
     func consoleTail(lines: Int) -> String
+}
+
+/// More and less of what a running machine computes with.
+@Loop
+public protocol Resizing: AnyObject, Sendable {
+    /// Modules without which the guest takes no more and gives nothing back; its agent loads them before the first `resize`.
+    nonisolated var modules: [String] { get }
+
+    /// Makes the machine have that many bytes of memory, in steps of some MiB, within what its spec allows. Returns what it has when it is
+    /// done, or after some seconds: a guest gives back what it can spare. Its processors are its agent's to take and leave
+    /// (`AgentConnection.resize`), within `MachineSpec.growth`.
+    func resize(memory bytes: UInt64) async throws -> UInt64
 }
 
 /// More for a running machine's share.

@@ -27,6 +27,8 @@ public struct MachineSpec: Sendable {
     public var share: Share?
     /// Network interfaces; the guest knows them by their MAC address.
     public var nics: [NIC]
+    /// What the running machine may become; nil for one that stays as it is.
+    public var growth: Growth?
     /// Where the guest's console goes; made when missing, else appended to. Its size is bounded by the driver.
     public var consoleLog: String
     /// How the processes of the machine are kept apart from the host.
@@ -52,6 +54,20 @@ public struct MachineSpec: Sendable {
         self.nics = nics
         self.consoleLog = consoleLog
         self.confinement = confinement
+    }
+
+    /// How far a running machine can be resized (`VirtualMachine.resizing`). A driver may take boards and devices that cost a start some time
+    /// for it.
+    public struct Growth: Sendable, Hashable {
+        /// The most bytes of memory; `memoryBytes` is what it begins with.
+        public var memoryBytes: UInt64
+        /// The most CPUs; `vcpus` is what it begins with.
+        public var vcpus: Int
+
+        public init(memoryBytes: UInt64, vcpus: Int) {
+            self.memoryBytes = memoryBytes
+            self.vcpus = vcpus
+        }
     }
 
     /// A board, as `--machine` names it. A driver that has no such board throws.

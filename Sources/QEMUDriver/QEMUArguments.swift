@@ -55,7 +55,7 @@ struct QEMUArguments: Sendable {
     func words() -> [String] {
         var words = [
             "-name", "hull-\(spec.id)", "-machine", machine, "-accel", acceleration,
-            "-cpu", processor, "-smp", "\(spec.vcpus)", "-m", "\(megabytes)M",
+            "-cpu", processor, "-smp", "\(processors)", "-m", room,
             "-object", memory, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S",
             "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         ]
@@ -69,8 +69,8 @@ struct QEMUArguments: Sendable {
             "-chardev", "socket,id=console,fd=\(console)", "-serial", "chardev:console",
             "-chardev", "socket,id=agent,fd=\(agent)",
         ]
-        // qboot hands over to a kernel in a tenth of SeaBIOS's time.
-        if board == .microvm { words += ["-bios", "qboot.rom"] }
+        // It hands over to a kernel in a tenth of SeaBIOS's time.
+        words += ["-bios", "qboot.rom"]
         // "virtio legacy devices aren't supported by libvhost-user", says QEMU 7.2's share server, and ends.
         if board == .microvm, spec.share != nil { words += ["-global", "virtio-mmio.force-legacy=false"] }
         words += ["-device", device("virtio-serial", "id=ports,max_ports=2")]
@@ -86,7 +86,32 @@ struct QEMUArguments: Sendable {
             let rom = board == .q35 ? ",romfile=" : ""
             words += ["-device", device("virtio-net", "netdev=net\(index),mac=\(nic.mac)\(mtu)\(rom)")]
         }
+        if let later = laterMemory {
+            // Nothing of it is there until the guest is asked to take some. A guest that took more would be stopped by its cgroup.
+            words += ["-object", "memory-backend-memfd,id=later,size=\(later)M,share=on,reserve=off"]
+            words += ["-device", device("virtio-mem", "id=\(Self.growingDevice),memdev=later,requested-size=0")]
+            words += ["-device", device("virtio-balloon", "id=balloon")]
+        }
         return words
+    }
+
+    /// The device that memory comes by, for QMP.
+    static let growingDevice = "growing"
+
+    /// MiB that may come, in virtio-mem's steps of 128: whole memory blocks of Linux (x86).
+    var laterMemory: UInt64? {
+        guard let growth = spec.growth else { return nil }
+        let most = growth.memoryBytes >> 20
+        return max(1, (most > megabytes ? most - megabytes : 0) >> 7) << 7
+    }
+
+    private var room: String { laterMemory.map { "\(megabytes)M,slots=1,maxmem=\(megabytes + $0)M" } ?? "\(megabytes)M" }
+
+    /// Processors that are there; the guest is told to begin with fewer (`maxcpus`), and others cost nothing until they are used.
+    var processors: Int {
+        guard let growth = spec.growth else { return spec.vcpus }
+        // TCG divides the room for its translations among them.
+        return max(spec.vcpus, min(growth.vcpus, accelerator == .tcg ? 8 : 64))
     }
 
     private func device(_ name: String, _ properties: String) -> String { "\(board.device(name)),\(properties)" }
@@ -142,6 +167,9 @@ struct QEMUArguments: Sendable {
         // The self-tests of the kernel's ciphers take 0.19 s under TCG.
         words += ["cryptomgr.notests=1", "random.trust_cpu=on", "no_timer_check"]
         if accelerator == .tcg, let tscKilohertz { words += ["tsc_early_khz=\(tscKilohertz)", "tsc=reliable"] }
+        if processors > spec.vcpus { words.append("maxcpus=\(spec.vcpus)") }
+        // At most three times as much memory as the kernel can use for itself is kept movable, and can be given back whole.
+        if laterMemory != nil { words += ["memhp_default_state=online", "memory_hotplug.online_policy=auto-movable"] }
         return words + spec.kernelArguments
     }
 }

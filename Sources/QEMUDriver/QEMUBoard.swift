@@ -12,13 +12,15 @@ enum QEMUBoard: String, Hashable, Sendable {
     static func resolve(_ spec: MachineSpec) throws(MachineError) -> QEMUBoard {
         let needed = deviceCount(spec)
         switch spec.kind {
-        case .auto, .microvm:
-            // What can change later boots as q35: a microvm plugs nothing in. Nothing of this spec can.
-            if needed > microvmSlots { throw tooMany(needed, microvmSlots) }
-            return .microvm
-        case .q35:
+        case .auto where spec.growth != nil, .q35:
             if needed > q35Slots { throw tooMany(needed, q35Slots) }
             return .q35
+        case .microvm where spec.growth != nil:
+            // It has no room in its address space: a virtio-mem there has the address 0 (docs/adr/003).
+            throw MachineError(.unsupported, "the machine of a microvm cannot grow: choose q35, or auto")
+        case .auto, .microvm:
+            if needed > microvmSlots { throw tooMany(needed, microvmSlots) }
+            return .microvm
         }
     }
 
@@ -27,9 +29,9 @@ enum QEMUBoard: String, Hashable, Sendable {
             .unsupported, "a machine with \(needed) devices cannot be made (at most \(slots)): use fewer disks or networks")
     }
 
-    /// Transports that a spec needs: the agent's port, disks, NICs, the share.
+    /// Transports that a spec needs: the agent's port, disks, NICs, the share, what gives and takes memory.
     static func deviceCount(_ spec: MachineSpec) -> Int {
-        1 + spec.disks.count + spec.nics.count + (spec.share == nil ? 0 : 1)
+        1 + spec.disks.count + spec.nics.count + (spec.share == nil ? 0 : 1) + (spec.growth == nil ? 0 : 2)
     }
 
     /// A device of the board's bus: `virtio-blk-device` or `virtio-blk-pci`; vhost-user-fs and others alike.

@@ -11,7 +11,8 @@ final class QEMUMachine: VirtualMachine {
     private let qemu: ConfinedProcess
     private let server: ShareServer?
     private let root: ConfinedRoot
-    private let control: QMPClient
+    let control: QMPClient
+    private let words: QEMUArguments
     private let agent: SharedDescriptor
     private let console: ConsoleLog
     private let events: ShutdownEvents
@@ -88,6 +89,7 @@ final class QEMUMachine: VirtualMachine {
                 share: server.map { inherit($0.connection) },
                 disks: disks.map { .init(descriptor: inherit($0.file), isBlockDevice: $0.isBlockDevice) },
                 taps: spec.nics.map { inherit($0.tap) })
+            words = arguments
             var how = Spawn(plan.program.path, arguments.words(), environment: [])
             how.identity = (user, user, [])
             how.keepsGroups = confinement.isRootless
@@ -213,6 +215,7 @@ final class QEMUMachine: VirtualMachine {
     func pause() async throws { try await control.execute("stop") }
     func resume() async throws { try await control.execute("cont") }
     var sharing: (any Sharing)? { server }
+    var resizing: (any Resizing)? { words.laterMemory.map { MemoryDevices(control, initial: words.megabytes, later: $0) } }
     func consoleTail(lines: Int) -> String { console.lines(lines) }
 
     var snapshotting: (any Snapshotting)? { savedFacts == nil ? nil : self }

@@ -18,6 +18,7 @@ struct QEMUTemplating: Templating {
                 "disk \(disk.name) \(disk.readOnly) "
                     + (disk.isFixed ? "\(disk.path) \(identity.text)" : "\(identity.size)\(disk.isFresh ? " fresh" : "")"))
         }
+        if let growth = spec.growth { words.append("growth \(growth.memoryBytes) \(growth.vcpus)") }
         for nic in spec.nics { words.append("nic \(nic.mtu ?? 0)") }
         if let share = spec.share, let server = plan.shareServer {
             guard !server.isLegacy else {

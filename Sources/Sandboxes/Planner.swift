@@ -18,13 +18,18 @@ public struct Planner: Sendable {
     init(_ record: ContainerRecord) { self.record = record }
 
     /// Bytes of the machine's memory, in whole MiB.
-    var memory: UInt64 {
-        let wanted = record.resources.memory.map { $0 + Self.guestOverhead } ?? Self.defaultMemory
+    var memory: UInt64 { Self.memory(for: record.resources.memory) }
+
+    /// The machine's memory for a container's limit.
+    static func memory(for limit: UInt64?) -> UInt64 {
+        let wanted = limit.map { $0 + guestOverhead } ?? defaultMemory
         return (wanted + 0xF_FFFF) & ~0xF_FFFF
     }
 
     /// The machine's processors: the next whole number.
-    var processors: Int { max(1, Int((record.resources.cpus ?? 1).rounded(.up))) }
+    var processors: Int { Self.processors(for: record.resources.cpus ?? 1) }
+
+    static func processors(for cpus: Double) -> Int { max(1, Int(min(cpus, 255).rounded(.up))) }
 
     /// The bounds of the machine's cgroup on the host: the container's, and the VMM's own needs on top.
     func hostLimits(_ traits: HypervisorTraits) -> (memory: UInt64?, cpus: Double?, processes: Int) {
@@ -44,6 +49,8 @@ public struct Planner: Sendable {
         var diskIsFresh = false
         var confinement: Confinement
         var nic: NIC?
+        /// Whether the machine's memory and processors may change while it runs.
+        var mayGrow = false
         /// What is mounted below a root that is a folder.
         var rootMounts: [Submount] = []
     }
@@ -88,7 +95,7 @@ public struct Planner: Sendable {
             disks.append(Disk(name: "modules", path: modules, readOnly: true, isFixed: true))
         }
         let entries = shareEntries(mounts, rootMounts: host.rootMounts)
-        return MachineSpec(
+        var spec = MachineSpec(
             id: record.id, kind: kind, accelerator: accelerator, memoryBytes: memory, vcpus: processors,
             kernel: host.kernel,
             initramfs: "",
@@ -97,6 +104,8 @@ public struct Planner: Sendable {
             share: entries.isEmpty ? nil : Share(tag: "hull", entries: entries),
             nics: host.nic.map { [$0] } ?? [],
             consoleLog: host.consoleLog, confinement: host.confinement)
+        if host.mayGrow { spec.growth = EngineSize.growth(of: spec) }
+        return spec
     }
 
     /// What the agent is told once.

@@ -36,6 +36,22 @@ extension Row {
             let file = "sh -c 'cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null; true'"
             try await s.becomes("exec one \(file)", "134217728", seconds: 5)
         },
+        Row("update grows and shrinks the machine", .update, short: [.podman], machineOnly: true) { s in
+            let update = s.engine.kind == .docker ? "update -m" : "update --memory"
+            try await s.ok("run -d --name one -m 128m --memory-swap 128m --cpus 1 @ sleep 1000")
+            func free() async throws -> Int { Int(try await s.ok("exec one sh -c 'free -m | awk \"/Mem:/ {print \\$2}\"'")) ?? 0 }
+            let began = try await free()
+            try await s.ok("\(update) 768m --memory-swap 768m --cpus 2 one")
+            let grown = try await free()
+            try s.expect(grown - began == 640, "free -m after update -m 768m", "640 more than \(began)", "\(grown)")
+            try await s.ok("exec one nproc", "2")
+            // It is there: more than the machine began with.
+            try await s.ok("exec one sh -c 'dd if=/dev/zero bs=400M count=1 2>/dev/null | wc -c'", "419430400")
+            try await s.ok("\(update) 96m --memory-swap 96m --cpus 1 one")
+            let shrunk = try await free()
+            try s.expect(shrunk < began, "free -m after update -m 96m", "less than \(began)", "\(shrunk)")
+            try await s.ok("exec one nproc", "1")
+        },
         Row("update changes its processors' time", .update) { s in
             try await s.ok("run -d --name one --cpus 1 @ sleep 1000")
             try await s.ok("update --cpus 0.5 one")

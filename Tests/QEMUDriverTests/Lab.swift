@@ -118,12 +118,12 @@ struct Lab {
         """
 
     /// A machine with the shell in it, and what a test adds.
-    func spec(_ change: (inout MachineSpec) -> Void = { _ in }) async throws -> MachineSpec {
+    func spec(modules: [String] = [], _ change: (inout MachineSpec) -> Void = { _ in }) async throws -> MachineSpec {
         var spec = MachineSpec(
             id: "test", memoryBytes: 256 << 20, kernel: try await Self.kernel().image, initramfs: "",
             consoleLog: "\(folder)/console.log", confinement: Confinement(uidBase: uidBase))
         change(&spec)
-        spec.initramfs = try await Self.initramfs(try QEMU().layout(of: spec).modules)
+        spec.initramfs = try await Self.initramfs(try QEMU().layout(of: spec).modules + modules)
         return spec
     }
 

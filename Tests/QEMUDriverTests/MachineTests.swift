@@ -82,6 +82,42 @@ import Testing
         }
     }
 
+    @Test func memoryAndProcessorsComeLater() async throws {
+        try await Lab.run { lab in
+            let spec = try await lab.spec(modules: ["virtio_mem", "virtio_balloon"]) {
+                $0.growth = .init(memoryBytes: 2 << 30, vcpus: 2)
+            }
+            try await lab.withShell(spec) { machine, shell in
+                let resizing = try #require(machine.resizing)
+                func megabytes() async throws -> Int {
+                    try #require(Int(try await shell.run("free -m | awk '/Mem:/ { print $2 }'")))
+                }
+                #expect(try await shell.run("nproc") == "1")
+                #expect(try await shell.run("echo 1 >/sys/devices/system/cpu/cpu1/online; nproc") == "2")
+                let began = try await megabytes()
+                #expect(try await resizing.resize(memory: 1 << 30) == 1 << 30)
+                let more = try await megabytes()
+                #expect((700...800).contains(more - began), "\(began) MiB, then \(more)")
+                // It can be used: a file of more than the machine began with.
+                let use = "mount -t tmpfs -o size=90% none /mnt; dd if=/dev/zero of=/mnt/x bs=1M count=500 2>/dev/null"
+                #expect(try await shell.run("\(use); wc -c </mnt/x; rm /mnt/x") == "524288000")
+                // What it was given it gives back, and then of its own.
+                let left = try await resizing.resize(memory: 176 << 20)
+                #expect(left >= 176 << 20 && left < 260 << 20, "\(left)")
+                let less = try await megabytes()
+                #expect(less < began - 40, "\(began) MiB, then \(less)")
+                #expect(try await resizing.resize(memory: 256 << 20) >= 256 << 20)
+                await #expect { try await resizing.resize(memory: 4 << 30) } throws: {
+                    ($0 as? MachineError)?.code == .unsupported
+                }
+                #expect(try await shell.run("echo 0 >/sys/devices/system/cpu/cpu1/online; nproc") == "1")
+            }
+            var small = spec
+            small.kind = .microvm
+            #expect(throws: MachineError.self) { try QEMU().layout(of: small) }
+        }
+    }
+
     @Test func powerOffOfAPC() async throws {
         try await Lab.run { lab in
             let exit = try await lab.withShell(try await lab.spec { $0.kind = .q35 }) { machine, shell in

@@ -45,7 +45,7 @@ import Testing
         #expect(words.contains("q35,smm=off,vmport=off,usb=off,graphics=off,memory-backend=memory"))
         #expect(words.contains("memory-backend-memfd,id=memory,size=256M,share=on"))
         #expect(words.contains("host"))
-        #expect(!words.contains("-bios"))
+        #expect(words.contains("qboot.rom"))
         #expect(!words.contains { $0.contains("tsc") })
         let rest = words.suffix(16)
         #expect(
@@ -59,6 +59,22 @@ import Testing
                 "-device",
                 "vhost-user-fs-pci,chardev=share,tag=hull",
             ])
+    }
+
+    @Test func whatMayCome() throws {
+        var spec = Self.spec()
+        spec.growth = .init(memoryBytes: 1000 << 20, vcpus: 100)
+        #expect(try QEMUBoard.resolve(spec) == .q35)
+        let words = Self.arguments(spec, .q35, .tcg).words()
+        // 744 MiB are not six blocks of 128.
+        #expect(words.contains("256M,slots=1,maxmem=896M"))
+        #expect(words.contains("memory-backend-memfd,id=later,size=640M,share=on,reserve=off"))
+        #expect(words.contains("virtio-mem-pci,id=growing,memdev=later,requested-size=0"))
+        #expect(words.contains("virtio-balloon-pci,id=balloon"))
+        #expect(words.contains("8"))
+        let append = " maxcpus=\(spec.vcpus) memhp_default_state=online memory_hotplug.online_policy=auto-movable"
+        #expect(words.contains { $0.contains(append) })
+        #expect(Self.arguments(spec, .q35, .kvm).words().contains("64"))
     }
 
     @Test func theLayoutFollowsTheOrder() throws {

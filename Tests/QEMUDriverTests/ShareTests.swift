@@ -29,6 +29,8 @@ import Testing
             let spec = try await lab.spec {
                 $0.kind = kind
                 $0.share = share
+                // As an engine's machine: it may grow.
+                if kind == .q35 { $0.growth = .init(memoryBytes: 24 << 30, vcpus: 2) }
             }
             try await lab.withShell(spec) { machine, shell in
                 let guest = try #require(machine.guest.share)

@@ -116,14 +116,16 @@ public struct BundlePlan: Sendable {
             root: root, id: id, bundle: bundle, ociVersion: spec.ociVersion, annotations: spec.annotations ?? [:], rootfs: rootfs)
         let resources = spec.linux?.resources
         if let limit = resources?.memory?.limit, limit > 0 {
-            // The machine's own kernel needs some memory however little its container may have.
-            record.resources.memory = max(UInt64(limit), 64 << 20)
+            record.resources.memory = Self.machineMemory(UInt64(limit))
         }
         record.resources.cpus = Self.cpus(resources?.cpu)
         record.resources.pids = (resources?.pids?.limit).flatMap { $0 > 0 ? Int($0) : nil }
         setMachine(&record)
         return record
     }
+
+    /// What a machine is sized for: its own kernel needs some memory however little its container may have.
+    static func machineMemory(_ limit: UInt64) -> UInt64 { max(limit, 64 << 20) }
 
     /// How many processors a container may keep busy; nil where it says nothing.
     static func cpus(_ cpu: ResourceLimits.CPU?) -> Double? {

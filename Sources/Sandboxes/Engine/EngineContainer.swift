@@ -19,6 +19,8 @@ final class EngineContainer {
     private let numbers: ProcessNumbers
     /// Whether it is in another container's machine.
     private let isMember: Bool
+    /// Its machine's size, where that can change and is this container's to change.
+    private let size: EngineSize?
     private var isForced = false
     private var isStarted = false
     private(set) var isPaused = false
@@ -27,8 +29,10 @@ final class EngineContainer {
 
     init(
         id: String, plan: BundlePlan, agent: AgentConnection, process: GuestProcess, streams: ProcessStreams,
-        machine: any VirtualMachine, chronicle: Chronicle, addresses: [String], numbers: ProcessNumbers, isMember: Bool
+        machine: any VirtualMachine, chronicle: Chronicle, addresses: [String], numbers: ProcessNumbers, isMember: Bool,
+        size: EngineSize? = nil
     ) {
+        self.size = size
         self.numbers = numbers
         self.isMember = isMember
         self.id = id
@@ -153,17 +157,18 @@ final class EngineContainer {
         try await withDeadline(.seconds(10), awaiting: "the guest's answer") { [limits] in try await agent.update(id, limits) }
     }
 
-    /// Changes its limits, in the guest and on the host.
+    /// Changes its limits, in the guest and on the host, and the machine's size with them.
     func update(_ resources: ResourceLimits, host: Cgroup?) async throws {
         let agent = agent
         let id = id
         let limits = BundlePlan.limits(resources)
         do {
+            try await size?.grow(for: resources)
             try await withDeadline(.seconds(10), awaiting: "the guest's answer") { try await agent.update(id, limits) }
+            try await size?.shrink(for: resources)
         } catch let failure as AgentFailure {
             throw SandboxError(agent: failure)
         }
-        // The machine's memory stays what it is, and its bound with it; what it may compute follows.
         guard !isMember, let quota = resources.cpu?.quota, let cpus = BundlePlan.cpus(resources.cpu) else { return }
         if quota > 0 { try host?.limit(cpus: cpus.rounded(.up) + 1) }
     }

@@ -51,10 +51,12 @@ final class EngineSandbox {
             UserNamespace.isInitial
             ? Confinement(uidBase: try await Identifiers.take(roots, owner: record.id, ledger)) : .rootless
         let nics = network.nics
-        let host = Planner.Host(
+        var host = Planner.Host(
             kernel: "", modulesDisk: nil, consoleLog: paths.console, disk: paths.disk,
             // The monitor is in the cgroup, and so is whoever it starts.
             confinement: confinement, nic: nics.first)
+        // Engines change limits while a container runs.
+        host.mayGrow = record.machine.machine != MachineSpec.Kind.microvm.rawValue
         var spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor).complete(host, planner, mounts)
         spec.nics = nics
         spec.share?.grows = true
@@ -119,7 +121,7 @@ final class EngineSandbox {
                 first.hookInput = String(decoding: try JSONEncoder().encode(state), as: UTF8.self)
             }
             let id = record.id
-            try await withDeadline(.seconds(120), awaiting: "the guest's set-up") { [sandbox] in
+            _ = try await withDeadline(.seconds(120), awaiting: "the guest's set-up") { [sandbox] in
                 try await agent.configure(sandbox, followsClock: false)
             }
             try await relayNames(agent)
@@ -138,7 +140,8 @@ final class EngineSandbox {
             _ = output.attach(streams, descriptors.take()) {}
             let container = EngineContainer(
                 id: id, plan: plan, agent: agent, process: held, streams: output, machine: machine, chronicle: chronicle,
-                addresses: try network.addresses(), numbers: numbers, isMember: false)
+                addresses: try network.addresses(), numbers: numbers, isMember: false,
+                size: EngineSize(machine, agent, planner, host: cgroup))
             self.container = container
             do { try ContainerView.build(root: plan.rootfs, mounts) } catch {
                 StandardStreams.complain("hull-runtime: who joins this namespace sees the host's files: \(error)")

@@ -63,6 +63,9 @@ extension Agent {
                     throw AgentFailure(.other, "dropping cached inodes: \(error.words)", errno: error.number)
                 }
                 reply(header, Done())
+            case .resizeMachine:
+                try Processors.resize(read(frame))
+                reply(header, Done())
             case .shutdown:
                 shuttingDown = try read(frame)
                 reply(header, Done())
