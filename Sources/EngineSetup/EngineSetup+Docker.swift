@@ -34,7 +34,13 @@ extension EngineSetup {
         var change = EngineChange(
             path: path, old: old, new: new,
             summary: installs ? "dockerd gets the runtime \(Self.name), \(runtime)" : "dockerd loses the runtime \(Self.name)")
-        if !change.isNothing { change.remarks.append("Reload it: systemctl reload docker (or send dockerd a SIGHUP).") }
+        if !change.isNothing {
+            // At a reload dockerd keeps the runtimes that it knows where the file names none any more.
+            let forgets = installs || document.find(["runtimes"]) != nil
+            change.remarks.append(
+                forgets
+                    ? "Reload it: systemctl reload docker (or send dockerd a SIGHUP)." : "Restart it: systemctl restart docker")
+        }
         if installs { change.remarks.append("Then: docker run --rm --runtime=\(Self.name) IMAGE COMMAND") }
         return change
     }

@@ -16,7 +16,8 @@ import Testing
 
     @Loop
     private func must(_ site: Site, _ line: String, has part: String = "") async throws {
-        let call = try await site.run(["sh", "-euc", line], environment: ["DOCKER_CONFIG=/run/client"])
+        let call = try await site.run(
+            ["sh", "-euc", line], environment: line.contains("docker") ? ["DOCKER_CONFIG=/run/client"] : [])
         if call.code != 0 || !call.text.contains(part) {
             throw Mismatch(line: line, wanted: "success and “\(part)”", got: "\(call.code) “\(call.text)” “\(call.errors)”")
         }
@@ -42,14 +43,11 @@ import Testing
                 has: Bench.program)
             try await must(site, "docker load -q -i \(Bench.archive)")
             try await must(site, "docker run --rm --runtime=hull --network none \(Bench.image) echo works", has: "works")
-            try await must(site, "\(Self.hull) uninstall docker --destdir \(root)")
+            try await must(site, "\(Self.hull) uninstall docker --destdir \(root)", has: "systemctl restart docker")
             try await must(
                 site,
-                "grep debug \(root)/etc/docker/daemon.json; ! grep -q hull \(root)/etc/docker/daemon.json; kill -HUP $(cat /run/docker.pid)"
+                "grep debug \(root)/etc/docker/daemon.json; ! grep -q hull \(root)/etc/docker/daemon.json"
             )
-            try await must(
-                site,
-                "for try in $(seq 100); do docker info -f '{{json .Runtimes}}' | grep -q hull || exit 0; sleep 0.1; done; exit 1")
         }
     }
 
