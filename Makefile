@@ -62,10 +62,11 @@ test-engines: build images ## the whole checklist of real Docker, Podman and con
 test-storm: build images ## 500 seeded kills at random moments instead of 50
 	@HULL_STORM=$${HULL_STORM:-500} $(SWIFT) test --no-parallel --filter Storm
 
-test-workloads: build images ## PostgreSQL, systemd, and dockerd with a container of its own
+test-workloads: build images ## PostgreSQL, nginx, ten of a compose file, systemd, dockerd in a container
 	@scripts/make-image.sh systemd
 	scripts/make-image.sh docker
-	HULL_WORKLOADS=1 $(SWIFT) test --no-parallel --filter 'IntegrationTests.Workloads'
+	scripts/make-image.sh nginx
+	HULL_WORKLOADS=1 $(SWIFT) test --no-parallel --filter 'IntegrationTests.Workloads|EngineWorkloads'
 
 test-kvm: build images ## Hull with --accel kvm, inside a machine whose SVM is emulated
 	@scripts/test-kvm.py
