@@ -51,12 +51,14 @@ final class EngineSandbox {
         let mounts = try Self.resolveMounts(record, paths)
         let network = try NamespaceNetwork()
         if plan.network != .host { try await network.attach(spares: Self.spares) }
-        let identifiers = try await Identifiers.take(roots, owner: record.id, ledger)
+        let confinement: Confinement =
+            UserNamespace.isInitial
+            ? Confinement(uidBase: try await Identifiers.take(roots, owner: record.id, ledger)) : .rootless
         let nics = network.nics
         var host = Planner.Host(
             kernel: "", modulesDisk: nil, consoleLog: paths.console, disk: paths.disk,
             // The monitor is in the cgroup, and so is whoever it starts.
-            confinement: Confinement(uidBase: identifiers), nic: nics.first)
+            confinement: confinement, nic: nics.first)
         // Engines change limits while a container runs.
         host.mayGrow = record.machine.machine != MachineSpec.Kind.microvm.rawValue
         var spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor).complete(host, planner, mounts)

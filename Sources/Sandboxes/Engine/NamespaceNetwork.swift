@@ -125,9 +125,9 @@ final class NamespaceNetwork {
     /// The name of a NIC while it is out of sight.
     nonisolated static func spareName(_ number: Int) -> String { "spare\(number)" }
 
-    /// What could be a container's: neither a loopback nor one of our own.
+    /// What could be a container's: neither a loopback nor one of our own. (A rootless engine's is a tap too: slirp4netns's.)
     private func candidates() throws -> [Link] {
-        try routes.links().filter { $0.mac?.isUnicast == true && $0.kind != "tun" }
+        try routes.links().filter { link in link.mac?.isUnicast == true && !cards.contains { $0.name == link.name } }
     }
 
     private func makeCard(mac: MACAddress) throws -> Int {

@@ -118,10 +118,17 @@ struct Creation: Sendable {
     let arguments: Arguments
     let globals: Globals
 
+    /// A rootless engine that has no cgroup to give names none.
+    private var cgroup: Cgroup {
+        let user = UserNamespace.owner
+        if user != nil, plan.spec.linux?.cgroupsPath?.isEmpty != false { return .none }
+        return Cgroup(
+            everywhere: plan.cgroup(id: container.record.engine?.id ?? "", systemd: globals.systemdCgroup, user: user))
+    }
+
     /// When it returns, the container stands ready and its pid file is written. When it throws, the monitor is gone.
     @Loop func make() async throws -> ChildProcess {
-        let claim = try await container.claim(
-            cgroup: Cgroup(everywhere: plan.cgroup(id: container.record.engine?.id ?? "", systemd: globals.systemdCgroup)), plan)
+        let claim = try await container.claim(cgroup: cgroup, plan)
         var console: Console?
         let size = plan.spec.process?.consoleSize
         if let socket = arguments["console-socket"] {
@@ -132,6 +139,7 @@ struct Creation: Sendable {
         let (client, process) = try Launch.monitor(
             of: container, plan: plan, lock: claim.lock, cgroup: claim.cgroup, console: console)
         do {
+            try await container.enter(claim, monitor: process.pid, plan)
             let state = container.runtimeState(.creating, pid: process.pid)
             let hooks = plan.spec.hooks
             // To the OCI's suite a prestart hook, which the specification calls after `start` is asked for, sees a created container.

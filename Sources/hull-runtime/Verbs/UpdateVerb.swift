@@ -21,6 +21,7 @@ enum UpdateVerb {
             resources = try flags(arguments)
         }
         try await LifeVerbs.ask(container, .update(resources))
+        try await container.tellSystemd()
         return 0
     }
 
