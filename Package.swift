@@ -50,7 +50,7 @@ let package = Package(
             [
                 "AgentClient", "AgentProtocol", "HostNetwork", "Images", "Kernels", "LinuxSystem", "Machines", "OCISpec",
                 "Storage",
-                "CSeccomp",
+                "CLinux", "CSeccomp",
             ]),
 
         .executableTarget(

@@ -16,6 +16,8 @@ readonly packages=(
     docker.io docker-compose containerd podman conmon buildah catatonit runc crun
     containernetworking-plugins netavark aardvark-dns iptables slirp4netns uidmap
     python3-grpcio
+    # Podman asks for its version before it asks a runtime for a checkpoint
+    criu
 )
 readonly qemu=(qemu-system-x86 qemu-utils)
 # What Debian 13's virtiofsd needs to run beside Debian 12's older glibc.

@@ -20,6 +20,8 @@ public final class AgentConnection {
     private var isSynchronised = false
     /// Whether a save holds the stream back; requests and input wait meanwhile.
     private(set) var isQuiet = false
+    /// Whether the agent was asked to fall silent and `resume` has not come yet.
+    public private(set) var isQuiesced = false
     /// Why the stream is of no use any more.
     public private(set) var failure: AgentConnectionError?
 
@@ -42,20 +44,26 @@ public final class AgentConnection {
 
     // MARK: the life of the stream
 
-    /// Begins an epoch and agrees on the protocol's version; waits for a guest that still boots. The state says what runs.
+    /// Begins an epoch and agrees on the protocol's version; waits for a guest that still boots. The state says what runs. With `restored`
+    /// it is the agent of a restored machine: its processes are known from then on (`adopted`), and stand still until `setIdentity`.
     @discardableResult
-    public func hello() async throws -> AgentState {
+    public func hello(restored: Bool = false) async throws -> AgentState {
         try setNonBlocking(stream.raw)
         var random = SystemRandomNumberGenerator()
         isSynchronised = false
         outgoing.removeAll()
-        write(session.begin(epoch: random.next()))
+        write(session.begin(epoch: random.next(), adopting: restored))
         reader = Task { @Loop [weak self, stream] in await AgentConnection.read(stream, into: { self }) }
         while !isSynchronised {
             if let failure { throw failure }
             try await changed.wait()
         }
-        return try await ask(.hello, Hello(), whileQuiet: true)
+        var greeting = Hello()
+        greeting.keepsStill = restored
+        let state: AgentState = try await ask(.hello, greeting, whileQuiet: true)
+        // Their outputs may flow; the agent was told of its old credit only.
+        if restored { write(session.repeatedCredit()) }
+        return state
     }
 
     /// Ends the talking; the machine is not told. Everybody who waits gets an error.
@@ -71,6 +79,7 @@ public final class AgentConnection {
                 if let failure { throw failure }
                 try await changed.wait()
             }
+            isQuiesced = true
             return try await ask(.quiesce, Done(), whileQuiet: true)
         } catch {
             isQuiet = false
@@ -89,6 +98,7 @@ public final class AgentConnection {
         // Until the agent accepted the greeting, nothing but it may be said.
         isQuiet = true
         let state = try await hello()
+        isQuiesced = false
         isQuiet = false
         write(session.repeatedCredit())
         changed.open()
@@ -97,14 +107,15 @@ public final class AgentConnection {
         return state
     }
 
-    /// A process of a restored machine that another connection started; its streams go on where the agent is.
-    public func adopt(_ state: ProcessState) -> GuestProcess {
-        if let known = guestProcesses[state.process] { return known }
-        session.add(state.process, state: state)
-        let process = GuestProcess(state.process, pid: Int32(truncatingIfNeeded: state.pid), self)
-        guestProcesses[state.process] = process
-        write(session.repeatedCredit())
-        return process
+    /// A restored machine's processes, that another connection started (`hello(restored:)`); their streams go on where the agent was.
+    public private(set) var adopted: [GuestProcess] = []
+
+    private func adopt() {
+        for state in session.takeAdopted() {
+            let process = GuestProcess(state.process, pid: Int32(truncatingIfNeeded: state.pid), self)
+            guestProcesses[state.process] = process
+            adopted.append(process)
+        }
     }
 
     // MARK: requests
@@ -365,6 +376,7 @@ public final class AgentConnection {
             isSynchronised = true
             changed.open()
         case .reply(let request, let payload):
+            adopt()
             answers.removeValue(forKey: request)?.resume(returning: payload)
             changed.open()
         case .failure(let request, let failure):

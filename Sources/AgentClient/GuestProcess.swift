@@ -83,6 +83,12 @@ public final class GuestProcess {
         }
     }
 
+    /// What arrived of an output and was not read yet.
+    public func unread(_ which: Output) -> [UInt8] {
+        let arrived = which == .stdout ? output : error
+        return Array(arrived.chunks[arrived.first...].joined())
+    }
+
     /// Sends a signal. Throws `AgentFailure` with the code `unknown` when the process has ended.
     public func signal(_ signal: Int32) async throws {
         var request = SignalRequest()

@@ -41,6 +41,9 @@ public struct HostSession: Sendable {
     private var pending: [UInt64: RequestKind] = [:]
     private var streams: [UInt64: Streams] = [:]
     private var nextRequest: UInt64 = 1
+    /// Whether processes that the agent has, and that are not known here, become known with its greeting.
+    private var adopts = false
+    private var adopted: [ProcessState] = []
 
     /// A session before its first epoch.
     public init() {}
@@ -49,13 +52,21 @@ public struct HostSession: Sendable {
     public var pendingRequests: Int { pending.count }
 
     /// Begins an epoch: everything that comes before the agent's echo of this random number is discarded.
-    public mutating func begin(epoch: UInt64) -> [UInt8] {
+    /// With `adopting` the processes that the agent has become known with its answer to `hello`: their streams go on right behind it.
+    public mutating func begin(epoch: UInt64, adopting: Bool = false) -> [UInt8] {
         self.epoch = epoch
+        adopts = adopting
         isSynchronised = false
         decoder = FrameDecoder(maximum: Limits.reply)
         decoder.hunt(epoch: epoch)
         pending = [:]
         return FrameHeader(.synchronise, offset: epoch).encoded
+    }
+
+    /// What became known with the agent's greeting; once.
+    public mutating func takeAdopted() -> [ProcessState] {
+        defer { adopted = [] }
+        return adopted
     }
 
     /// A request's number and bytes.
@@ -165,6 +176,10 @@ public struct HostSession: Sendable {
             if kind == .hello || kind == .quiesce {
                 let state = try AgentState(decoding: frame.payload, elements: Limits.elements)
                 guard state.processes.allSatisfy({ agrees(with: $0) }) else { throw .wrongOffset }
+                if kind == .hello, adopts {
+                    adopted = state.processes.filter { streams[$0.process] == nil }
+                    for process in adopted { add(process.process, state: process) }
+                }
             }
             return .reply(request: header.id, payload: frame.payload)
         case .failure:

@@ -7,6 +7,8 @@ public struct Hello: WireMessage, Equatable, Sendable {
     public var oldest = Hello.version
     /// The newest version that the host speaks.
     public var newest = Hello.version
+    /// Whether containers that `quiesce` stood still stay so, until `setIdentity` was carried out: a restored machine runs nothing before.
+    public var keepsStill = false
 
     public init() {}
 
@@ -14,6 +16,7 @@ public struct Hello: WireMessage, Equatable, Sendable {
         // Never changed: every version must be able to read these.
         try coder.field(1, &oldest, default: 1)
         try coder.field(2, &newest, default: 1)
+        try coder.field(3, &keepsStill)
     }
 }
 
@@ -89,6 +92,8 @@ public struct InterfaceConfiguration: WireMessage, Equatable, Sendable {
     public var addresses: [String] = []
     /// The name under which it is out of sight: it is taken from there (`Identity.interfaces`), or put there (`Identity.put`).
     public var spare = ""
+    /// Addresses that it had and is to lose, and with them every TCP connection from them.
+    public var dropped: [String] = []
 
     public init() {}
 
@@ -98,6 +103,7 @@ public struct InterfaceConfiguration: WireMessage, Equatable, Sendable {
         try coder.field(3, &mtu)
         try coder.strings(4, &addresses)
         try coder.field(5, &spare)
+        try coder.strings(6, &dropped)
     }
 }
 
@@ -119,6 +125,24 @@ public struct RouteConfiguration: WireMessage, Equatable, Sendable {
     }
 }
 
+/// What a container is called, which a fork changes while it runs. Empty fields change nothing.
+public struct ContainerIdentity: WireMessage, Equatable, Sendable {
+    /// The agent's name for it, which stays.
+    public var container = ""
+    /// Its host name.
+    public var hostname = ""
+    /// New content for files that came with it (`ContainerConfiguration.files`), by their paths.
+    public var files: [FileConfiguration] = []
+
+    public init() {}
+
+    public mutating func fields<C: FieldCoder>(_ coder: inout C) throws(WireError) {
+        try coder.field(1, &container)
+        try coder.field(2, &hostname)
+        try coder.list(3, &files)
+    }
+}
+
 /// What makes this machine this machine; set at boot and again after a clone. Empty fields change nothing.
 public struct Identity: WireMessage, Equatable, Sendable {
     /// The host name of the guest itself.
@@ -135,6 +159,8 @@ public struct Identity: WireMessage, Equatable, Sendable {
     public var routes: [RouteConfiguration] = []
     /// Interfaces that no container is to see, found by MAC address or name, and put away before the others are set up.
     public var put: [InterfaceConfiguration] = []
+    /// Containers that are called something else from now on.
+    public var containers: [ContainerIdentity] = []
 
     public init() {}
 
@@ -146,6 +172,7 @@ public struct Identity: WireMessage, Equatable, Sendable {
         try coder.list(5, &interfaces)
         try coder.list(6, &routes)
         try coder.list(7, &put)
+        try coder.list(8, &containers)
     }
 }
 

@@ -2,6 +2,7 @@
 #include <link.h>
 #include <malloc.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -37,6 +38,10 @@ int hull_openat2(int d, const char *p, uint64_t flags, uint64_t mode, uint64_t r
 int hull_pivot_root(const char *n, const char *o) { return (int)syscall(SYS_pivot_root, n, o); }
 int hull_memfd_create(const char *n, unsigned f) { return (int)syscall(SYS_memfd_create, n, f); }
 int hull_fallocate(int d, int mode, long offset, long length) { return (int)syscall(SYS_fallocate, d, mode, offset, length); }
+ssize_t hull_read_process(pid_t pid, void *buffer, uint64_t address, size_t count) {
+    struct iovec here = { buffer, count }, there = { (void *)(uintptr_t)address, count };
+    return process_vm_readv(pid, &here, 1, &there, 1, 0);
+}
 int hull_setns(int fd, int kind) { return setns(fd, kind); }
 int hull_unshare(int flags) { return unshare(flags); }
 

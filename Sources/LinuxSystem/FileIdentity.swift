@@ -35,58 +35,25 @@ public struct FileIdentity: Codable, Hashable, Sendable {
     public var text: String { "\(inode).\(size).\(modified)" }
 }
 
-/// Copies what `from` holds to the same places of `to`, and leaves holes holes (SEEK_DATA, lseek(2)). `to` is at least as long, and empty.
-public func copyData(from: SharedDescriptor, to: SharedDescriptor, _ name: String) throws(SystemError) {
-    var place = 0
-    while true {
+/// Copies what `from` holds in `range` to the begin of `to`, and leaves holes holes (SEEK_DATA, lseek(2)). `to` is empty and long enough; what
+/// is beyond the end of `from` is a hole.
+public func copyData(
+    from: SharedDescriptor, _ range: Range<Int>, to: SharedDescriptor, _ name: String
+) throws(SystemError) {
+    var place = range.lowerBound
+    while place < range.upperBound {
         let start = lseek(from.raw, place, 3 /* SEEK_DATA */)
         if start < 0, errno == ENXIO { return }  // only a hole is left
         guard start >= 0 else { throw SystemError("read", name) }
-        let end = try checked("read", name) { lseek(from.raw, start, 4 /* SEEK_HOLE */) }
-        try checked("write", name) { lseek(to.raw, start, SEEK_SET) }
+        if start >= range.upperBound { return }
+        let end = min(Int(try checked("read", name) { lseek(from.raw, start, 4 /* SEEK_HOLE */) }), range.upperBound)
+        try checked("write", name) { lseek(to.raw, Int(start) - range.lowerBound, SEEK_SET) }
         var offset = off_t(start)
         while offset < end {
-            let count = sendfile(to.raw, from.raw, &offset, Int(end) - Int(offset))
+            let count = sendfile(to.raw, from.raw, &offset, end - Int(offset))
             if count > 0 || (count < 0 && errno == EINTR) { continue }
             throw SystemError("copy", name, code: count == 0 ? EIO : errno)
         }
-        place = Int(end)
-    }
-}
-
-/// Makes holes of what is zero, page by page; returns how many bytes of data are left.
-public func punchZeros(in file: SharedDescriptor, _ name: String) throws(SystemError) -> UInt64 {
-    let piece = 1 << 20
-    let page = 4096
-    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: piece, alignment: page)
-    defer { buffer.deallocate() }
-    let zeros = [UInt8](repeating: 0, count: page)
-    var (place, left) = (0, UInt64(0))
-    while true {
-        let start = lseek(file.raw, place, 3 /* SEEK_DATA */)
-        if start < 0, errno == ENXIO { return left }
-        guard start >= 0 else { throw SystemError("read", name) }
-        let end = Int(try checked("read", name) { lseek(file.raw, start, 4 /* SEEK_HOLE */) })
-        place = Int(start)
-        while place < end {
-            let count = try checked("read", name) { pread(file.raw, buffer.baseAddress, min(piece, end - place), place) }
-            if count == 0 { return left }
-            // Whole runs of empty pages go at once.
-            var run = 0
-            for offset in stride(from: 0, through: count, by: page) {
-                let whole = offset + page <= count
-                if whole, memcmp(buffer.baseAddress! + offset, zeros, page) == 0 {
-                    run += page
-                    continue
-                }
-                if run > 0 {
-                    // FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
-                    try checked("make a hole in", name) { hull_fallocate(file.raw, 3, place + offset - run, run) }
-                    run = 0
-                }
-                if offset < count { left += UInt64(min(page, count - offset)) }
-            }
-            place += count
-        }
+        place = end
     }
 }

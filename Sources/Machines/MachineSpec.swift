@@ -18,9 +18,6 @@ public struct MachineSpec: Sendable {
     public var initramfs: String
     /// Added after what the driver needs, in this order.
     public var kernelArguments: [String]
-    /// A file of exactly `memoryBytes` that is to be the guest's memory, so that the machine can be saved; nil for memory of the
-    /// driver's choice. Its owner is root, its mode 0600.
-    public var memoryFile: String?
     /// Block devices. Each name is unique in the machine.
     public var disks: [Disk]
     /// The one share, under which everything of the host that is shown in the guest is bound.

@@ -16,15 +16,20 @@ public struct Snapshot: Sendable, Hashable {
     }
 }
 
-/// What a machine can that was booted with its memory in a file (`MachineSpec.memoryFile`).
+/// How a running machine is saved, as often as one likes.
 @Loop
 public protocol Snapshotting: AnyObject, Sendable {
-    /// Stands the guest still for good and writes the devices' state to `state`, open for writing and empty; the memory file holds the
-    /// rest then. Returns the snapshot's facts. The machine can only be stopped afterwards.
-    func save(to state: SharedDescriptor) async throws -> [String: String]
+    /// Writes the guest's memory to `memory` and the devices' state to `state`, two empty files open for reading and writing. What can be
+    /// copied while the guest runs is; then `before` is run, the guest stands still, and `still` is run: what the guest wrote to its disks
+    /// is in their files then. Returns the snapshot's facts. Afterwards, and when it throws, the guest may stand still: `resume()` or
+    /// `stop()` is the caller's.
+    func save(
+        memory: SharedDescriptor, state: SharedDescriptor, beforeStill before: @Loop () async throws -> Void,
+        whileStill still: @Loop () async throws -> Void
+    ) async throws -> [String: String]
 }
 
-/// What a driver can that makes several machines of one saved one, each with devices of its own.
+/// What a driver can that makes machines of saved ones, each with devices of its own.
 public protocol Templating: Sendable {
     /// Words that name all that a saved machine and those restored from it must have in common: the VMM, the board, the processor, the
     /// memory, the devices' kinds and sizes, kernel, initramfs, the files that every one of them has (`Disk.isFixed`). Two specs with

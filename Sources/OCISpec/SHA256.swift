@@ -1,5 +1,5 @@
-/// SHA-256 (FIPS 180-4) for small documents: manifests, configs, names. Layers are hashed elsewhere, by a library that
-/// uses the processor's own instructions.
+/// SHA-256 (FIPS 180-4), of documents and of saved machines. Layers are hashed elsewhere, by a library that uses the processor's own
+/// instructions.
 public struct SHA256 {
     private var state: [UInt32] = [
         0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab,
@@ -19,32 +19,36 @@ public struct SHA256 {
 
     /// Takes more bytes.
     public mutating func update(_ bytes: some Sequence<UInt8>) {
-        for byte in bytes {
-            pending.append(byte)
-            count += 1
-            if pending.count == 64 {
-                compress()
-                pending.removeAll(keepingCapacity: true)
-            }
+        let isContiguous: Void? = bytes.withContiguousStorageIfAvailable { update(UnsafeRawBufferPointer($0)) }
+        if isContiguous == nil { Array(bytes).withUnsafeBytes { update($0) } }
+    }
+
+    /// Takes more bytes.
+    public mutating func update(_ bytes: UnsafeRawBufferPointer) {
+        count += UInt64(bytes.count)
+        var rest = bytes[...]
+        if !pending.isEmpty {
+            let missing = rest.prefix(64 - pending.count)
+            pending.append(contentsOf: missing)
+            rest = rest.dropFirst(missing.count)
+            guard pending.count == 64 else { return }
+            pending.withUnsafeBytes { Self.compress($0, &state) }
+            pending.removeAll(keepingCapacity: true)
         }
+        let whole = rest.prefix(rest.count & ~63)
+        if !whole.isEmpty { Self.compress(UnsafeRawBufferPointer(rebasing: whole), &state) }
+        pending.append(contentsOf: rest.dropFirst(whole.count))
     }
 
     /// Ends it; the value is used up.
     public consuming func finish() -> Digest {
         let bits = count &* 8
         pending.append(0x80)
-        while pending.count != 56 {
-            if pending.count == 64 {
-                compress()
-                pending.removeAll(keepingCapacity: true)
-            } else {
-                pending.append(0)
-            }
-        }
+        while pending.count % 64 != 56 { pending.append(0) }
         for shift in stride(from: 56, through: 0, by: -8) {
             pending.append(UInt8(truncatingIfNeeded: bits >> UInt64(shift)))
         }
-        compress()
+        pending.withUnsafeBytes { Self.compress($0, &state) }
         let digits = Array("0123456789abcdef".utf8)
         var hex: [UInt8] = []
         for word in state {
@@ -55,31 +59,44 @@ public struct SHA256 {
         return Digest(.sha256, hex: String(decoding: hex, as: UTF8.self))!
     }
 
-    private mutating func compress() {
-        func rotate(_ x: UInt32, _ n: UInt32) -> UInt32 { (x >> n) | (x << (32 - n)) }
-        var w = [UInt32](repeating: 0, count: 64)
-        for i in 0..<16 {
-            w[i] =
-                UInt32(pending[4 * i]) << 24 | UInt32(pending[4 * i + 1]) << 16
-                | UInt32(pending[4 * i + 2]) << 8 | UInt32(pending[4 * i + 3])
+    /// Whole blocks of 64 bytes.
+    private static func compress(_ blocks: UnsafeRawBufferPointer, _ state: inout [UInt32]) {
+        @inline(__always) func rotate(_ x: UInt32, _ n: UInt32) -> UInt32 { (x &>> n) | (x &<< (32 &- n)) }
+        withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 64) { w in
+            constants.withUnsafeBufferPointer { constants in
+                state.withUnsafeMutableBufferPointer { state in
+                    for start in stride(from: 0, to: blocks.count, by: 64) {
+                        for i in 0..<16 {
+                            w[i] = UInt32(bigEndian: blocks.loadUnaligned(fromByteOffset: start &+ 4 &* i, as: UInt32.self))
+                        }
+                        for i in 16..<64 {
+                            let (x, y) = (w[i &- 15], w[i &- 2])
+                            let s0 = rotate(x, 7) ^ rotate(x, 18) ^ (x &>> 3)
+                            let s1 = rotate(y, 17) ^ rotate(y, 19) ^ (y &>> 10)
+                            w[i] = w[i &- 16] &+ s0 &+ w[i &- 7] &+ s1
+                        }
+                        var (a, b, c, d) = (state[0], state[1], state[2], state[3])
+                        var (e, f, g, h) = (state[4], state[5], state[6], state[7])
+                        for i in 0..<64 {
+                            let s1 = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)
+                            let choice = (e & f) ^ (~e & g)
+                            let t1 = h &+ s1 &+ choice &+ constants[i] &+ w[i]
+                            let s0 = rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)
+                            let majority = (a & b) ^ (a & c) ^ (b & c)
+                            (h, g, f, e, d, c, b, a) = (g, f, e, d &+ t1, c, b, a, t1 &+ s0 &+ majority)
+                        }
+                        state[0] &+= a
+                        state[1] &+= b
+                        state[2] &+= c
+                        state[3] &+= d
+                        state[4] &+= e
+                        state[5] &+= f
+                        state[6] &+= g
+                        state[7] &+= h
+                    }
+                }
+            }
         }
-        for i in 16..<64 {
-            let s0 = rotate(w[i - 15], 7) ^ rotate(w[i - 15], 18) ^ (w[i - 15] >> 3)
-            let s1 = rotate(w[i - 2], 17) ^ rotate(w[i - 2], 19) ^ (w[i - 2] >> 10)
-            w[i] = w[i - 16] &+ s0 &+ w[i - 7] &+ s1
-        }
-        var (a, b, c, d) = (state[0], state[1], state[2], state[3])
-        var (e, f, g, h) = (state[4], state[5], state[6], state[7])
-        for i in 0..<64 {
-            let s1 = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)
-            let choice = (e & f) ^ (~e & g)
-            let t1 = h &+ s1 &+ choice &+ Self.constants[i] &+ w[i]
-            let s0 = rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)
-            let majority = (a & b) ^ (a & c) ^ (b & c)
-            let t2 = s0 &+ majority
-            (h, g, f, e, d, c, b, a) = (g, f, e, d &+ t1, c, b, a, t1 &+ t2)
-        }
-        for (i, value) in [a, b, c, d, e, f, g, h].enumerated() { state[i] = state[i] &+ value }
     }
 
     private static let constants: [UInt32] = [

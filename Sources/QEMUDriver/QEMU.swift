@@ -48,7 +48,7 @@ public struct QEMU: Hypervisor {
             machine = try QEMUMachine(spec, try QEMUPlan(spec), in: directory)
         case .restore(let spec, let snapshot):
             let plan = try QEMUPlan(spec)
-            try plan.checkClock(of: snapshot)
+            try plan.check(snapshot)
             machine = try QEMUMachine(spec, plan, from: snapshot, in: directory)
         }
         do {

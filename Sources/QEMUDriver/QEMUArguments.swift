@@ -24,6 +24,8 @@ struct QEMUArguments: Sendable {
     var incoming: Int32?
     /// Where the guest's memory is; nil for memory of QEMU's own.
     var memoryFile: MemoryFile?
+    /// Where the memory is that may come later, where there is such.
+    var laterFile: String?
     /// Descriptor numbers in QEMU.
     var control: Int32
     var agent: Int32
@@ -45,7 +47,8 @@ struct QEMUArguments: Sendable {
         var isPrivate: Bool
     }
 
-    /// The number of the set of descriptors with the state; disks have those from 1 on.
+    /// The number of the set of descriptors with the state to begin with; disks have those from 1 on, and states that are saved those
+    /// above it.
     static let stateSet = 1000
 
     /// Whole MiB, rounded up.
@@ -62,8 +65,11 @@ struct QEMUArguments: Sendable {
         if let boot {
             words += ["-kernel", boot.kernel, "-initrd", boot.initramfs, "-append", commandLine.joined(separator: " ")]
         }
-        // It is loaded when it was said that the memory does not travel with it.
-        if let incoming { words += ["-add-fd", "fd=\(incoming),set=\(Self.stateSet)", "-incoming", "defer"] }
+        // The state begins with a device, as `xen-save-devices-state` writes it, and not with a section about the board.
+        if let incoming {
+            words += ["-add-fd", "fd=\(incoming),set=\(Self.stateSet)", "-incoming", "defer"]
+            words += ["-global", "migration.send-configuration=off"]
+        }
         words += [
             "-chardev", "socket,id=control,fd=\(control)", "-mon", "chardev=control,mode=control",
             "-chardev", "socket,id=console,fd=\(console)", "-serial", "chardev:console",
@@ -88,7 +94,7 @@ struct QEMUArguments: Sendable {
         }
         if let later = laterMemory {
             // Nothing of it is there until the guest is asked to take some. A guest that took more would be stopped by its cgroup.
-            words += ["-object", "memory-backend-memfd,id=later,size=\(later)M,share=on,reserve=off"]
+            words += ["-object", "memory-backend-file,id=later,size=\(later)M,mem-path=\(laterFile ?? ""),share=on,reserve=off"]
             words += ["-device", device("virtio-mem", "id=\(Self.growingDevice),memdev=later,requested-size=0")]
             words += ["-device", device("virtio-balloon", "id=balloon")]
         }
@@ -99,9 +105,11 @@ struct QEMUArguments: Sendable {
     static let growingDevice = "growing"
 
     /// MiB that may come, in virtio-mem's steps of 128: whole memory blocks of Linux (x86).
-    var laterMemory: UInt64? {
+    var laterMemory: UInt64? { Self.laterMemory(of: spec) }
+
+    static func laterMemory(of spec: MachineSpec) -> UInt64? {
         guard let growth = spec.growth else { return nil }
-        let most = growth.memoryBytes >> 20
+        let (most, megabytes) = (growth.memoryBytes >> 20, spec.wholeMemory >> 20)
         return max(1, (most > megabytes ? most - megabytes : 0) >> 7) << 7
     }
 
@@ -122,9 +130,13 @@ struct QEMUArguments: Sendable {
             // Without pit=off,pic=off a kernel that ACPI told to do without them dies of the old timer's first interrupt, which
             // nobody had programmed away from vector 0 ("divide error: 0000" in start_kernel). Without rtc it looks for one for 2 s.
             "microvm,acpi=on,pit=off,pic=off,rtc=on,pcie=off,usb=off,auto-kernel-cmdline=off,x-option-roms=off,memory-backend=memory"
-        case .q35: "q35,smm=off,vmport=off,usb=off,graphics=off,memory-backend=memory"
+                + restored
+        case .q35: "q35,smm=off,vmport=off,usb=off,graphics=off,memory-backend=memory" + restored
         }
     }
+
+    // Nor does the state end with a description of itself.
+    private var restored: String { incoming == nil ? "" : ",suppress-vmdesc=on" }
 
     // Unless told, TCG lets its translations grow to 1 GiB, and a busy guest would end by the host's limit on its cgroup.
     private var acceleration: String { accelerator == .tcg ? "tcg,tb-size=\(Self.translationMegabytes)" : accelerator.rawValue }
@@ -140,11 +152,8 @@ struct QEMUArguments: Sendable {
             return "memory-backend-file,id=memory,size=\(megabytes)M,mem-path=\(memoryFile.path),"
                 + (memoryFile.isPrivate ? "share=off,readonly=on,rom=off" : "share=on")
         }
-        // A share server maps the guest's memory. Memory that nobody shares stays anonymous: a private mapping of a
-        // memfd would hold each touched page twice.
-        return spec.share == nil
-            ? "memory-backend-ram,id=memory,size=\(megabytes)M"
-            : "memory-backend-memfd,id=memory,size=\(megabytes)M,share=on"
+        // Memory that no share server maps stays anonymous: a private mapping of a file in memory would hold each touched page twice.
+        return "memory-backend-ram,id=memory,size=\(megabytes)M"
     }
 
     private func diskWords(_ disk: Disk, _ backing: DiskBacking, _ index: Int) -> [String] {

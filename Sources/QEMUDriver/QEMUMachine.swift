@@ -8,29 +8,36 @@ import Machines
 final class QEMUMachine: VirtualMachine {
     nonisolated let guest: GuestLayout
     private let accelerator: ResolvedAccelerator
-    private let qemu: ConfinedProcess
-    private let server: ShareServer?
+    let qemu: ConfinedProcess
+    let server: ShareServer?
     private let root: ConfinedRoot
     let control: QMPClient
-    private let words: QEMUArguments
+    let words: QEMUArguments
     private let agent: SharedDescriptor
     private let console: ConsoleLog
-    private let events: ShutdownEvents
+    let events: ShutdownEvents
     private var stopping = false
     private var helperEnd: ExitStatus?
     private var hasEnded = false
     private var ending: Task<MachineExit, Never>?
     /// Memory that is still to be copied: from a snapshot's file to the machine's own.
-    private var copying: (from: SharedDescriptor, to: SharedDescriptor)?
-    /// What a save notes; nil for a machine whose memory is in no file of its own.
-    private let savedFacts: [String: String]?
-    private let isRestored: Bool
+    private var copying: [(from: SharedDescriptor, range: Range<Int>, to: SharedDescriptor)] = []
+    /// What a save notes, besides QEMU's version.
+    let savedFacts: [String: String]
+    /// The machine that this one was made of.
+    private let snapshot: Snapshot?
+    /// The file that is the memory, shared with a server; or the one below it, of the saved machine.
+    let memoryFile: SharedDescriptor?
+    let memorySize: UInt64
+    /// The file of what may come later.
+    let laterFile: SharedDescriptor?
+    var saves = 0
 
     /// Starts QEMU and, where there is a share, its server; the guest does not run yet. When it throws, nothing is left.
     init(_ spec: MachineSpec, _ plan: QEMUPlan, from snapshot: Snapshot? = nil, in directory: MachineDirectory) throws {
-        isRestored = snapshot != nil
-        savedFacts =
-            spec.memoryFile == nil ? nil : plan.tscKilohertz.map { [QEMUPlan.clockFact: "\($0)"] } ?? [:]
+        self.snapshot = snapshot
+        savedFacts = plan.facts
+        memorySize = spec.wholeMemory
         guest = plan.layout
         accelerator = plan.accelerator
         let confinement = spec.confinement
@@ -47,7 +54,7 @@ final class QEMUMachine: VirtualMachine {
 
         let server = try spec.share.map { share in
             guard let program = plan.shareServer else { throw ShareServerProgram.missing }
-            return try ShareServer(share, program, confinement: confinement, in: directory)
+            return try ShareServer(share, program, isRestored: snapshot != nil, confinement: confinement, in: directory)
         }
         self.server = server
         do {
@@ -59,8 +66,8 @@ final class QEMUMachine: VirtualMachine {
         do {
             try root.bindPrograms()
             if let own = plan.program.ownPlace { try root.bind(own, at: own) }
-            // What was read at the boot is in the restored memory; but q35 has its boot loader in a memory of the board's.
-            let boots = snapshot == nil || plan.board == .q35
+            // What was read at the boot is in the restored memory.
+            let boots = snapshot == nil
             if boots {
                 try root.bind(spec.kernel, at: "/kernel", executable: false)
                 try root.bind(spec.initramfs, at: "/initramfs", executable: false)
@@ -80,12 +87,16 @@ final class QEMUMachine: VirtualMachine {
                 return Int32(3 + inherited.count - 1)
             }
             let memory = try Self.bindMemory(of: spec, snapshot, in: root, user: user)
-            copying = memory.copying
+            memoryFile = memory.descriptor
+            let later = try Self.bindLaterMemory(of: spec, on: plan, memory.saved, in: root, user: user)
+            laterFile = later?.file
+            copying = [memory.copying, later?.copying].compactMap(\.self)
             let state = try snapshot.map { SharedDescriptor(try openFile($0.state, O_RDONLY)) }
             let arguments = QEMUArguments(
                 spec: spec, board: plan.board, accelerator: plan.accelerator, tscKilohertz: plan.tscKilohertz,
                 boot: boots ? .init(kernel: "/kernel", initramfs: "/initramfs") : nil,
-                incoming: state.map { inherit($0) }, memoryFile: memory.file, control: 3, agent: 4, console: 5,
+                incoming: state.map { inherit($0) }, memoryFile: memory.file, laterFile: Self.laterPlace, control: 3, agent: 4,
+                console: 5,
                 share: server.map { inherit($0.connection) },
                 disks: disks.map { .init(descriptor: inherit($0.file), isBlockDevice: $0.isBlockDevice) },
                 taps: spec.nics.map { inherit($0.tap) })
@@ -106,23 +117,43 @@ final class QEMUMachine: VirtualMachine {
         server?.connectionGiven()
     }
 
-    /// Shows QEMU the file that is to be the guest's memory, where there is one: the machine's own, to be saved; a snapshot's, which can
-    /// only be read; or an empty one that will be filled with what the snapshot's holds, because a share server must see what the guest writes.
+    /// What is to be copied: a range of a snapshot's file to the begin of one of the machine's own.
+    private typealias Copying = (from: SharedDescriptor, range: Range<Int>, to: SharedDescriptor)
+
+    /// Shows QEMU the file that is to be the guest's memory, where there is one: a snapshot's, which can only be read; or an empty one that
+    /// the share server sees too, and that will be filled with what the snapshot's holds.
     private static func bindMemory(
         of spec: MachineSpec, _ snapshot: Snapshot?, in root: ConfinedRoot, user: UInt32
-    ) throws -> (file: QEMUArguments.MemoryFile?, copying: (from: SharedDescriptor, to: SharedDescriptor)?) {
+    ) throws -> (
+        file: QEMUArguments.MemoryFile?, descriptor: SharedDescriptor?, saved: SharedDescriptor?, copying: Copying?
+    ) {
         let place = "/memory"
-        if let snapshot, spec.share != nil {
-            let from = SharedDescriptor(try openFile(snapshot.memory, O_RDONLY))
-            let to = try root.bindMemory(of: spec.wholeMemory, at: place, owner: user)
-            return (.init(path: place, isPrivate: false), (from, to))
+        let saved = try snapshot.map { SharedDescriptor(try openFile($0.memory, O_RDONLY)) }
+        if spec.share != nil {
+            let own = try root.bindMemory(of: spec.wholeMemory, at: place, owner: user)
+            return (.init(path: place, isPrivate: false), own, saved, saved.map { ($0, 0..<Int(spec.wholeMemory), own) })
         }
-        guard let path = snapshot?.memory ?? spec.memoryFile else { return (nil, nil) }
+        guard let snapshot else { return (nil, nil, nil, nil) }
         // The file belongs to root and is closed to all others; in QEMU's root it belongs to QEMU.
         let owners = try makeUserNamespace(base: user, count: 1)
-        try root.bind(path, at: place, readOnly: snapshot != nil, executable: false, owners: owners)
-        return (.init(path: place, isPrivate: snapshot != nil), nil)
+        try root.bind(snapshot.memory, at: place, executable: false, owners: owners)
+        return (.init(path: place, isPrivate: true), saved, saved, nil)
     }
+
+    /// The same for memory that may come later: always a file of the machine's own. What a saved one had of it is behind the rest.
+    private static func bindLaterMemory(
+        of spec: MachineSpec, on plan: QEMUPlan, _ saved: SharedDescriptor?, in root: ConfinedRoot, user: UInt32
+    ) throws -> (file: SharedDescriptor, copying: Copying?)? {
+        guard let megabytes = QEMUArguments.laterMemory(of: spec) else { return nil }
+        let file = try root.bindMemory(of: megabytes << 20, at: laterPlace, owner: user)
+        guard let saved else { return (file, nil) }
+        var status = stat()
+        try checked("look at", "the saved machine's memory") { fstat(saved.raw, &status) }
+        let whole = Int(spec.wholeMemory)
+        return (file, Int(status.st_size) > whole ? (saved, whole..<whole + Int(megabytes << 20), file) : nil)
+    }
+
+    private static let laterPlace = "/later"
 
     /// Waits until QEMU answers, takes from its root and the server's what they had to read, and lets the guest run.
     func begin() async throws {
@@ -156,18 +187,15 @@ final class QEMUMachine: VirtualMachine {
         do {
             try root.releaseBound()
             try server?.release()
-            if let copying {
-                // Beside QEMU's own start.
-                try copyData(from: copying.from, to: copying.to, "the saved machine's memory")
-                self.copying = nil
-            }
+            // Beside QEMU's own start.
+            for one in copying { try copyData(from: one.from, one.range, to: one.to, "the saved machine's memory") }
+            copying = []
             try await withDeadline(.seconds(30), awaiting: "QEMU's answer on its control channel") {
                 _ = try await self.control.execute("qmp_capabilities")
             }
-            if isRestored {
-                // It ends with a sentence when it cannot load its state. A `cont` before that is done would be forgotten: the saved
-                // machine stood still, and so does this one when it is loaded.
-                try await migrate("migrate-incoming", within: .seconds(30))
+            if let snapshot {
+                try Self.check(version: try await version(), of: snapshot)
+                try await load()
             }
             try root.empty()
             try server?.emptyRoot()
@@ -220,7 +248,7 @@ final class QEMUMachine: VirtualMachine {
     var resizing: (any Resizing)? { words.laterMemory.map { MemoryDevices(control, initial: words.megabytes, later: $0) } }
     func consoleTail(lines: Int) -> String { console.lines(lines) }
 
-    var snapshotting: (any Snapshotting)? { savedFacts == nil ? nil : self }
+    var snapshotting: (any Snapshotting)? { self }
 
     func stop(grace: Duration) async {
         guard let ending else { return }
@@ -273,43 +301,6 @@ final class ShutdownEvents {
         if name == "SHUTDOWN" { reason = data["reason"]?.text }
         if name == "GUEST_PANICKED" { reason = "guest-panic" }
         if name == "MIGRATION", let status = data["status"]?.text { migrations.yield(status) }
-    }
-}
-
-extension QEMUMachine: Snapshotting {
-    /// Long for a disk that is slow: the state has a few hundred kilobytes.
-    private static let saveDeadline = Duration.seconds(60)
-
-    func save(to state: SharedDescriptor) async throws -> [String: String] {
-        guard let savedFacts else {
-            throw MachineError(.unsupported, "a machine whose memory is in no file cannot be saved: start it with one")
-        }
-        try await control.execute("stop")
-        try await control.execute(
-            "add-fd", ["fdset-id": .integer(Int64(QEMUArguments.stateSet))], descriptors: [state.raw])
-        try await migrate("migrate", within: Self.saveDeadline)
-        return savedFacts
-    }
-
-    /// Writes or reads the devices' state: once in a machine's life. `x-ignore-shared` leaves out memory that is in a file.
-    fileprivate func migrate(_ command: String, within deadline: Duration) async throws {
-        try await control.execute(
-            "migrate-set-capabilities",
-            [
-                "capabilities": .array(
-                    ["x-ignore-shared", "events"].map { .object(["capability": .string($0), "state": .bool(true)]) })
-            ])
-        try await control.execute(command, ["uri": .string("file:/dev/fdset/\(QEMUArguments.stateSet)")])
-        let statuses = events.migrationStatuses
-        try await withDeadline(deadline, awaiting: "the devices' state") {
-            for await status in statuses {
-                if status == "completed" { return }
-                if status == "failed" || status == "cancelled" { break }
-            }
-            let answer = try await self.control.execute("query-migrate")
-            let words = answer["error-desc"]?.text ?? "it gave no reason"
-            throw MachineError(.refused, "QEMU did not finish \(command): \(words)")
-        }
     }
 }
 

@@ -2,7 +2,7 @@ import Glibc
 import LinuxSystem
 import Machines
 
-/// Machines from saved ones, by QEMU's migration with `x-ignore-shared`: the memory stays in its file, the stream holds the devices alone.
+/// Machines from saved ones: the memory is in a file of its own, and QEMU's stream holds the devices alone.
 struct QEMUTemplating: Templating {
     func shape(of spec: MachineSpec) throws -> [String] {
         let plan = try QEMUPlan(spec)
@@ -34,7 +34,7 @@ struct QEMUTemplating: Templating {
     private static func name(_ path: String) throws -> String { "\(path) \(try FileIdentity(path).text)" }
 
     /// The host's processor, which KVM shows the guest.
-    private static func processor() -> String {
+    static func processor() -> String {
         // Without it any two processors look the same; where there is KVM there is a /proc.
         let text = (try? readText("/proc/cpuinfo")) ?? ""
         return text.split(separator: "\n").prefix { !$0.isEmpty }.filter { line in
@@ -50,7 +50,7 @@ struct QEMUTemplating: Templating {
         if version < (9, 0) {
             throw MachineError(
                 .missing,
-                "\(program.path) is version \(version.major).\(version.minor), which makes no templates: install QEMU 9 or newer")
+                "\(program.path) is version \(version.major).\(version.minor), which saves no machines: install QEMU 9 or newer")
         }
     }
 }
@@ -58,6 +58,34 @@ struct QEMUTemplating: Templating {
 extension QEMUPlan {
     /// The fact under which a snapshot has the frequency of its host's time stamp counter, in kHz.
     static let clockFact = "tsc-khz"
+    static let versionFact = "qemu"
+    private static let boardFact = "board"
+    private static let acceleratorFact = "accelerator"
+    private static let processorFact = "processor"
+
+    /// What a machine that is saved here has, besides QEMU's version.
+    var facts: [String: String] {
+        var facts = [Self.boardFact: board.rawValue, Self.acceleratorFact: accelerator.rawValue]
+        if let tscKilohertz { facts[Self.clockFact] = "\(tscKilohertz)" }
+        if accelerator == .kvm { facts[Self.processorFact] = QEMUTemplating.processor() }
+        return facts
+    }
+
+    /// Throws where a machine that was saved with other facts cannot go on, and says which it is.
+    func check(_ snapshot: Snapshot) throws(MachineError) {
+        let here = facts
+        for (fact, name) in [(Self.boardFact, "the board"), (Self.acceleratorFact, "the accelerator")] {
+            guard let saved = snapshot.facts[fact], saved != here[fact] else { continue }
+            throw MachineError(
+                .unsupported, "\(name) of the saved machine is \(saved), and here it is \(here[fact] ?? "another")")
+        }
+        if accelerator == .kvm, let saved = snapshot.facts[Self.processorFact], saved != here[Self.processorFact] {
+            throw MachineError(
+                .unsupported,
+                "the machine was saved on another processor, or under other microcode, and KVM shows the guest the host's own")
+        }
+        try checkClock(of: snapshot)
+    }
 
     /// Throws where the guest's clock, which counts the host's time stamp counter at a frequency that it was told when it booted, would
     /// be further off than the agent's clock can be corrected by at once.

@@ -40,7 +40,7 @@ struct ShareServerProgram: Sendable, Hashable {
     )
 
     /// The words after the program, with the listening socket as descriptor `socket` and the share at `/share`.
-    func arguments(socket: Int32, isVolatile: Bool) -> [String] {
+    func arguments(socket: Int32, isVolatile: Bool, isRestored: Bool = false) -> [String] {
         let own =
             isLegacy
             ? [
@@ -53,6 +53,8 @@ struct ShareServerProgram: Sendable, Hashable {
                 "--rlimit-nofile=0",
                 "--announce-submounts", "--log-level", "warn",
             ] + (isVolatile ? ["--cache", "never", "--allow-mmap"] : [])
+                // A file that the saved guest knew and that is gone is an error for whoever uses it, and for nobody else.
+                + (isRestored ? ["--migration-on-error", "guest-error"] : [])
         return Array(command.dropFirst()) + own
     }
 }
@@ -73,7 +75,9 @@ final class ShareServer: Sharing {
     // files whose owners its mounts map. SETPCAP it needs to give itself fewer, and gives up. The legacy server also enters its root by itself: SYS_CHROOT.
     private static let capabilities: UInt64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 27 | 1 << 31
 
-    init(_ share: Share, _ program: ShareServerProgram, confinement: Confinement, in directory: MachineDirectory) throws {
+    init(
+        _ share: Share, _ program: ShareServerProgram, isRestored: Bool, confinement: Confinement, in directory: MachineDirectory
+    ) throws {
         let path = "\(directory.path)/share-root"
         var owners = try share.needsHostOwners || confinement.isRootless ? Owners.host() : Owners.sandbox(confinement.uidBase)
         let root: ConfinedRoot
@@ -102,7 +106,9 @@ final class ShareServer: Sharing {
             unlink(path)
             try setNonBlocking(listener.raw, false)
 
-            var how = Spawn(program.command[0], program.arguments(socket: 3, isVolatile: share.isVolatile), environment: [])
+            var how = Spawn(
+                program.command[0], program.arguments(socket: 3, isVolatile: share.isVolatile, isRestored: isRestored),
+                environment: [])
             how.userNamespace = owners.namespace
             how.identity = (0, 0, [])
             how.keepsGroups = confinement.isRootless

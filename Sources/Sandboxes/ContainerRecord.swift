@@ -26,6 +26,8 @@ public struct ContainerRecord: Codable, Sendable {
     public var stopTimeout = 10
     public var labels: [String: String] = [:]
     public var autoRemove = false
+    /// The snapshot, or the container, that it was made of while that ran.
+    public var origin: String?
     /// Whose it is, where a container engine made it (`hull-runtime`).
     public var engine: EngineOwner?
 

@@ -10,6 +10,11 @@ public struct Request: Codable, Sendable {
     public enum Verb: Codable, Sendable {
         /// Starts the container; the first request a monitor gets, from the verb that made it.
         case start(Streams)
+        /// Starts it where it was saved: the folder of a snapshot; as the one that it was, or as a new one. As `start` comes first.
+        case restore(folder: String, isFork: Bool, Streams)
+        /// Saves it to a folder that is there. Answered by a document, what `SnapshotManifest` needs. With `ends` it stands still then until
+        /// `Later.end` comes, which ends it and is answered; where that does not come, it goes on.
+        case save(folder: String, ends: Bool)
         /// Joins the running container's streams.
         case attach(Streams)
         /// Runs another process; its streams come with the message.
@@ -46,6 +51,8 @@ public struct Streams: Codable, Hashable, Sendable {
 
 /// What follows an `attach`, `exec` or `start`.
 public enum Later: Codable, Sendable {
+    /// After a `save` that ends: all that was saved is where it belongs.
+    case end
     case resize(rows: UInt16, columns: UInt16)
     case signal(Int32)
 }

@@ -1,3 +1,4 @@
+import CLinux
 import AgentClient
 import Glibc
 import LinuxSystem

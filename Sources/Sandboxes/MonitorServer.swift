@@ -52,7 +52,7 @@ final class MonitorServer {
         switch verb {
         case .engine:
             throw SandboxError("container \(container.record.name) belongs to no container engine: use hull", exitCode: 1)
-        case .start:
+        case .start, .restore:
             throw SandboxError("container \(container.record.name) is running already", exitCode: 1)
         case .attach(let streams):
             let attachment = container.streams.attach(streams, descriptors.take()) { Self.tellOutputClosed(channel) }
@@ -76,10 +76,13 @@ final class MonitorServer {
         case .pause(let paused):
             try await paused ? container.pause() : container.unpause()
             try await channel.send(Reply.done)
+        case .save(let folder, let ends):
+            try await container.save(to: folder, ends: ends) { try await channel.report($0, ends: ends) }
+            if ends { try await channel.send(Reply.done) }
         case .top:
             try container.mustRun("its processes can be listed")
             let agent = container.agent
-            let id = container.record.id
+            let id = container.planner.guestName
             let list = try await withDeadline(.seconds(10), awaiting: "the guest's list of processes") {
                 try await agent.processes(in: id)
             }
@@ -142,6 +145,7 @@ final class MonitorServer {
             switch later {
             case .resize(let rows, let columns): try await process.resize(rows: rows, columns: columns)
             case .signal(let signal): try await process.signal(signal)
+            case .end: break
             }
         }
     }

@@ -14,8 +14,13 @@ public struct Planner: Sendable {
     static let guestOverhead: UInt64 = 96 << 20
 
     let record: ContainerRecord
+    /// The agent's name for the container: that of the one it was saved from, where the machine is restored.
+    let guestName: String
 
-    init(_ record: ContainerRecord) { self.record = record }
+    init(_ record: ContainerRecord, guestName: String? = nil) {
+        self.record = record
+        self.guestName = guestName ?? record.id
+    }
 
     /// Bytes of the machine's memory, in whole MiB.
     var memory: UInt64 { Self.memory(for: record.resources.memory) }
@@ -121,21 +126,24 @@ public struct Planner: Sendable {
             configuration.modules = DiskConfiguration(device: modules.path, type: "erofs")
         }
         configuration.share = layout.share?.tag ?? ""
-        if let endpoint {
-            var interface = InterfaceConfiguration()
-            interface.mac = endpoint.mac.bytes
-            interface.name = "eth0"
-            interface.mtu = endpoint.mtu
-            interface.addresses = ["\(endpoint.ipv4)"] + (endpoint.ipv6.map { ["\($0)"] } ?? [])
-            configuration.identity.interfaces = [interface]
-            for gateway in [endpoint.gateway4, endpoint.gateway6].compactMap({ $0 }) {
-                var route = RouteConfiguration()
-                route.gateway = "\(gateway)"
-                route.device = "eth0"
-                configuration.identity.routes.append(route)
-            }
-        }
+        if let endpoint { network(endpoint, in: &configuration.identity) }
         return configuration
+    }
+
+    /// The one interface, its addresses and routes.
+    func network(_ endpoint: Endpoint, in identity: inout Identity) {
+        var interface = InterfaceConfiguration()
+        interface.mac = endpoint.mac.bytes
+        interface.name = "eth0"
+        interface.mtu = endpoint.mtu
+        interface.addresses = ["\(endpoint.ipv4)"] + (endpoint.ipv6.map { ["\($0)"] } ?? [])
+        identity.interfaces = [interface]
+        for gateway in [endpoint.gateway4, endpoint.gateway6].compactMap({ $0 }) {
+            var route = RouteConfiguration()
+            route.gateway = "\(gateway)"
+            route.device = "eth0"
+            identity.routes.append(route)
+        }
     }
 
     /// The container, as the agent makes it.
@@ -143,7 +151,7 @@ public struct Planner: Sendable {
         -> ContainerConfiguration
     {
         var configuration = ContainerConfiguration()
-        configuration.id = record.id
+        configuration.id = guestName
         configuration.hostname = record.hostname
         configuration.root.readOnly = record.readOnlyRoot
         switch record.root {
@@ -181,7 +189,7 @@ public struct Planner: Sendable {
     ) throws -> ProcessConfiguration {
         var configuration = ProcessConfiguration()
         configuration.process = number
-        configuration.container = record.id
+        configuration.container = guestName
         configuration.isExec = isExec
         configuration.arguments = settings.arguments
         // An exec's own variables come last and win.

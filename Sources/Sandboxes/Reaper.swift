@@ -21,6 +21,12 @@ public struct Reaper: Sendable {
                     try await Removal(store).remove(container, volumes: true)
                 }
             }
+            // A restore whose verb was killed before the machine was there, or that failed when nobody was left to be told.
+            for container in try store.list() where container.isAbandonedRestore {
+                try await attempt(complain, "container \(container.name)") {
+                    try await Removal(store).remove(container, volumes: false)
+                }
+            }
             try await reapStrays(complain)
             try store.collectLeftovers()
         } catch {
@@ -104,6 +110,11 @@ public struct Reaper: Sendable {
 }
 
 extension Container {
+    /// Whether it was to be restored, never ran, and nobody is at it.
+    fileprivate var isAbandonedRestore: Bool {
+        !state.isLive && exists(paths.restoring) && !FileLock.isHeld(paths.restoring) && !FileLock.isHeld(paths.lock)
+    }
+
     /// Whether it has ended, was to go with its end, and nobody is at it.
     fileprivate var isOverdue: Bool {
         if case .exited = state.status { record.autoRemove && !FileLock.isHeld(paths.lock) } else { false }

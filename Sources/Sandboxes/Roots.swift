@@ -36,6 +36,8 @@ public struct Roots: Codable, Hashable, Sendable {
     public var cache: String { "\(data)/cache" }
     /// Booted machines, kept for cloning.
     public var templates: TemplateStore { TemplateStore("\(cache)/templates") }
+    /// Saved containers.
+    public var snapshots: SnapshotStore { SnapshotStore("\(data)/snapshots") }
     /// Everything that a container keeps between its runs.
     public func container(_ id: String) -> ContainerPaths { ContainerPaths(roots: self, id: id) }
     /// Where id ranges are taken: one file each.
@@ -68,6 +70,10 @@ public struct ContainerPaths: Hashable, Sendable {
     public var state: String { "\(folder)/state.json" }
     /// The writable disk.
     public var disk: String { "\(folder)/disk.img" }
+    /// A disk of its own that is none of the host's: of a container that was restored.
+    func disk(_ name: String) -> String { name == "rw" ? disk : "\(folder)/disk-\(name)" }
+    /// There as long as it is being restored, and locked by who does that.
+    var restoring: String { "\(folder)/restoring" }
     /// The container's output (Kubernetes' CRI format).
     public var log: String { "\(folder)/container.log" }
     /// What the guest's kernel said.

@@ -15,6 +15,9 @@ final class RunningContainer {
     let announcer: Announcer
     let machine: any VirtualMachine
     let chronicle: Chronicle
+    /// What a save needs to know of it; nil for one that cannot be saved.
+    let origin: MachineOrigin?
+    var isSaving = false
     let numbers = ProcessNumbers()
     private var isForced = false
     /// Whether its machine stands still because somebody asked for it.
@@ -23,8 +26,9 @@ final class RunningContainer {
     init(
         record: ContainerRecord, planner: Planner, agent: AgentConnection, process: GuestProcess,
         streams: ProcessStreams,
-        machine: any VirtualMachine, announcer: Announcer, chronicle: Chronicle
+        machine: any VirtualMachine, announcer: Announcer, chronicle: Chronicle, origin: MachineOrigin? = nil
     ) {
+        self.origin = origin
         self.record = record
         self.planner = planner
         self.agent = agent
@@ -124,6 +128,11 @@ final class RunningContainer {
 
     private func force() async {
         StandardStreams.complain("hull-monitor: the guest does not obey: the machine is ended")
+        await end()
+    }
+
+    /// Ends it with its machine, at once.
+    func end() async {
         isForced = true
         await machine.stop(grace: .zero)
         await streams.dropStalled()

@@ -1,3 +1,4 @@
+import CLinux
 import AgentClient
 import AgentProtocol
 import Glibc
@@ -20,20 +21,24 @@ final class Sandbox {
     /// The container, from its first process's start on.
     private(set) var container: RunningContainer?
     private let isFirstStart: Bool
+    /// What it goes on from; nil where it begins.
+    private let saved: SavedContainer?
+    private var origin: MachineOrigin?
     /// Whether the agent has said its first word.
     private var isGreeted = false
 
     init(
         _ record: ContainerRecord, paths: ContainerPaths, roots: Roots, hypervisor: any Hypervisor,
-        ledger: Ledger, isFirstStart: Bool = false
+        ledger: Ledger, isFirstStart: Bool = false, saved: SavedContainer? = nil
     ) {
+        self.saved = saved
         self.isFirstStart = isFirstStart
         self.record = record
         self.paths = paths
         self.roots = roots
         self.hypervisor = hypervisor
         self.ledger = ledger
-        planner = Planner(record)
+        planner = Planner(record, guestName: saved?.manifest.saved.guestName)
     }
 
     /// Boots, runs the container to its end, and ends the machine. What is on the host stays in the ledger, for the caller.
@@ -62,8 +67,15 @@ final class Sandbox {
         if case .folder(let path) = record.root {
             host.rootMounts = try SharedTree(of: path, own: "\(paths.runtime)/machine")?.submounts ?? []
         }
-        let spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor)
-            .complete(host, planner, mounts)
+        let spec: MachineSpec
+        if let saved {
+            spec = try saved.spec(planner, on: host, mounts: mounts, paths: paths)
+        } else {
+            spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor).complete(host, planner, mounts)
+        }
+        origin = MachineOrigin(
+            spec: spec, recipe: try saved?.manifest.saved.machine ?? TemplateRecipe(spec, hypervisor: record.machine.hypervisor),
+            endpoint: attachment?.endpoint, paths: paths)
         let folder = "\(paths.runtime)/machine"
         try makeDirectories(folder)
         Fault.point("machine:start")
@@ -83,6 +95,9 @@ final class Sandbox {
         _ spec: MachineSpec, in directory: MachineDirectory,
         _ body: @Loop (any VirtualMachine, _ isClone: Bool) async throws -> ContainerState.Exit
     ) async throws -> ContainerState.Exit {
+        if let saved {
+            return try await hypervisor.withMachine(.restore(spec, saved.snapshot), in: directory) { try await body($0, false) }
+        }
         let templates = Templates(record, roots, hypervisor)
         if let template = templates?.find(spec, Self.log) {
             do {
@@ -107,7 +122,9 @@ final class Sandbox {
         guard record.network.mode == .bridge else { return nil }
         return try await ledger.hold(.network(key: record.id)) {
             try await roots.network.attach(
-                EndpointRequest(key: record.id, name: record.name, ports: record.network.ports))
+                EndpointRequest(
+                    key: record.id, name: record.name, ports: record.network.ports,
+                    ipv4: saved?.wantedAddress?.ipv4.address))
         }
     }
 
@@ -122,7 +139,7 @@ final class Sandbox {
             case .bind(let path):
                 var status = stat()
                 if stat(path, &status) != 0 {
-                    guard errno == ENOENT, !mount.options.contains("must-exist") else {
+                    guard errno == ENOENT, !mount.options.contains("must-exist"), saved == nil else {
                         throw SandboxError(
                             "the mount's source \(path) cannot be used", cause: SystemError("look at", path))
                     }
@@ -147,38 +164,26 @@ final class Sandbox {
             var remarks = GuestRemarks()
             agent.onLog = { if let line = remarks.take($0) { StandardStreams.complain(line) } }
             let endpoint = attachment?.endpoint
-            try await greet(agent, isClone: isClone)
-            Fault.point("agent:hello")
-            // All three at once: the agent carries them out in order, and does not stand idle while an answer travels.
-            var sandbox = planner.sandbox(
-                machine.guest, endpoint: endpoint, entropy: Self.entropy(), now: Timestamp.now.nanoseconds)
-            // The template has mounted it.
-            if isClone { sandbox.modules = nil }
-            let asked = sandbox
-            let made = try planner.container(machine.guest, mounts: mounts, endpoint: endpoint)
-            let first = try planner.process(record.process, number: 1, isExec: false, streams: streams)
-            let configuring = Task { @Loop in try await agent.configure(asked, followsClock: false) }
-            let creating = Task { @Loop in try await agent.createContainer(made) }
-            let starting = Task { @Loop in try await agent.start(first) }
             // It ends with the machine or the stream, of which everybody else is told.
             let watching = Task { @Loop in try? await DescriptorGuard.watch(machine, agent) }
             defer { watching.cancel() }
-            // The first failure is the one that explains the others, and a guest that fell silent must not hold the host for ever.
-            // (An empty volume gets what the image has at its place, which may be much.)
-            try await Self.outcome(of: configuring, within: Self.bootDeadline, awaiting: "the guest's set-up")
-            try await Self.outcome(of: creating, within: .seconds(1800), awaiting: "the container's root in the guest")
-            let process = try await Self.outcome(
-                of: starting, within: Self.bootDeadline, awaiting: "the start of the container's command")
-            agent.followClock()
+            let process: GuestProcess
+            if let saved {
+                process = try await saved.resume(agent, planner, endpoint)
+            } else {
+                process = try await begin(agent, machine.guest, isClone: isClone, mounts, endpoint, streams)
+            }
             let output = ProcessStreams(process, log: try LogWriter(paths.log))
             let container = RunningContainer(
                 record: record, planner: planner, agent: agent, process: process, streams: output,
-                machine: machine, announcer: announcer, chronicle: chronicle)
-            let relays = SocketRelays(agent, container: record.id, mounts) { container.numbers.next() }
+                machine: machine, announcer: announcer, chronicle: chronicle, origin: origin)
+            if let saved { container.numbers.last = saved.manifest.saved.lastProcess }
+            let relays = SocketRelays(agent, container: planner.guestName, mounts) { container.numbers.next() }
             defer { relays.stop() }
             try chronicle.running(
                 addresses: endpoint.map { ["\($0.ipv4.address)"] + ($0.ipv6.map { ["\($0.address)"] } ?? []) } ?? [],
                 ports: endpoint?.ports.map { $0.displayText } ?? [])
+            if saved != nil { unlink(paths.restoring) }
             let server = try MonitorServer(container, at: paths.socket)
             await server.adopt(channel, streams, descriptors)
             self.container = container
@@ -188,6 +193,33 @@ final class Sandbox {
         } catch {
             throw await explained(error, machine)
         }
+    }
+
+    /// Sets the guest up, and starts the container's first process in it.
+    private func begin(
+        _ agent: AgentConnection, _ guest: GuestLayout, isClone: Bool, _ mounts: [ResolvedMount], _ endpoint: Endpoint?,
+        _ streams: Streams
+    ) async throws -> GuestProcess {
+        try await greet(agent, isClone: isClone)
+        Fault.point("agent:hello")
+        // All three at once: the agent carries them out in order, and does not stand idle while an answer travels.
+        var sandbox = planner.sandbox(guest, endpoint: endpoint, entropy: Self.entropy(), now: Timestamp.now.nanoseconds)
+        // The template has mounted it.
+        if isClone { sandbox.modules = nil }
+        let asked = sandbox
+        let made = try planner.container(guest, mounts: mounts, endpoint: endpoint)
+        let first = try planner.process(record.process, number: 1, isExec: false, streams: streams)
+        let configuring = Task { @Loop in try await agent.configure(asked, followsClock: false) }
+        let creating = Task { @Loop in try await agent.createContainer(made) }
+        let starting = Task { @Loop in try await agent.start(first) }
+        // The first failure is the one that explains the others, and a guest that fell silent must not hold the host for ever.
+        // (An empty volume gets what the image has at its place, which may be much.)
+        try await Self.outcome(of: configuring, within: Self.bootDeadline, awaiting: "the guest's set-up")
+        try await Self.outcome(of: creating, within: .seconds(1800), awaiting: "the container's root in the guest")
+        let process = try await Self.outcome(
+            of: starting, within: Self.bootDeadline, awaiting: "the start of the container's command")
+        agent.followClock()
+        return process
     }
 
     /// Waits for the agent's first word. A clone's agent must be where the template's was left: set up, with nothing running.

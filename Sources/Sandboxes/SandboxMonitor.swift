@@ -31,9 +31,9 @@ public final class SandboxMonitor {
         do {
             let signals = try Signals([SIGTERM, SIGINT, SIGHUP])
             guard let (request, descriptors) = try await channel.nextRequest(),
-                case .start(let streams) = request.verb
+                let (streams, saved) = try Self.beginning(request.verb)
             else { return 125 }
-            let code = try await own(channel, streams, descriptors, signals, announcer)
+            let code = try await own(channel, streams, saved, descriptors, signals, announcer)
             return code
         } catch {
             await announcer.failed(error)
@@ -41,9 +41,18 @@ public final class SandboxMonitor {
         }
     }
 
+    /// How it begins, if the verb says so.
+    private static func beginning(_ verb: Request.Verb) throws -> (Streams, SavedContainer?)? {
+        switch verb {
+        case .start(let streams): (streams, nil)
+        case .restore(let folder, let isFork, let streams): (streams, try SavedContainer(folder, isFork: isFork))
+        default: nil
+        }
+    }
+
     /// Takes the container, runs it, and leaves nothing.
     private func own(
-        _ channel: Channel, _ streams: Streams, _ descriptors: HandedDescriptors, _ signals: Signals,
+        _ channel: Channel, _ streams: Streams, _ saved: SavedContainer?, _ descriptors: HandedDescriptors, _ signals: Signals,
         _ announcer: Announcer
     ) async throws -> Int32 {
         let lock = try await takeLock()
@@ -66,7 +75,8 @@ public final class SandboxMonitor {
         try chronicle.starting()
         let isFirstStart = if case .created = container.state.status { true } else { false }
         let sandbox = Sandbox(
-            container.record, paths: paths, roots: roots, hypervisor: make(), ledger: ledger, isFirstStart: isFirstStart)
+            container.record, paths: paths, roots: roots, hypervisor: make(), ledger: ledger,
+            isFirstStart: isFirstStart, saved: saved)
         let life = Task { @Loop in try await sandbox.run(streams, descriptors, channel, announcer, chronicle) }
         let asked = Task { @Loop in
             // The host, or a verb that cannot wait for the boot, asks the monitor to end. One that waits for a silent guest ends too.

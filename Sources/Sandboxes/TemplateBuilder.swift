@@ -67,13 +67,10 @@ public struct TemplateBuilder {
         let machineFolder = "\(making.folder)/machine"
         try makeDirectories(machineFolder)
         let facts = try await hypervisor.withMachine(.boot(spec), in: MachineDirectory(machineFolder)) { machine in
-            try await Self.prepareAndSave(machine, recipe, to: "\(making.folder)/state")
+            try await Self.prepareAndSave(machine, recipe, in: making.folder)
         }
         Fault.point("template:saved")
-        let memory = SharedDescriptor(try openFile("\(making.folder)/memory", O_RDWR))
-        // Less on the disk, and less to copy for machines with a share.
-        _ = try punchZeros(in: memory, "the template's memory")
-        for name in recipe.standIns.map(\.name) where name != "memory" { unlink("\(making.folder)/\(name)") }
+        for name in recipe.standIns.map(\.name) { unlink("\(making.folder)/\(name)") }
         for name in ["console.log", "console.log.1"] { unlink("\(making.folder)/\(name)") }
         rmdir(machineFolder)
         try store.publish(
@@ -91,7 +88,7 @@ public struct TemplateBuilder {
     /// Everything that a start would do in the guest before it knows which container it is for. What makes a machine this machine (entropy,
     /// clock, names, addresses) is left to the clone.
     private static func prepareAndSave(
-        _ machine: any VirtualMachine, _ recipe: TemplateRecipe, to path: String
+        _ machine: any VirtualMachine, _ recipe: TemplateRecipe, in folder: String
     ) async throws -> [String: String] {
         guard let snapshotting = machine.snapshotting else { throw SandboxError("the driver cannot save the machine") }
         let agent = AgentConnection(stream: try await machine.connect())
@@ -117,8 +114,10 @@ public struct TemplateBuilder {
             let tail = machine.consoleTail(lines: 20)
             throw tail.isEmpty ? error : SandboxError("\(error)\nthe last of the guest's console:\n\(tail)")
         }
-        let state = SharedDescriptor(try openFile(path, O_WRONLY | O_CREAT | O_EXCL))
-        let facts = try await snapshotting.save(to: state)
+        let files = try ["memory", "state"].map {
+            SharedDescriptor(try openFile("\(folder)/\($0)", O_RDWR | O_CREAT | O_EXCL))
+        }
+        let facts = try await snapshotting.save(memory: files[0], state: files[1], beforeStill: {}, whileStill: {})
         agent.close()
         return facts
     }

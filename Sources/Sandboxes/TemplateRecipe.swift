@@ -8,7 +8,7 @@ import OCISpec
 /// template, in another process and later.
 struct TemplateRecipe: Codable, Hashable, Sendable {
     /// What Hull itself does to a machine before it saves it: a change of that is a change of this number.
-    static let preparation = 1
+    static let preparation = 2
 
     /// A disk by what the guest can tell of it before it reads it.
     struct DiskShape: Codable, Hashable, Sendable {
@@ -36,6 +36,8 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
     /// The MTU of each NIC.
     var mtus: [Int?]
     var shareTag: String?
+    /// Bytes of the guest's memory, in whole MiB.
+    var wholeMemory: UInt64 { memoryBytes > UInt64.max - 0xF_FFFF ? memoryBytes : (memoryBytes + 0xF_FFFF) & ~0xF_FFFF }
 
     /// The recipe of the machine that `spec` describes.
     init(_ spec: MachineSpec, hypervisor: String) throws {
@@ -57,23 +59,29 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
         shareTag = spec.share?.tag
     }
 
-    /// The machine to be saved, with stand-ins in `folder` for what a clone has of its own (the files are made by `standIns`).
-    func spec(in folder: String, taps: [SharedDescriptor], confinement: Confinement) -> MachineSpec {
+    /// A machine of this shape, with its own files for the disks, and without share and NICs.
+    func spec(id: String, consoleLog: String, confinement: Confinement, file: (DiskShape) -> String) -> MachineSpec {
         var spec = MachineSpec(
-            id: "template", kind: kind, accelerator: accelerator, memoryBytes: memoryBytes, vcpus: vcpus, kernel: kernel,
+            id: id, kind: kind, accelerator: accelerator, memoryBytes: memoryBytes, vcpus: vcpus, kernel: kernel,
             initramfs: initramfs, kernelArguments: kernelArguments,
             disks: disks.map {
-                Disk(
-                    name: $0.name, path: $0.fixedPath ?? "\(folder)/disk-\($0.name)", readOnly: $0.readOnly,
-                    isFixed: $0.fixedPath != nil, isFresh: $0.isFresh)
+                Disk(name: $0.name, path: file($0), readOnly: $0.readOnly, isFixed: $0.fixedPath != nil, isFresh: $0.isFresh)
             },
-            share: shareTag.map { Share(tag: $0, entries: []) }, consoleLog: "\(folder)/console.log", confinement: confinement)
+            consoleLog: consoleLog, confinement: confinement)
+        spec.growth = growth
+        return spec
+    }
+
+    /// The machine to be saved, with stand-ins in `folder` for what a clone has of its own (the files are made by `standIns`).
+    func spec(in folder: String, taps: [SharedDescriptor], confinement: Confinement) -> MachineSpec {
+        var spec = spec(id: "template", consoleLog: "\(folder)/console.log", confinement: confinement) {
+            $0.fixedPath ?? "\(folder)/disk-\($0.name)"
+        }
+        spec.share = shareTag.map { Share(tag: $0, entries: []) }
         // No sandbox has these addresses: HostNetwork's begin with 02.
         spec.nics = zip(mtus.indices, mtus).map { index, mtu in
             NIC(mac: Self.mac(index), mtu: mtu, tap: taps[index])
         }
-        spec.memoryFile = "\(folder)/memory"
-        spec.growth = growth
         return spec
     }
 
@@ -93,7 +101,7 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
 
     /// The empty files that the machine to be saved has: name in the folder, and bytes.
     var standIns: [(name: String, size: UInt64)] {
-        [("memory", memoryBytes)] + disks.filter { $0.fixedPath == nil && !$0.isFresh }.map { ("disk-\($0.name)", $0.size) }
+        disks.filter { $0.fixedPath == nil && !$0.isFresh }.map { ("disk-\($0.name)", $0.size) }
     }
 
     /// The disks that the template uses, and their bytes.

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// A moment, in nanoseconds since 1970 (UTC).

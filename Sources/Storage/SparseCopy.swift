@@ -3,7 +3,8 @@ import Glibc
 import LinuxSystem
 
 /// Copies a file with its holes: shared blocks where the filesystem can (FICLONE), else only its data (SEEK_DATA, lseek(2)).
-func copySparse(from source: String, to target: String) throws {
+/// `target` must not exist.
+public func copySparse(from source: String, to target: String) throws {
     let from = try openFile(source, O_RDONLY)
     let to = try openFile(target, O_WRONLY | O_CREAT | O_EXCL)
     do {

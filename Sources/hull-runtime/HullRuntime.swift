@@ -69,8 +69,8 @@ enum HullRuntime {
         case "features":
             print(Features.document)
             return 0
-        case "checkpoint", "restore":
-            throw SandboxError("\(name) of a container is not there yet: it comes with Hull's snapshots", exitCode: 1)
+        case "checkpoint": return try await CheckpointVerb.perform(rest, globals)
+        case "restore": return try await RestoreVerb.perform(rest, globals)
         case "help":
             print(Usage.text)
             return 0
@@ -188,12 +188,14 @@ enum Usage {
 
         COMMANDS:
            create, start, run, state, kill, delete, exec, list, ps, pause, resume, update, events, spec, features
-           checkpoint, restore (not there yet)
+           checkpoint, restore
         """
     static func text(of verb: String) -> String {
         let flags: [String: String] = [
             "create": "[--bundle DIR] [--console-socket PATH] [--pid-file PATH] ID",
             "run": "[--bundle DIR] [--console-socket PATH] [--pid-file PATH] [--detach] [--keep] ID",
+            "checkpoint": "[--image-path DIR] [--work-path DIR] [--leave-running] ID",
+            "restore": "[--image-path DIR] [--bundle DIR] [--console-socket PATH] [--pid-file PATH] [--detach] ID",
             "start": "ID", "state": "ID", "pause": "ID", "resume": "ID", "kill": "[--all] ID [SIGNAL]", "delete": "[--force] ID",
             "exec":
                 "[--process FILE] [--console-socket PATH] [--pid-file PATH] [--detach] [--tty] [--cwd DIR] [--env E] [--user U] ID COMMAND…",

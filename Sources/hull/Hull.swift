@@ -26,6 +26,7 @@ struct Hull: ParsableCommand {
                     Kill.self, Wait.self, Rm.self,
                     Inspect.self, Top.self, Pause.self, Unpause.self,
                 ]),
+            CommandGroup(name: "State", subcommands: [SnapshotVerb.self, Restore.self, Fork.self]),
             CommandGroup(
                 name: "Image and volume",
                 subcommands: [Pull.self, ImagesVerb.self, Rmi.self, Volume.self]),

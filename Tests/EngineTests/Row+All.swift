@@ -1,4 +1,4 @@
 extension Row {
     /// The checklist.
-    static let all: [Row] = processes + storage + resources + networks + lives + podmans + containerds + kubernetes
+    static let all: [Row] = processes + storage + resources + networks + lives + podmans + containerds + kubernetes + checkpoints
 }

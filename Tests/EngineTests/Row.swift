@@ -67,6 +67,7 @@ enum Noun: String, CaseIterable, Sendable {
     case health = "healthcheck"
     case restart = "restart policy"
     case logs, attach, wait, rename, events, build, compose, pods, kube, hooks, annotations
+    case checkpoint
     case kubernetes = "Kubernetes pods"
     case hull = "one monitor, one state"
 }

@@ -43,7 +43,7 @@ import Testing
         spec.share = Share(tag: "hull", entries: [])
         let words = Self.arguments(spec, .q35, .kvm).words()
         #expect(words.contains("q35,smm=off,vmport=off,usb=off,graphics=off,memory-backend=memory"))
-        #expect(words.contains("memory-backend-memfd,id=memory,size=256M,share=on"))
+        #expect(words.contains("memory-backend-ram,id=memory,size=256M"))
         #expect(words.contains("host"))
         #expect(words.contains("qboot.rom"))
         #expect(!words.contains { $0.contains("tsc") })
@@ -68,7 +68,7 @@ import Testing
         let words = Self.arguments(spec, .q35, .tcg).words()
         // 744 MiB are not six blocks of 128.
         #expect(words.contains("256M,slots=1,maxmem=896M"))
-        #expect(words.contains("memory-backend-memfd,id=later,size=640M,share=on,reserve=off"))
+        #expect(words.contains("memory-backend-file,id=later,size=640M,mem-path=,share=on,reserve=off"))
         #expect(words.contains("virtio-mem-pci,id=growing,memdev=later,requested-size=0"))
         #expect(words.contains("virtio-balloon-pci,id=balloon"))
         #expect(words.contains("8"))

@@ -116,6 +116,8 @@ int hull_openat2(int directory, const char *path, uint64_t flags, uint64_t mode,
 int hull_pivot_root(const char *new_root, const char *put_old);
 int hull_memfd_create(const char *name, unsigned flags);
 int hull_fallocate(int descriptor, int mode, long offset, long length);
+/// process_vm_readv(2) of one range. Bytes, or -1 with errno.
+ssize_t hull_read_process(pid_t pid, void *buffer, uint64_t address, size_t count);
 int hull_setns(int descriptor, int kind);
 int hull_unshare(int flags);
 

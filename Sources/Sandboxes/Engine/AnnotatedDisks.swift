@@ -1,3 +1,4 @@
+import CLinux
 import AgentProtocol
 import Glibc
 import LinuxSystem

@@ -13,7 +13,7 @@ final class EngineContainer {
     let agent: AgentConnection
     let process: GuestProcess
     let streams: ProcessStreams
-    private let machine: any VirtualMachine
+    let machine: any VirtualMachine
     private let chronicle: Chronicle
     private let addresses: [String]
     private let numbers: ProcessNumbers
@@ -61,6 +61,17 @@ final class EngineContainer {
             throw SandboxError(agent: failure)
         }
         try chronicle.running(addresses: addresses, ports: [])
+    }
+
+    /// Its command runs already: it was saved so.
+    func hasBegun() throws {
+        isStarted = true
+        try chronicle.running(addresses: addresses, ports: [])
+    }
+
+    /// Throws where nothing of it runs that could be saved.
+    func mustRun() throws {
+        guard isStarted else { throw SandboxError("container not running", exitCode: 1) }
     }
 
     /// Waits for the end of the first process, or of the machine, and ends the machine.
@@ -135,10 +146,16 @@ final class EngineContainer {
         await streams.dropStalled()
     }
 
-    /// Stands the machine still.
+    /// Stands the machine still; its processes first, so that none runs when it goes on for a save (containerd pauses before it asks for one).
     func pause() async throws {
         guard !isPaused else { throw SandboxError("container not running", exitCode: 1) }
-        if isMember { try await freeze(true) } else { try await machine.pause() }
+        if isMember {
+            try await freeze(true)
+        } else {
+            // A guest that does not answer stands still all the same.
+            try? await freeze(true)
+            try await machine.pause()
+        }
         isPaused = true
         try chronicle.paused(true)
     }
@@ -146,18 +163,19 @@ final class EngineContainer {
     /// Lets it go on.
     func resume() async throws {
         guard isPaused else { throw SandboxError("container not paused", exitCode: 1) }
-        if isMember { try await freeze(false) } else { try await machine.resume() }
+        if !isMember { try await machine.resume() }
+        try await freeze(false)
         isPaused = false
         try chronicle.paused(false)
     }
 
-    /// A member shares its machine with others: its guest cgroup stands still.
-    private func freeze(_ frozen: Bool) async throws {
+    /// Its cgroup in the guest stands still: all that a member, which shares its machine with others, can do.
+    func freeze(_ frozen: Bool) async throws {
         var limits = ContainerLimits()
         limits.unified = [Setting("cgroup.freeze", frozen ? "1" : "0")]
         let agent = agent
         let id = id
-        try await withDeadline(.seconds(10), awaiting: "the guest's answer") { [limits] in try await agent.update(id, limits) }
+        try await withDeadline(.seconds(5), awaiting: "the guest's answer") { [limits] in try await agent.update(id, limits) }
     }
 
     /// Changes its limits, in the guest and on the host, and the machine's size with them.

@@ -30,9 +30,13 @@ public final class EngineMonitor {
         let channel = Channel(first)
         do {
             let signals = try Signals(Self.passed + [SIGWINCH, SIGHUP])
-            guard let (request, descriptors) = try await channel.nextRequest(), case .engine(.create(let streams)) = request.verb
-            else { return 1 }
-            return try await own(channel, streams, descriptors, signals)
+            guard let (request, descriptors) = try await channel.nextRequest() else { return 1 }
+            switch request.verb {
+            case .engine(.create(let streams)): return try await own(channel, streams, nil, descriptors, signals)
+            case .engine(.restore(let folder, let streams)):
+                return try await own(channel, streams, try SavedContainer(folder, isFork: false), descriptors, signals)
+            default: return 1
+            }
         } catch {
             try? await channel.send(Reply(error))  // whoever is gone cannot be told
             return 1
@@ -43,7 +47,7 @@ public final class EngineMonitor {
     public nonisolated static let passed = [SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2]
 
     private func own(
-        _ channel: Channel, _ streams: Streams, _ descriptors: HandedDescriptors, _ signals: Signals
+        _ channel: Channel, _ streams: Streams, _ saved: SavedContainer?, _ descriptors: HandedDescriptors, _ signals: Signals
     ) async throws -> Int32 {
         guard let container = try store.load(paths.id), let owner = container.record.engine else {
             throw SandboxError("container was removed meanwhile", exitCode: 1)
@@ -55,7 +59,9 @@ public final class EngineMonitor {
         let ledger = try Ledger(paths)
         let chronicle = Chronicle(store, paths.id, monitor: identity)
         try chronicle.starting()
-        let sandbox = EngineSandbox(container.record, plan, paths: paths, roots: roots, hypervisor: make(), ledger: ledger)
+        let sandbox = EngineSandbox(
+            container.record, plan, paths: paths, roots: roots, hypervisor: make(), ledger: ledger,
+            saved: saved)
         let created = Created(channel)
         let life = Task { @Loop [terminal] in
             try await sandbox.run(streams, descriptors, chronicle) {

@@ -37,6 +37,10 @@ public enum EngineRequest: Codable, Sendable {
     /// The first request, from the verb that made the monitor: boots the machine and makes the container; its streams come with it.
     /// `done` says that it stands ready.
     case create(Streams)
+    /// In the place of `create`: goes on with the container where it was saved, in that folder. `done` says that it runs.
+    case restore(folder: String, Streams)
+    /// As `Request.Verb.save`.
+    case save(folder: String, ends: Bool)
     /// Makes the container of that Hull id in this sandbox too; its streams come with the message. The connection is its holder's: it is
     /// answered with `done`, and with the end.
     case join(String, Streams, holder: ProcessIdentity)

@@ -1,3 +1,4 @@
+import CLinux
 import AgentClient
 import AgentProtocol
 import Glibc
@@ -93,7 +94,7 @@ extension EngineSandbox {
 @Loop
 final class ProcessNumbers {
     /// 1 is the first container's, 2 the relay's.
-    private var last: UInt64 = 2
+    var last: UInt64 = 2
 
     func next() -> UInt64 {
         last += 1

@@ -1,3 +1,4 @@
+import CLinux
 import AgentClient
 import AgentProtocol
 import FoundationEssentials
@@ -17,7 +18,11 @@ final class EngineSandbox {
     private let roots: Roots
     private let hypervisor: any Hypervisor
     private let ledger: Ledger
-    private let planner: Planner
+    let planner: Planner
+    /// What it goes on from; nil where it begins.
+    private let saved: SavedContainer?
+    private(set) var network: NamespaceNetwork?
+    private(set) var spec: MachineSpec?
     private(set) var container: EngineContainer?
     private var isRelaying = false
     private var disks: AnnotatedDisks?
@@ -33,15 +38,16 @@ final class EngineSandbox {
 
     init(
         _ record: ContainerRecord, _ plan: BundlePlan, paths: ContainerPaths, roots: Roots, hypervisor: any Hypervisor,
-        ledger: Ledger
+        ledger: Ledger, saved: SavedContainer? = nil
     ) {
+        self.saved = saved
         self.record = record
         self.plan = plan
         self.paths = paths
         self.roots = roots
         self.hypervisor = hypervisor
         self.ledger = ledger
-        planner = Planner(record)
+        planner = Planner(record, guestName: saved?.manifest.saved.guestName)
     }
 
     /// Boots, makes the container, serves it to its end, and ends the machine. `created` is called once it stands ready.
@@ -50,7 +56,12 @@ final class EngineSandbox {
     ) async throws -> ContainerState.Exit {
         let mounts = try Self.resolveMounts(record, paths)
         let network = try NamespaceNetwork()
-        if plan.network != .host { try await network.attach(spares: Self.spares) }
+        self.network = network
+        if let before = saved?.manifest.saved.network {
+            try await network.attach(before)
+        } else if plan.network != .host {
+            try await network.attach(spares: Self.spares)
+        }
         let confinement: Confinement =
             UserNamespace.isInitial
             ? Confinement(uidBase: try await Identifiers.take(roots, owner: record.id, ledger)) : .rootless
@@ -61,7 +72,14 @@ final class EngineSandbox {
             confinement: confinement, nic: nics.first)
         // Engines change limits while a container runs.
         host.mayGrow = record.machine.machine != MachineSpec.Kind.microvm.rawValue
-        var spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor).complete(host, planner, mounts)
+        var spec: MachineSpec
+        if let saved {
+            try saved.checkFixed(below: roots.cache)
+            try Self.makePoints(mounts, in: plan.rootfs)
+            spec = try saved.spec(planner, on: host, nics: nics, mounts: mounts, paths: paths)
+        } else {
+            spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor).complete(host, planner, mounts)
+        }
         spec.nics = nics
         let disks = try await AnnotatedDisks(record.machine.disks ?? [], roots)
         spec.disks += disks.disks
@@ -69,6 +87,7 @@ final class EngineSandbox {
         spec.share?.grows = true
         // A user namespace's ids are any of the host's.
         spec.share?.needsHostOwners = !plan.identities.users.isEmpty
+        self.spec = spec
         let folder = "\(paths.runtime)/machine"
         try makeDirectories(folder)
         do {
@@ -89,6 +108,9 @@ final class EngineSandbox {
         _ spec: MachineSpec, in directory: MachineDirectory,
         _ body: @Loop (any VirtualMachine, _ isClone: Bool) async throws -> ContainerState.Exit
     ) async throws -> ContainerState.Exit {
+        if let saved {
+            return try await hypervisor.withMachine(.restore(spec, saved.snapshot), in: directory) { try await body($0, false) }
+        }
         let log = { (text: String) in StandardStreams.complain("hull-runtime: \(text)") }
         let templates = Templates(record, roots, hypervisor)
         if let template = templates?.find(spec, log) {
@@ -138,42 +160,14 @@ final class EngineSandbox {
     ) async throws -> ContainerState.Exit {
         do {
             let agent = AgentConnection(stream: try await machine.connect())
-            let state = try await withDeadline(
-                .seconds(isClone ? 60 : 120), awaiting: "the first word of the agent in the guest"
-            ) { try await agent.hello() }
-            if isClone, !state.isConfigured || !state.processes.isEmpty {
-                throw SandboxError("the agent of the clone is not where the template left it")
-            }
-            isGreeted = true
-            var sandbox = planner.sandbox(
-                machine.guest, endpoint: nil, entropy: Sandbox.entropy(), now: Timestamp.now.nanoseconds)
-            try network.configure(&sandbox.identity, isClone: isClone)
-            // The template has mounted it.
-            if isClone { sandbox.modules = nil }
-            var configuration = plan.container(id: record.id, memory: memory(mounts), sockets: mounts.map(\.socket))
-            configuration.mounts.insert(contentsOf: try disks?.mounts(machine.guest) ?? [], at: 0)
-            let made = configuration
+            let id = planner.guestName
             let process = plan.spec.process ?? ProcessSpec(args: [])
-            var first = try plan.process(process, container: record.id, number: 1, isExec: false, streams: streams)
-            if !first.hooks.isEmpty {
-                let state = Container(record: record, state: ContainerState(.created), paths: paths).runtimeState(
-                    .created, pid: 1)
-                first.hookInput = String(decoding: try JSONEncoder().encode(state), as: UTF8.self)
+            let held: GuestProcess
+            if let saved {
+                held = try await resume(saved, agent, network)
+            } else {
+                held = try await begin(process, agent, machine.guest, isClone: isClone, network, mounts, streams)
             }
-            let id = record.id
-            // All at once: the agent carries them out in order, and does not stand idle while an answer travels.
-            let (asked, wanted) = (sandbox, first)
-            let configuring = Task { @Loop in try await agent.configure(asked, followsClock: false) }
-            let creating = Task { @Loop in try await agent.createContainer(made) }
-            let starting = Task { @Loop in try await agent.start(wanted) }
-            // The first failure is the one that explains the others.
-            _ = try await Sandbox.outcome(of: configuring, within: .seconds(120), awaiting: "the guest's set-up")
-            let relaying = Task { @Loop in try await self.relayNames(agent) }
-            try await Sandbox.outcome(of: creating, within: .seconds(600), awaiting: "the container's root in the guest")
-            let held = try await Sandbox.outcome(
-                of: starting, within: .seconds(120), awaiting: "the container's process in the guest")
-            try await Sandbox.outcome(of: relaying, within: .seconds(20), awaiting: "the relay of names in the guest")
-            agent.followClock()
             let relays = SocketRelays(agent, container: id, mounts) { [numbers] in numbers.next() }
             defer { relays.stop() }
             self.machine = machine
@@ -187,6 +181,7 @@ final class EngineSandbox {
                 addresses: try network.addresses(), numbers: numbers, isMember: false,
                 size: EngineSize(machine, agent, planner, host: cgroup))
             self.container = container
+            if saved != nil { try container.hasBegun() }
             do { try ContainerView.build(root: plan.rootfs, mounts) } catch {
                 StandardStreams.complain("hull-runtime: who joins this namespace sees the host's files: \(error)")
             }
@@ -205,6 +200,74 @@ final class EngineSandbox {
             throw SandboxError(exit: end)
         }
     }
+
+    /// Sets the guest up, and starts the container's first process in it, held.
+    private func begin(
+        _ process: ProcessSpec, _ agent: AgentConnection, _ guest: GuestLayout, isClone: Bool, _ network: NamespaceNetwork,
+        _ mounts: [ResolvedMount], _ streams: Streams
+    ) async throws -> GuestProcess {
+        let state = try await withDeadline(
+            .seconds(isClone ? 60 : 120), awaiting: "the first word of the agent in the guest"
+        ) { try await agent.hello() }
+        if isClone, !state.isConfigured || !state.processes.isEmpty {
+            throw SandboxError("the agent of the clone is not where the template left it")
+        }
+        isGreeted = true
+        var sandbox = planner.sandbox(guest, endpoint: nil, entropy: Sandbox.entropy(), now: Timestamp.now.nanoseconds)
+        try network.configure(&sandbox.identity, isClone: isClone)
+        // The template has mounted it.
+        if isClone { sandbox.modules = nil }
+        var configuration = plan.container(id: record.id, memory: memory(mounts), sockets: mounts.map(\.socket))
+        configuration.mounts.insert(contentsOf: try disks?.mounts(guest) ?? [], at: 0)
+        let made = configuration
+        var first = try plan.process(process, container: record.id, number: 1, isExec: false, streams: streams)
+        if !first.hooks.isEmpty {
+            let state = Container(record: record, state: ContainerState(.created), paths: paths).runtimeState(.created, pid: 1)
+            first.hookInput = String(decoding: try JSONEncoder().encode(state), as: UTF8.self)
+        }
+        // All at once: the agent carries them out in order, and does not stand idle while an answer travels.
+        let (asked, wanted) = (sandbox, first)
+        let configuring = Task { @Loop in try await agent.configure(asked, followsClock: false) }
+        let creating = Task { @Loop in try await agent.createContainer(made) }
+        let starting = Task { @Loop in try await agent.start(wanted) }
+        // The first failure is the one that explains the others.
+        _ = try await Sandbox.outcome(of: configuring, within: .seconds(120), awaiting: "the guest's set-up")
+        let relaying = Task { @Loop in try await self.relayNames(agent) }
+        try await Sandbox.outcome(of: creating, within: .seconds(600), awaiting: "the container's root in the guest")
+        let held = try await Sandbox.outcome(
+            of: starting, within: .seconds(120), awaiting: "the container's process in the guest")
+        try await Sandbox.outcome(of: relaying, within: .seconds(20), awaiting: "the relay of names in the guest")
+        agent.followClock()
+        return held
+    }
+
+    /// Goes on with what was saved.
+    private func resume(_ saved: SavedContainer, _ agent: AgentConnection, _ network: NamespaceNetwork) async throws
+        -> GuestProcess
+    {
+        var identity = Identity()
+        identity.entropy = Sandbox.entropy()
+        identity.realtime = UInt64(Timestamp.now.nanoseconds)
+        if let before = saved.manifest.saved.network { try network.move(from: before, &identity) }
+        numbers.last = saved.manifest.saved.lastProcess
+        let first = try await saved.resume(agent, as: identity, keeping: [1, Self.nameRelay])
+        if saved.manifest.saved.isPaused {
+            var limits = ContainerLimits()
+            limits.unified = [Setting("cgroup.freeze", "0")]
+            try await agent.update(planner.guestName, limits)
+        }
+        if let server = plan.loopbackResolver, let relay = agent.adopted.first(where: { $0.number == Self.nameRelay }) {
+            isRelaying = true
+            let relay = NameRelay(relay, server: server)
+            // It ends with the stream to the guest.
+            Task { @Loop in await relay.run() }
+        }
+        isGreeted = true
+        return first
+    }
+
+    /// The number of the relay of names.
+    private static let nameRelay: UInt64 = 2
 
     /// A shared memory of an engine's making, in the guest's own memory and of the same size: processes of two machines share none.
     private func memory(_ mounts: [ResolvedMount]) -> [String: UInt64] {
@@ -248,7 +311,7 @@ final class EngineSandbox {
         guard !isRelaying, let server = plan.loopbackResolver else { return }
         isRelaying = true
         var configuration = ProcessConfiguration()
-        configuration.process = 2
+        configuration.process = Self.nameRelay
         configuration.relay = server
         configuration.wantsInput = true
         let relay = NameRelay(try await agent.start(configuration), server: server)

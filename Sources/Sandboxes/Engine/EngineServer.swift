@@ -39,7 +39,7 @@ final class EngineServer {
                 try await channel.send(Reply.done)
             case .top: try await channel.send(try await processes())
             case .wait: waiting.append(channel)
-            case .start, .attach, .exec, .stop, .pause:
+            case .start, .restore, .save, .attach, .exec, .stop, .pause:
                 throw SandboxError("this container belongs to a container engine: use that one's commands", exitCode: 1)
             }
         } catch {
@@ -50,7 +50,10 @@ final class EngineServer {
 
     private func answer(_ request: EngineRequest, _ descriptors: HandedDescriptors, _ channel: Channel) async throws {
         switch request {
-        case .create: throw SandboxError("the container is there already", exitCode: 1)
+        case .save(let folder, let ends):
+            try await sandbox.save(container, to: folder, ends: ends) { try await channel.report($0, ends: ends) }
+            if !ends { return }
+        case .create, .restore: throw SandboxError("the container is there already", exitCode: 1)
         case .join(let id, let streams, let holder): return try await join(id, streams, holder, descriptors, channel)
         case .start: try await container.start()
         case .kill(let signal, let all): try await container.kill(signal, all: all)
@@ -94,6 +97,7 @@ final class EngineServer {
                     switch later {
                     case .resize(let rows, let columns): try await process.resize(rows: rows, columns: columns)
                     case .signal(let signal): try await process.signal(signal)
+                    case .end: break
                     }
                 }
             }
@@ -130,6 +134,7 @@ final class EngineServer {
                     switch later {
                     case .resize(let rows, let columns): try await process.resize(rows: rows, columns: columns)
                     case .signal(let signal): try await process.signal(signal)
+                    case .end: break
                     }
                 }
             }

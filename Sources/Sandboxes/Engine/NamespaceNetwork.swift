@@ -105,6 +105,49 @@ final class NamespaceNetwork {
         return change.put.isEmpty && change.interfaces.isEmpty && change.routes.isEmpty ? nil : change
     }
 
+    /// What the guest knows of its interfaces, for a machine that is saved.
+    var saved: SavedNetwork {
+        SavedNetwork(
+            cards: cards.indices.map { number in ports.first { $0.nic == number }?.link.name },
+            interfaces: told.interfaces.map { .init(name: $0.name, mac: $0.mac, mtu: $0.mtu, addresses: $0.addresses) })
+    }
+
+    /// The same for a machine that was saved: it has the NICs that it had, each led to the interface of the name that it had then.
+    func attach(_ saved: SavedNetwork) async throws {
+        let links = try candidates().filter(\.isUp)
+        for name in saved.cards { _ = try makeCard(mac: links.first { $0.name == name }?.mac ?? .random()) }
+        var free = saved.cards.indices.filter { saved.cards[$0] == nil }[...]
+        for link in links {
+            guard let number = saved.cards.firstIndex(of: link.name) ?? free.popFirst() else {
+                throw SandboxError("the saved machine has no NIC left for \(link.name)", exitCode: 1)
+            }
+            try await connect(link, to: number)
+        }
+        try writeFile("/proc/sys/net/ipv4/ip_local_port_range", Array("61440 65535".utf8))
+    }
+
+    /// What the guest of such a machine is to change. Addresses that it had and has no more go with their connections.
+    func move(from saved: SavedNetwork, _ identity: inout Identity) throws {
+        let now = try picture()
+        for (number, name) in saved.cards.enumerated() {
+            guard let name, !ports.contains(where: { $0.nic == number }) else { continue }
+            var gone = InterfaceConfiguration()
+            gone.name = name
+            gone.spare = Self.spareName(number)
+            identity.put.append(gone)
+        }
+        for var interface in now.interfaces {
+            if let before = saved.interfaces.first(where: { $0.name == interface.name }) {
+                if before.mac != interface.mac || before.addresses != interface.addresses { interface.dropped = before.addresses }
+            } else if let port = ports.first(where: { $0.link.name == interface.name }) {
+                interface.spare = Self.spareName(port.nic)
+            }
+            identity.interfaces.append(interface)
+        }
+        identity.routes = now.routes
+        told = now
+    }
+
     /// The addresses, for `ps` and `inspect`.
     func addresses() throws -> [String] {
         let all = try routes.addresses()
@@ -206,4 +249,18 @@ final class NamespaceNetwork {
             throw SandboxError("leading an interface to the machine failed: tc: \(output.complaint)", exitCode: 1)
         }
     }
+}
+
+/// What the guest of a saved machine knows of its network.
+struct SavedNetwork: Codable, Sendable {
+    struct Interface: Codable, Sendable {
+        var name: String
+        var mac: [UInt8]
+        var mtu: UInt32
+        var addresses: [String]
+    }
+
+    /// The name of the interface that each NIC is; nil for a spare.
+    var cards: [String?]
+    var interfaces: [Interface]
 }

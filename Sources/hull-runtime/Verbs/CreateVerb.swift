@@ -20,22 +20,9 @@ enum CreateVerb {
     @Loop private static func perform(_ arguments: Arguments, _ id: String, _ globals: Globals, _ isRun: Bool) async throws
         -> Int32
     {
-        try checkName(id)
-        let bundle = absolute(arguments["bundle"] ?? ".")
-        let configuration = try readConfiguration("\(bundle)/config.json")
-        let plan = try BundlePlan(try RuntimeSpec(parsing: configuration), bundle: bundle)
-        try check(plan, arguments)
-        try AnnotationPolicy.ofHost().check(plan.spec.annotations ?? [:])
-        let engines = globals.engines
-        await Reaper(engines.store).reapDead { StandardStreams.complain("hull-runtime: \($0)") }
-        let container = try await engines.add(plan, id: id, configuration: configuration, now: Timestamp.now.nanoseconds)
-        let creation = Creation(container: container, plan: plan, arguments: arguments, globals: globals)
-        let process: ChildProcess
-        do { process = try await creation.make() } catch {
-            try await engines.remove(container)
-            throw error
-        }
+        let (container, process) = try await make(arguments, id, globals, checkpoint: nil)
         guard isRun else { return 0 }
+        let engines = globals.engines
         do { try await LifeVerbs.start(container) } catch {
             try await engines.remove(container)
             throw error
@@ -46,8 +33,29 @@ enum CreateVerb {
         return try await foreground(process, container, engines, keeps: arguments.has("keep"))
     }
 
+    /// Makes the container, and its process on the host: held ready; or, from the folder of a checkpoint, running.
+    @Loop static func make(
+        _ arguments: Arguments, _ id: String, _ globals: Globals, checkpoint: String?
+    ) async throws -> (Container, ChildProcess) {
+        try checkName(id)
+        let bundle = absolute(arguments["bundle"] ?? ".")
+        let configuration = try readConfiguration("\(bundle)/config.json")
+        let plan = try BundlePlan(try RuntimeSpec(parsing: configuration), bundle: bundle)
+        try check(plan, arguments)
+        try AnnotationPolicy.ofHost().check(plan.spec.annotations ?? [:])
+        let engines = globals.engines
+        await Reaper(engines.store).reapDead { StandardStreams.complain("hull-runtime: \($0)") }
+        let container = try await engines.add(plan, id: id, configuration: configuration, now: Timestamp.now.nanoseconds)
+        let creation = Creation(
+            container: container, plan: plan, arguments: arguments, globals: globals, checkpoint: checkpoint)
+        do { return (container, try await creation.make()) } catch {
+            try await engines.remove(container)
+            throw error
+        }
+    }
+
     /// Waits for the end, and passes signals on.
-    @Loop private static func foreground(
+    @Loop static func foreground(
         _ process: ChildProcess, _ container: Container, _ engines: EngineStore, keeps: Bool
     ) async throws -> Int32 {
         let signals = try Signals(EngineMonitor.passed)
@@ -117,6 +125,8 @@ struct Creation: Sendable {
     let plan: BundlePlan
     let arguments: Arguments
     let globals: Globals
+    /// The folder of what it goes on from; nil where it begins.
+    var checkpoint: String?
 
     /// A rootless engine that has no cgroup to give names none.
     private var cgroup: Cgroup {
@@ -146,7 +156,8 @@ struct Creation: Sendable {
             try await Hooks.run(hooks?.prestart, container.runtimeState(.created, pid: process.pid))
             try await Hooks.run(hooks?.createRuntime, state)
             try await Hooks.run(hooks?.createContainer, state, in: process.pid)
-            try await client.ask(.engine(.create(streams.streams)), descriptors: streams.descriptors.map(\.raw))
+            let request = checkpoint.map { EngineRequest.restore(folder: $0, streams.streams) } ?? .create(streams.streams)
+            try await client.ask(.engine(request), descriptors: streams.descriptors.map(\.raw))
             try await client.expectDone()
             if let file = arguments["pid-file"] { try replaceFile(file, Array("\(process.pid)".utf8), mode: 0o644) }
             withExtendedLifetime((streams, claim)) {}

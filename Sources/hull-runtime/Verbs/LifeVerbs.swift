@@ -21,6 +21,11 @@ enum LifeVerbs {
         case .running, .paused: throw SandboxError("cannot start an already running container", exitCode: 1)
         }
         try await ask(container, .start)
+        try await poststart(container)
+    }
+
+    /// Its poststart hooks.
+    @Loop static func poststart(_ container: Container) async throws {
         guard let hooks = try hooks(of: container)?.poststart else { return }
         try await Hooks.run(hooks, container.runtimeState(.running))
     }

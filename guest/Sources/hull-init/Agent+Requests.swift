@@ -22,7 +22,10 @@ extension Agent {
                 try configure(read(frame))
                 reply(header, Done())
             case .setIdentity:
-                try Guest.identify(read(frame), since: arrival)
+                let identity: Identity = try read(frame)
+                try Guest.identify(identity, since: arrival)
+                for changed in identity.containers { try rename(changed) }
+                standStill(false)
                 reply(header, Done())
             case .createContainer:
                 try create(read(frame))
@@ -94,6 +97,7 @@ extension Agent {
                 "the agent speaks protocol 1 to \(Hello.version), the host \(hello.oldest) to \(hello.newest)")
         }
         session.greet()
+        if !hello.keepsStill { standStill(false) }
         reply(header, state(version: min(hello.newest, Hello.version)))
         repeatCredit()
         pumpAll()
@@ -110,11 +114,40 @@ extension Agent {
         return state
     }
 
-    /// Says where every stream is, and nothing more until the next hello.
+    /// Stands containers still, says where every stream is, and nothing more until the next hello.
     private func quiesce(_ header: FrameHeader) {
         sync()
+        standStill(true)
         reply(header, state(version: Hello.version))
         session.silence()
+    }
+
+    /// Freezes what runs in containers, or lets it go on: in a copy of this machine nothing of theirs is to run before it knows who it is.
+    private func standStill(_ still: Bool) {
+        guard isStill != still else { return }
+        isStill = still
+        _ = try? TextFile.write(Cgroup.parent + "/cgroup.freeze", still ? "1" : "0")  // no container, no such cgroup
+    }
+
+    /// Gives a container another host name, and files that came with it another content.
+    private func rename(_ changed: ContainerIdentity) throws(AgentFailure) {
+        let container = try container(changed.container)
+        if !changed.hostname.utf8.isEmpty, let number = container.initProcess, let process = processes[number] {
+            do throws(KernelError) {
+                let home = try Descriptor("/proc/self/ns/uts", O_RDONLY)
+                let there = try Descriptor("/proc/\(process.pid)/ns/uts", O_RDONLY)
+                try KernelError.check(guest_setns(there.number, Int32(CLONE_NEWUTS)))
+                let name = Array(changed.hostname.utf8)
+                let done = name.withUnsafeBytes { sethostname($0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count) }
+                let failure = guest_errno()
+                try KernelError.check(guest_setns(home.number, Int32(CLONE_NEWUTS)))
+                if done < 0 { throw KernelError(failure) }
+            } catch {
+                throw AgentFailure(
+                    .other, "setting the host name \"\(changed.hostname)\" in a container: \(error.words)", errno: error.number)
+            }
+        }
+        for file in changed.files { try container.rewrite(file) }
     }
 
     private func configure(_ configuration: SandboxConfiguration) throws(AgentFailure) {

@@ -11,6 +11,8 @@ final class Agent {
     var greeted: Bool { session.isGreeted }
     var isPrepared = false
     var isConfigured = false
+    /// Whether containers are frozen, for a save.
+    var isStill = false
     var portWritable = true
     /// Whether output waits until the queue to the host is empty.
     var isHeldBack = false

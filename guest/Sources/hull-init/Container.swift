@@ -96,6 +96,18 @@ final class Container {
         }
     }
 
+    /// Replaces the content of a file that came with it, in place: it is bound where the container sees it.
+    func rewrite(_ file: FileConfiguration) throws(AgentFailure) {
+        for (number, known) in configuration.files.enumerated() where known.path == file.path {
+            do throws(KernelError) {
+                let there = try Descriptor("\(directory)/files/\(number)", O_WRONLY | O_TRUNC)
+                try there.writeOnce(file.content)
+            } catch {
+                throw AgentFailure(.mount, "writing the content of \"\(file.path)\": \(error.words)", errno: error.number)
+            }
+        }
+    }
+
     /// Makes the sockets that stand for ones of the host; they are mounted like files.
     private func listen() throws(AgentFailure) {
         for mount in configuration.mounts where mount.kind == .socket {

@@ -14,6 +14,11 @@ enum Network {
         for interface in identity.interfaces {
             if !interface.spare.utf8.isEmpty { try SpareInterfaces.take(interface.spare) }
             let present = interface.spare.utf8.isEmpty ? interface.name : interface.spare
+            if !interface.dropped.isEmpty, let index = index(of: present) {
+                try request("bringing down \(present)") { () throws(KernelError) in try change(index, flags: 0, socket) { _ in } }
+                Connections.reset(from: interface.dropped)
+                for address in interface.dropped { remove(address, index, socket.number) }
+            }
             var found = find(interface.mac)
             if found == nil, let index = index(of: present), interface.mac.count == 6 {
                 // A spare, or a clone's: the same interface, which is to have another address than the one the machine was booted with.
@@ -119,6 +124,16 @@ enum Network {
         }
     }
 
+    /// One that is not there is as good.
+    private static func remove(_ address: String, _ index: UInt32, _ socket: Int32) {
+        guard let parsed = Address(address) else { return }
+        var message = NetlinkMessage(UInt16(RTM_DELADDR), flags: 0)
+        message.put([parsed.family, parsed.prefix, 0, 0])
+        message.put(index)
+        message.attribute(UInt16(IFA_LOCAL), parsed.bytes)
+        _ = try? message.exchange(socket)  // as above
+    }
+
     private static func add(_ route: RouteConfiguration, _ socket: borrowing Descriptor) throws(AgentFailure) {
         let gateway = route.gateway.utf8.isEmpty ? nil : Address(route.gateway)
         let destination = route.destination.utf8.isEmpty ? nil : Address(route.destination)
@@ -206,11 +221,16 @@ struct NetlinkMessage {
         attribute(type, (0..<4).map { UInt8(truncatingIfNeeded: value >> UInt32($0 * 8)) })
     }
 
-    /// Sends it and waits for the kernel's verdict.
-    func exchange(_ socket: Int32) throws(KernelError) {
+    /// Sends it; false with errno.
+    func send(_ socket: Int32) -> Bool {
         var message = bytes
         for shift in 0..<4 { message[shift] = UInt8(truncatingIfNeeded: message.count >> (shift * 8)) }
-        if message.withUnsafeBytes({ send(socket, $0.baseAddress, $0.count, 0) }) < 0 { throw KernelError(guest_errno()) }
+        return message.withUnsafeBytes { CGuest.send(socket, $0.baseAddress, $0.count, 0) } >= 0
+    }
+
+    /// Sends it and waits for the kernel's verdict.
+    func exchange(_ socket: Int32) throws(KernelError) {
+        guard send(socket) else { throw KernelError(guest_errno()) }
         var answer = [UInt8](repeating: 0, count: 4096)
         let got = recv(socket, &answer, answer.count, 0)
         guard got >= 20, answer[4] == UInt8(NLMSG_ERROR) else { throw KernelError(got < 0 ? guest_errno() : EPROTO) }

@@ -1,0 +1,88 @@
+import Glibc
+import LinuxSystem
+import Machines
+
+extension QEMUMachine: Snapshotting {
+    /// Long for a disk that is slow: the state has a few hundred kilobytes.
+    private static let saveDeadline = Duration.seconds(60)
+
+    func save(
+        memory: SharedDescriptor, state: SharedDescriptor, beforeStill before: @Loop () async throws -> Void,
+        whileStill still: @Loop () async throws -> Void
+    ) async throws -> [String: String] {
+        var facts = savedFacts
+        facts[QEMUPlan.versionFact] = try await version()
+        var copy = try await guestMemory()
+        // It may come while the rest is copied, and is seldom there.
+        var later = laterFile.map {
+            GuestMemory(.file($0), size: (words.laterMemory ?? 0) << 20, address: 0, offset: Int(memorySize))
+        }
+        try await copy.copy(to: memory) { await Task.yield() }
+        try await later?.copy(to: memory) { await Task.yield() }
+        try await before()
+        try await control.execute("stop")
+        try await saveDevices(to: state)
+        try await copy.copy(to: memory) {}
+        try await later?.copy(to: memory) {}
+        try await still()
+        return facts
+    }
+
+    /// QEMU's version and its packager's, e.g. `10.0.2 (Debian …)`.
+    func version() async throws -> String {
+        let answer = try await control.execute("query-version")
+        let numbers = ["major", "minor", "micro"].map { "\(answer["qemu"]?[$0]?.count ?? 0)" }.joined(separator: ".")
+        let package = answer["package"]?.text ?? ""
+        return package.isEmpty ? numbers : "\(numbers) \(package)"
+    }
+
+    static func check(version: String, of snapshot: Snapshot) throws(MachineError) {
+        guard let saved = snapshot.facts[QEMUPlan.versionFact], saved != version else { return }
+        throw MachineError(.unsupported, "the machine was saved by QEMU \(saved), and this is QEMU \(version)")
+    }
+
+    private func guestMemory() async throws -> GuestMemory {
+        if server != nil, let memoryFile { return GuestMemory(.file(memoryFile), size: memorySize, address: 0) }
+        // The only place where QEMU tells the address; what it says decides what of its own memory is read, and nothing else.
+        let answer = try await control.execute("human-monitor-command", ["command-line": .string("info ramblock")])
+        guard let address = GuestMemory.address(in: answer.text ?? "", size: memorySize) else {
+            throw MachineError(.unsupported, "QEMU does not say where the guest's memory is: install QEMU 9 or newer")
+        }
+        let place = GuestMemory.Place.process(pid: qemu.child.pid, shown: qemu.identity.pid, over: memoryFile)
+        return GuestMemory(place, size: memorySize, address: address)
+    }
+
+    /// `migrate` would write the memory as well, and leave a machine that cannot be saved again; Xen, whose tools carry the memory
+    /// themselves, has a command for the devices alone (QEMU's docs/devel/migration). `live` would give the disks away.
+    private func saveDevices(to state: SharedDescriptor) async throws {
+        saves += 1
+        let set = Int64(QEMUArguments.stateSet + saves)
+        // QEMU takes the one of a set that was opened as it would open it.
+        let writable = SharedDescriptor(try openFile("/proc/self/fd/\(state.raw)", O_WRONLY))
+        try await control.execute("add-fd", ["fdset-id": .integer(set)], descriptors: [writable.raw])
+        try await withDeadline(Self.saveDeadline, awaiting: "the devices' state") {
+            try await self.control.execute(
+                "xen-save-devices-state", ["filename": .string("/dev/fdset/\(set)"), "live": .bool(false)])
+        }
+        try await control.execute("remove-fd", ["fdset-id": .integer(set)])
+    }
+
+    /// Reads the devices' state that it was started with. QEMU ends with a sentence when it cannot. A `cont` before that is done would be
+    /// forgotten: the saved machine stood still, and so does this one when it is loaded.
+    func load() async throws {
+        try await control.execute(
+            "migrate-set-capabilities",
+            ["capabilities": .array([.object(["capability": .string("events"), "state": .bool(true)])])])
+        try await control.execute("migrate-incoming", ["uri": .string("file:/dev/fdset/\(QEMUArguments.stateSet)")])
+        let statuses = events.migrationStatuses
+        try await withDeadline(.seconds(30), awaiting: "the devices' state") {
+            for await status in statuses {
+                if status == "completed" { return }
+                if status == "failed" || status == "cancelled" { break }
+            }
+            let answer = try await self.control.execute("query-migrate")
+            let words = answer["error-desc"]?.text ?? "it gave no reason"
+            throw MachineError(.refused, "QEMU did not load the devices' state: \(words)")
+        }
+    }
+}

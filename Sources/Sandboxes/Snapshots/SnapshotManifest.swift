@@ -1,0 +1,86 @@
+import FoundationEssentials
+public import HostNetwork
+public import LinuxSystem
+import Machines
+
+/// What a snapshot is besides its big files: all that is needed to go on with the container, and to refuse what does not fit.
+public struct SnapshotManifest: Codable, Sendable {
+    /// The version of this format, and of what the guest's agent expects of who goes on with it.
+    public static let version = 1
+    public var version = SnapshotManifest.version
+    public var name: String
+    /// The Hull that made it.
+    public var hull: String
+    /// Nanoseconds since 1970.
+    public var created: Int64
+    /// The container that was saved.
+    public var container: ContainerRecord
+    public var saved: SavedState
+    /// Its files by name, as they were when it was made or imported. Nobody writes to them afterwards.
+    public var files: [String: File] = [:]
+    /// Disks that every machine of a kernel has, by name: an engine's checkpoint has their digests instead of them.
+    var fixed: [String: File] = [:]
+
+    /// A file of a snapshot.
+    public struct File: Codable, Hashable, Sendable {
+        public var identity: FileIdentity
+        /// Whether others have it too, as links to the same file: those come and go, which changes its times.
+        public var isLink = false
+        /// SHA-256 of its content (`SparseDigest`), once that was needed.
+        public var digest: String?
+    }
+
+    /// Whether the file at `path` still is what it was.
+    func holds(_ name: String, at path: String) throws -> Bool {
+        guard let known = files[name] else { return false }
+        let now = try FileIdentity(path)
+        return known.isLink ? now.text == known.identity.text : now == known.identity
+    }
+}
+
+/// What a monitor notes when it saved its container.
+public struct SavedState: Codable, Sendable {
+    /// The agent's name for the container.
+    var guestName: String
+    /// The last number that a process got.
+    var lastProcess: UInt64
+    /// The machine.
+    var machine: TemplateRecipe
+    /// The driver's own notes.
+    var facts: [String: String]
+    /// Its network; nil without one.
+    var endpoint: Endpoint?
+    /// Its network in an engine's namespace; nil for a container of `hull run`.
+    var network: SavedNetwork?
+    /// Whether its processes stood still before.
+    var isPaused = false
+    /// How long the container stood still, nanoseconds.
+    public var still: Int64 = 0
+
+    init(guestName: String, lastProcess: UInt64, machine: TemplateRecipe, facts: [String: String]) {
+        self.guestName = guestName
+        self.lastProcess = lastProcess
+        self.machine = machine
+        self.facts = facts
+    }
+
+    /// With what the driver said.
+    func with(_ facts: [String: String], _ still: Duration) -> SavedState {
+        var state = self
+        state.facts = facts
+        state.still = still.nanoseconds
+        return state
+    }
+
+    /// The hypervisor's driver, and QEMU's version where it is that: for people.
+    public var hypervisor: String { facts["qemu"].map { "\(machine.hypervisor) \($0)" } ?? machine.hypervisor }
+    /// The machine in a few words.
+    public var title: String { machine.title }
+    /// Bytes of the machine's memory.
+    public var memory: UInt64 { machine.memoryBytes }
+
+    /// As a monitor answers it.
+    var text: String {
+        get throws { String(decoding: try JSONEncoder().encode(self), as: UTF8.self) }
+    }
+}
