@@ -58,7 +58,7 @@ public struct MachineSpec: Sendable {
 
     /// How far a running machine can be resized (`VirtualMachine.resizing`). A driver may take boards and devices that cost a start some time
     /// for it.
-    public struct Growth: Sendable, Hashable {
+    public struct Growth: Sendable, Hashable, Codable {
         /// The most bytes of memory; `memoryBytes` is what it begins with.
         public var memoryBytes: UInt64
         /// The most CPUs; `vcpus` is what it begins with.

@@ -27,6 +27,8 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
     var accelerator: MachineSpec.Accelerator
     var memoryBytes: UInt64
     var vcpus: Int
+    /// What the machine may become.
+    var growth: MachineSpec.Growth?
     var kernel: String
     var initramfs: String
     var kernelArguments: [String]
@@ -34,9 +36,6 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
     /// The MTU of each NIC.
     var mtus: [Int?]
     var shareTag: String?
-    /// What the machine may become: bytes and processors.
-    var growthMemory: UInt64?
-    var growthProcessors: Int?
 
     /// The recipe of the machine that `spec` describes.
     init(_ spec: MachineSpec, hypervisor: String) throws {
@@ -45,6 +44,7 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
         accelerator = spec.accelerator
         memoryBytes = spec.memoryBytes
         vcpus = spec.vcpus
+        growth = spec.growth
         kernel = spec.kernel
         initramfs = spec.initramfs
         kernelArguments = spec.kernelArguments
@@ -55,8 +55,6 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
         }
         mtus = spec.nics.map(\.mtu)
         shareTag = spec.share?.tag
-        growthMemory = spec.growth?.memoryBytes
-        growthProcessors = spec.growth?.vcpus
     }
 
     /// The machine to be saved, with stand-ins in `folder` for what a clone has of its own (the files are made by `standIns`).
@@ -75,9 +73,7 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
             NIC(mac: Self.mac(index), mtu: mtu, tap: taps[index])
         }
         spec.memoryFile = "\(folder)/memory"
-        if let growthMemory, let growthProcessors {
-            spec.growth = MachineSpec.Growth(memoryBytes: growthMemory, vcpus: growthProcessors)
-        }
+        spec.growth = growth
         return spec
     }
 
@@ -109,6 +105,7 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
         words.append(disks.map(\.name).joined(separator: "+"))
         if !mtus.isEmpty { words.append(mtus.count == 1 ? "network" : "\(mtus.count) networks") }
         if shareTag != nil { words.append("share") }
+        if growth != nil { words.append("grows") }
         return words.joined(separator: ", ")
     }
 

@@ -126,9 +126,8 @@ public struct BundlePlan: Sendable {
         record.engine = EngineOwner(
             root: root, id: id, bundle: bundle, ociVersion: spec.ociVersion, annotations: spec.annotations ?? [:], rootfs: rootfs)
         let resources = spec.linux?.resources
-        // A limit beyond all memory (Kubernetes' word for none) sizes nothing.
-        if let limit = resources?.memory?.limit, limit > 0, limit < 1 << 46 {
-            record.resources.memory = Self.machineMemory(UInt64(limit))
+        if let memory = Self.machineMemory(resources?.memory?.limit) {
+            record.resources.memory = memory
         }
         record.resources.cpus = Self.cpus(resources?.cpu)
         record.resources.pids = (resources?.pids?.limit).flatMap { $0 > 0 ? Int($0) : nil }
@@ -136,11 +135,15 @@ public struct BundlePlan: Sendable {
         return record
     }
 
+    /// What a machine is sized for, in bytes: its own kernel needs some however little its container may have. A limit beyond all memory
+    /// (Kubernetes' word for none) sizes nothing.
+    static func machineMemory(_ limit: Int64?) -> UInt64? {
+        guard let limit, limit > 0, limit < 1 << 46 else { return nil }
+        return max(UInt64(limit), 64 << 20)
+    }
+
     /// More processors than any machine has.
     private static let mostProcessors = 1024.0
-
-    /// What a machine is sized for: its own kernel needs some memory however little its container may have.
-    static func machineMemory(_ limit: UInt64) -> UInt64 { max(limit, 64 << 20) }
 
     /// How many processors a container may keep busy; nil where it says nothing.
     static func cpus(_ cpu: ResourceLimits.CPU?) -> Double? {

@@ -37,9 +37,9 @@ final class EngineSize {
 
     /// What the machine is to have for these limits; what they do not name stays.
     private func wanted(_ resources: ResourceLimits) -> (memory: UInt64, processors: Int) {
-        let limit = (resources.memory?.limit).flatMap { $0 > 0 ? UInt64($0) : nil }
+        let limit = BundlePlan.machineMemory(resources.memory?.limit)
         return (
-            limit.map { Planner.memory(for: BundlePlan.machineMemory($0)) } ?? memory,
+            limit.map { Planner.memory(for: $0) } ?? memory,
             BundlePlan.cpus(resources.cpu).map { Planner.processors(for: min($0, Self.hostProcessors)) } ?? processors
         )
     }

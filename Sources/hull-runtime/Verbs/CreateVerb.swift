@@ -40,6 +40,8 @@ enum CreateVerb {
             try await engines.remove(container)
             throw error
         }
+        // Not beside a command that somebody waits for.
+        defer { Launch.makeWantedTemplates(globals.roots) }
         if arguments.has("detach") { return 0 }
         return try await foreground(process, container, engines, keeps: arguments.has("keep"))
     }
