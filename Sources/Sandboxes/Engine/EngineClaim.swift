@@ -81,7 +81,7 @@ extension BundlePlan {
     }
 
     /// What only some hosts' kernels have: the host's own error says where one has not.
-    private func boundRealtime(_ cgroup: Cgroup, _ cpu: ResourceLimits.CPU?) throws {
+    func boundRealtime(_ cgroup: Cgroup, _ cpu: ResourceLimits.CPU?) throws {
         if let period = cpu?.realtimePeriod, period > 0 {
             try cgroup.set("cpu", v1: "cpu.rt_period_us", v2: "cpu.rt_period_us", "\(period)")
         }
