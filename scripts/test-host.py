@@ -220,7 +220,7 @@ CHECKS = [
     ("podman by a plain user who may use KVM", r"""
         usermod -aG kvm user
         is "$(user "podman --runtime hull run --rm $image sh -c 'id -u; exit 42'" || echo $?)" "0\n42"
-        user "podman --runtime hull run -d --name one -m 64m --cpus 0.5 -p 8081:80 --network slirp4netns:port_handler=slirp4netns $image sh -c 'echo hello >/index.html; exec httpd -f -h /'"
+        user "podman --runtime hull run -d --name one -m 64m --cpus 0.5 -p 8081:80 $image sh -c 'echo hello >/index.html; exec httpd -f -h /'"
         process=$(user "podman inspect -f {{.State.Pid}} one"); group=$(cgroup $process)
         is "$(dirname $group)" /sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/user.slice
         is "$(cat $group/memory.max)" $(((64 + 96 + 256) << 20))
