@@ -45,6 +45,7 @@ images:
 	scripts/make-image.sh debian
 	scripts/make-image.sh engines
 	scripts/make-image.sh postgres
+	scripts/fetch-qemu-7.2.sh
 
 test: setup build images ## all tests, on a machine that has only what the set-up installed
 	@HULL_STORM_SEED=$${HULL_STORM_SEED:-20261121} $(SWIFT) test --no-parallel

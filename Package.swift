@@ -65,7 +65,7 @@ let package = Package(
         // The engines' program: a grammar of its own, over the same modules, quick to start. (Three of its files are links to hull's.)
         .executableTarget(
             name: "hull-runtime",
-            dependencies: ["Sandboxes", "QEMUDriver", "LinuxSystem", "Machines", "OCISpec", "CLinux"],
+            dependencies: ["Sandboxes", "QEMUDriver", "Storage", "LinuxSystem", "Machines", "OCISpec", "CLinux"],
             swiftSettings: strict),
         // Reads layers somebody else made: a program of its own, so that it can be confined and so that libarchive's
         // libraries stay out of every other start.

@@ -50,6 +50,64 @@ public enum MountKind: UInt64, Sendable {
     case dev = 9
     /// Any other file system of the guest's kernel; `type`, `source` and `data` as for mount(2).
     case other = 10
+    /// A Unix socket at which the agent listens for the host (`socket`); `source` is its number in the container, which a
+    /// relay names.
+    case socket = 11
+}
+
+/// A Unix socket that stands in the guest for one of the host.
+public struct SocketConfiguration: WireMessage, Equatable, Sendable {
+    /// Its permissions.
+    public var mode: UInt32 = 0
+    public var uid: UInt32 = 0
+    public var gid: UInt32 = 0
+    /// SOCK_DGRAM: messages go to the host, and none comes back.
+    public var isDatagram = false
+
+    public init() {}
+
+    public mutating func fields<C: FieldCoder>(_ coder: inout C) throws(WireError) {
+        try coder.field(1, &mode)
+        try coder.field(2, &uid)
+        try coder.field(3, &gid)
+        try coder.field(4, &isDatagram)
+    }
+}
+
+/// A range of ids of a user namespace, and where they are outside of it.
+public struct IDRange: WireMessage, Equatable, Sendable {
+    /// The first inside.
+    public var inside: UInt32 = 0
+    /// The first outside.
+    public var outside: UInt32 = 0
+    /// How many.
+    public var count: UInt32 = 0
+
+    public init() {}
+
+    /// A range.
+    public init(inside: UInt32, outside: UInt32, count: UInt32) {
+        self.inside = inside
+        self.outside = outside
+        self.count = count
+    }
+
+    public mutating func fields<C: FieldCoder>(_ coder: inout C) throws(WireError) {
+        try coder.field(1, &inside)
+        try coder.field(2, &outside)
+        try coder.field(3, &count)
+    }
+}
+
+extension [IDRange] {
+    /// What an id inside is outside; nil where it is nothing.
+    public func outside(_ id: UInt32) -> UInt32? {
+        for range in self where id >= range.inside && id - range.inside < range.count {
+            let (sum, over) = range.outside.addingReportingOverflow(id - range.inside)
+            return over ? nil : sum
+        }
+        return nil
+    }
 }
 
 /// A mount in a container, made in the order given. Missing mount points are made.
@@ -72,6 +130,8 @@ public struct MountConfiguration: WireMessage, Equatable, Sendable {
     public var copyUp = false
     /// Whether the source is a file, so that a missing mount point is made as one.
     public var isFile = false
+    /// What `socket` needs.
+    public var socket: SocketConfiguration?
 
     public init() {}
 
@@ -85,6 +145,7 @@ public struct MountConfiguration: WireMessage, Equatable, Sendable {
         try coder.field(7, &data)
         try coder.field(8, &copyUp)
         try coder.field(9, &isFile)
+        try coder.optional(10, &socket)
     }
 }
 
@@ -204,6 +265,10 @@ public struct ContainerConfiguration: WireMessage, Equatable, Sendable {
     public var pidNamespaceOf = ""
     /// The container whose ipc namespace is joined, empty for its own.
     public var ipcNamespaceOf = ""
+    /// The ids of a user namespace of its own; empty for none. Then 0 must be among them.
+    public var userIDs: [IDRange] = []
+    /// As `userIDs`, for groups.
+    public var groupIDs: [IDRange] = []
 
     public init() {}
 
@@ -223,6 +288,8 @@ public struct ContainerConfiguration: WireMessage, Equatable, Sendable {
         try coder.field(13, &rootPropagation)
         try coder.field(14, &pidNamespaceOf)
         try coder.field(15, &ipcNamespaceOf)
+        try coder.list(16, &userIDs)
+        try coder.list(17, &groupIDs)
     }
 }
 

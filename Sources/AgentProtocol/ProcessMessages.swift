@@ -58,6 +58,30 @@ public struct HookConfiguration: WireMessage, Equatable, Sendable {
     }
 }
 
+/// How a process is scheduled: the fields of `struct sched_attr` (sched_setattr(2)).
+public struct SchedulerConfiguration: WireMessage, Equatable, Sendable {
+    public var policy: UInt32 = 0
+    public var nice: Int32 = 0
+    public var priority: UInt32 = 0
+    public var flags: UInt64 = 0
+    /// Nanoseconds, as the next two.
+    public var runtime: UInt64 = 0
+    public var deadline: UInt64 = 0
+    public var period: UInt64 = 0
+
+    public init() {}
+
+    public mutating func fields<C: FieldCoder>(_ coder: inout C) throws(WireError) {
+        try coder.field(1, &policy)
+        try coder.field(2, &nice)
+        try coder.field(3, &priority)
+        try coder.field(4, &flags)
+        try coder.field(5, &runtime)
+        try coder.field(6, &deadline)
+        try coder.field(7, &period)
+    }
+}
+
 /// A process to start.
 public struct ProcessConfiguration: WireMessage, Equatable, Sendable {
     /// The host's number for it, never used twice in a machine's life; not 0.
@@ -103,13 +127,19 @@ public struct ProcessConfiguration: WireMessage, Equatable, Sendable {
     public var credit: UInt64 = Limits.window
     /// Whether it stands ready, its program found and everything set, until `releaseProcess` lets it execute that.
     public var held = false
-    /// Not a program: the agent's own relay of what is asked at port 53 of this loopback address, by its standard streams
-    /// (docs/agent-protocol.md). It belongs to no container.
+    /// Not a program: a relay of the agent's own, by its standard streams (docs/agent-protocol.md). An IPv4 loopback address: of what is
+    /// asked at its port 53; it belongs to no container. `socket:N`: of the next connection to the container's Unix socket N.
     public var relay = ""
     /// Run when a held process is released, before its program.
     public var hooks: [HookConfiguration] = []
     /// What hooks read from their standard input.
     public var hookInput = ""
+    /// nil for the usual one.
+    public var scheduler: SchedulerConfiguration?
+    /// As ioprio_set(2) has it (the class in bits 13 and up), 0 to leave it.
+    public var ioPriority: UInt32 = 0
+    /// As personality(2) has it; nil to leave it.
+    public var personality: UInt64?
 
     public init() {}
 
@@ -139,6 +169,9 @@ public struct ProcessConfiguration: WireMessage, Equatable, Sendable {
         try coder.field(23, &relay)
         try coder.list(24, &hooks)
         try coder.field(25, &hookInput)
+        try coder.optional(26, &scheduler)
+        try coder.field(27, &ioPriority)
+        try coder.optional(28, &personality)
     }
 }
 

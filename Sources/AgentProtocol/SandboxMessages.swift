@@ -35,6 +35,8 @@ public struct ProcessState: WireMessage, Equatable, Sendable {
     public var ended: UInt32 = 0
     /// Whether it is an exec.
     public var isExec = false
+    /// Whether it is a relay of the agent's own, which an epoch of another monitor has no use for.
+    public var isRelay = false
 
     public init() {}
 
@@ -47,6 +49,7 @@ public struct ProcessState: WireMessage, Equatable, Sendable {
         try coder.field(6, &input)
         try coder.field(7, &ended)
         try coder.field(8, &isExec)
+        try coder.field(9, &isRelay)
     }
 }
 

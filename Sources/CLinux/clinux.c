@@ -2,6 +2,7 @@
 #include <link.h>
 #include <malloc.h>
 #include <sys/mman.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -78,6 +79,21 @@ ssize_t hull_receive_descriptors(int socket, void *bytes, size_t capacity, int *
 
 int hull_bind(int s, const void *a, unsigned n) { return bind(s, (const struct sockaddr *)a, n); }
 int hull_connect(int s, const void *a, unsigned n) { return connect(s, (const struct sockaddr *)a, n); }
+int hull_connect_as(int s, const void *a, unsigned n, unsigned uid, unsigned gid) {
+    gid_t groups[64];
+    if (uid == 0 && gid == 0) return connect(s, (const struct sockaddr *)a, n);
+    // glibc's own calls change every thread.
+    long count = syscall(SYS_getgroups, 64, groups);
+    if (count < 0) return -1;
+    int done = -1, error;
+    if (syscall(SYS_setgroups, 0, NULL) == 0 && syscall(SYS_setresgid, -1, gid, -1) == 0 && syscall(SYS_setresuid, -1, uid, -1) == 0)
+        done = connect(s, (const struct sockaddr *)a, n);
+    error = errno;
+    // A thread that stayed somebody else would do all that follows as them.
+    if (syscall(SYS_setresuid, -1, 0, -1) || syscall(SYS_setresgid, -1, 0, -1) || syscall(SYS_setgroups, count, groups)) abort();
+    errno = error;
+    return done;
+}
 int hull_accept(int s) { return accept4(s, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK); }
 
 ssize_t hull_receive_from(int s, void *bytes, size_t capacity, void *address, unsigned *length) {

@@ -72,6 +72,11 @@ public struct Cgroup: Sendable {
         }
     }
 
+    /// Whether a controller has a file, by the name that v1 or v2 has for it.
+    public func has(_ controller: String, v1: String, v2: String) -> Bool {
+        (isUnified ? folders[""] : folders[controller]).map { exists("\($0)/\(isUnified ? v2 : v1)") } ?? false
+    }
+
     /// The number in a controller's file; nil where there is none.
     public func number(_ controller: String, v1: String, v2: String) -> UInt64? {
         guard let folder = isUnified ? folders[""] : folders[controller],
@@ -134,6 +139,18 @@ public struct Cgroup: Sendable {
         if let processes, let folder = folders[""] ?? folders["pids"] {
             try writeFile("\(folder)/pids.max", Array("\(processes)".utf8))
         }
+    }
+
+    /// Bounds what it may compute: `quota` microseconds in each `period`; a quota that is not positive bounds nothing.
+    public func limit(quota: Int64, period: UInt64) throws(SystemError) {
+        guard let folder = folders[""] ?? folders["cpu"] else { return }
+        guard !isUnified else {
+            return try writeFile("\(folder)/cpu.max", Array("\(quota > 0 ? "\(quota)" : "max") \(period)".utf8))
+        }
+        // No state between the two may ask for more than a parent has, or for less than a millisecond.
+        try writeFile("\(folder)/cpu.cfs_quota_us", Array("-1".utf8))
+        try writeFile("\(folder)/cpu.cfs_period_us", Array("\(period)".utf8))
+        if quota > 0 { try writeFile("\(folder)/cpu.cfs_quota_us", Array("\(quota)".utf8)) }
     }
 
     /// Open descriptors for `Spawn.cgroups`.

@@ -38,6 +38,18 @@ public enum UnixSocket {
         return socket
     }
 
+    /// Connects to the socket at an open place (O_PATH), as the user `uid` of the group `gid`, whom its owner sees. Non-blocking. Throws EPROTOTYPE
+    /// where it is a socket of another kind.
+    public static func connect(at place: SharedDescriptor, isDatagram: Bool, uid: UInt32 = 0, gid: UInt32 = 0)
+        throws(SystemError) -> SharedDescriptor
+    {
+        let socket = try open(isDatagram ? SOCK_DGRAM : SOCK_STREAM)
+        try withAddress("/proc/self/fd/\(place.raw)") { address, length throws(SystemError) in
+            try checked("connect to a socket") { hull_connect_as(socket.raw, address, length, uid, gid) }
+        }
+        return socket
+    }
+
     /// Waits for the next connection; it is non-blocking.
     public static func accept(_ listener: SharedDescriptor) async throws -> SharedDescriptor {
         while true {
@@ -51,10 +63,10 @@ public enum UnixSocket {
         }
     }
 
-    private static func open() throws(SystemError) -> SharedDescriptor {
+    private static func open(_ kind: __socket_type = SOCK_STREAM) throws(SystemError) -> SharedDescriptor {
         SharedDescriptor(
             owning: try checked("make a socket") {
-                socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | O_CLOEXEC | O_NONBLOCK, 0)
+                socket(AF_UNIX, Int32(kind.rawValue) | O_CLOEXEC | O_NONBLOCK, 0)
             })
     }
 

@@ -58,7 +58,7 @@ public struct MachineSpec: Sendable {
 
     /// How far a running machine can be resized (`VirtualMachine.resizing`). A driver may take boards and devices that cost a start some time
     /// for it.
-    public struct Growth: Sendable, Hashable {
+    public struct Growth: Sendable, Hashable, Codable {
         /// The most bytes of memory; `memoryBytes` is what it begins with.
         public var memoryBytes: UInt64
         /// The most CPUs; `vcpus` is what it begins with.
@@ -108,6 +108,8 @@ public struct Share: Sendable, Hashable {
     public var isVolatile: Bool { entries.contains { $0.isKernels } }
     /// Whether the running machine may be shown more (`VirtualMachine.sharing`).
     public var grows = false
+    /// Whether the guest must see files of any owner the host has, not only of the sandbox's 65,536 ids.
+    public var needsHostOwners = false
 
     public init(tag: String, entries: [ShareEntry]) {
         self.tag = tag

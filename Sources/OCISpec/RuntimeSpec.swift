@@ -65,6 +65,14 @@ public struct RuntimeSpec: Codable, Hashable, Sendable {
         public var maskedPaths: [String]?
         public var readonlyPaths: [String]?
         public var mountLabel: String?
+        public var personality: Personality?
+    }
+
+    /// config-linux.md, "Personality".
+    public struct Personality: Codable, Hashable, Sendable {
+        /// `LINUX` or `LINUX32`.
+        public var domain: String
+        public var flags: [String]?
     }
 
     public struct Namespace: Codable, Hashable, Sendable {
@@ -99,6 +107,8 @@ public struct ProcessSpec: Codable, Hashable, Sendable {
     public var oomScoreAdj: Int32?
     public var apparmorProfile: String?
     public var selinuxLabel: String?
+    public var scheduler: Scheduler?
+    public var ioPriority: IOPriority?
 
     public init(args: [String]) { self.args = args }
 
@@ -116,6 +126,27 @@ public struct ProcessSpec: Codable, Hashable, Sendable {
             self.uid = uid
             self.gid = gid
         }
+    }
+
+    /// config.md, "scheduler": sched_setattr(2).
+    public struct Scheduler: Codable, Hashable, Sendable {
+        /// `SCHED_OTHER` …
+        public var policy: String
+        public var nice: Int32?
+        public var priority: Int32?
+        /// `SCHED_FLAG_RESET_ON_FORK` …
+        public var flags: [String]?
+        /// Nanoseconds, as the next two.
+        public var runtime: UInt64?
+        public var deadline: UInt64?
+        public var period: UInt64?
+    }
+
+    /// config.md, "ioPriority": ioprio_set(2).
+    public struct IOPriority: Codable, Hashable, Sendable {
+        /// `IOPRIO_CLASS_RT` …
+        public var `class`: String
+        public var priority: Int32?
     }
 
     /// Names with `CAP_`.
@@ -141,6 +172,7 @@ public struct ResourceLimits: Codable, Hashable, Sendable {
     public var memory: Memory?
     public var cpu: CPU?
     public var pids: Pids?
+    public var blockIO: BlockIO?
     public var unified: [String: String]?
 
     public init() {}
@@ -160,7 +192,37 @@ public struct ResourceLimits: Codable, Hashable, Sendable {
         public var period: UInt64?
         public var cpus: String?
         public var mems: String?
+        public var realtimeRuntime: Int64?
+        public var realtimePeriod: UInt64?
+        /// 1: runs only when nobody else wants to.
+        public var idle: Int64?
+        /// Microseconds of quota that may be saved up.
+        public var burst: UInt64?
         public init() {}
+    }
+
+    /// Of devices of the host.
+    public struct BlockIO: Codable, Hashable, Sendable {
+        /// 10 to 1000.
+        public var weight: UInt16?
+        public var weightDevice: [DeviceWeight]?
+        public var throttleReadBpsDevice: [DeviceRate]?
+        public var throttleWriteBpsDevice: [DeviceRate]?
+        public var throttleReadIOPSDevice: [DeviceRate]?
+        public var throttleWriteIOPSDevice: [DeviceRate]?
+
+        public struct DeviceWeight: Codable, Hashable, Sendable {
+            public var major: Int64
+            public var minor: Int64
+            public var weight: UInt16?
+        }
+
+        /// Bytes or operations in a second.
+        public struct DeviceRate: Codable, Hashable, Sendable {
+            public var major: Int64
+            public var minor: Int64
+            public var rate: UInt64
+        }
     }
 
     public struct Pids: Codable, Hashable, Sendable {

@@ -58,7 +58,7 @@ final class QEMUMachine: VirtualMachine {
         }
         do {
             try root.bindPrograms()
-            if !plan.program.path.hasPrefix("/usr/") { try root.bind(plan.program.path, at: plan.program.path) }
+            if let own = plan.program.ownPlace { try root.bind(own, at: own) }
             // What was read at the boot is in the restored memory; but q35 has its boot loader in a memory of the board's.
             let boots = snapshot == nil || plan.board == .q35
             if boots {
@@ -91,6 +91,8 @@ final class QEMUMachine: VirtualMachine {
                 taps: spec.nics.map { inherit($0.tap) })
             words = arguments
             var how = Spawn(plan.program.path, arguments.words(), environment: [])
+            // Its only way to find its modules and firmware, without a /proc in its root.
+            how.arguments[0] = plan.program.path
             how.identity = (user, user, [])
             how.keepsGroups = confinement.isRootless
             how.capabilities = 0

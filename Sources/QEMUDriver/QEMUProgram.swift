@@ -21,6 +21,14 @@ struct QEMUProgram: Sendable, Hashable {
             .missing, "no QEMU was found: install the package qemu-system-x86 (Debian, Ubuntu) or qemu-kvm (Fedora)")
     }
 
+    /// What it needs to see of the host besides /usr: for a build in a folder of its own, `/opt/qemu/bin/…`, that folder with its modules and
+    /// firmware.
+    var ownPlace: String? {
+        if path.hasPrefix("/usr/") { return nil }
+        let parts = path.split(separator: "/").map(String.init)
+        return parts.count > 2 && parts[parts.count - 2] == "bin" ? "/" + parts.dropLast(2).joined(separator: "/") : path
+    }
+
     /// Its version, e.g. (7, 2). Runs it.
     @Loop
     func version() async throws -> (major: Int, minor: Int) {

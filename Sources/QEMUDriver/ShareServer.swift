@@ -12,8 +12,12 @@ struct ShareServerProgram: Sendable, Hashable {
     /// QEMU 7.2's C program, which has other options than the Rust one.
     var isLegacy: Bool
 
-    /// The newest on this host; nil when there is none.
+    /// The newest on this host; nil when there is none. HULL_VIRTIOFSD names another, which is QEMU 7.2's own if its folder is `qemu`.
     static func find() -> ShareServerProgram? {
+        if let named = getenv("HULL_VIRTIOFSD").map({ String(cString: $0) }), !named.isEmpty {
+            guard access(named, X_OK) == 0 else { return nil }
+            return ShareServerProgram(command: [named], folders: [], isLegacy: named.hasSuffix("/qemu/virtiofsd"))
+        }
         for folder in ["/usr/local/lib/hull/virtiofsd", "/usr/lib/hull/virtiofsd"] {
             // A folder with its own loader and libraries, as the set-up script leaves it; no such file, no such folder.
             if let text = try? readText("\(folder)/command") {
@@ -71,7 +75,7 @@ final class ShareServer: Sharing {
 
     init(_ share: Share, _ program: ShareServerProgram, confinement: Confinement, in directory: MachineDirectory) throws {
         let path = "\(directory.path)/share-root"
-        var owners = try confinement.isRootless ? Owners.host() : Owners.sandbox(confinement.uidBase)
+        var owners = try share.needsHostOwners || confinement.isRootless ? Owners.host() : Owners.sandbox(confinement.uidBase)
         let root: ConfinedRoot
         do { root = try Self.makeRoot(path, share, owners) } catch is UnmappableOwners {
             // One server has one set of ids: with a filesystem that maps none it works with the host's, in all that is shown.
@@ -84,6 +88,8 @@ final class ShareServer: Sharing {
             self.owners = owners
             if program.folders.isEmpty {
                 try root.bindPrograms()
+                let place = program.command[0]
+                if !place.hasPrefix("/usr/") { try root.bind(place, at: place) }
             } else {
                 for folder in program.folders { try root.bind(folder, at: folder) }
             }

@@ -137,6 +137,8 @@ public struct ContainerRecord: Codable, Sendable {
         public var kernel: String?
         public var kernelArguments: String?
         public var accelerator: String?
+        /// Disks that an annotation asks for.
+        public var disks: [DiskAnnotation]?
         /// Always boots, and leaves no template.
         public var withoutTemplate: Bool?
         public init() {}

@@ -57,6 +57,10 @@ extension Planner {
             let data = ["mode=\(String(mode ?? 0o1777, radix: 8))"] + (size.map { ["size=\($0)"] } ?? [])
             return Self.mount(
                 mount.destination, .tmpfs, flags: flags, source: "tmpfs", data: data.joined(separator: ","))
+        case .bind where resolved.socket != nil:
+            var configuration = Self.mount(mount.destination, .socket, flags: flags, source: "\(index)")
+            configuration.socket = resolved.socket?.configuration
+            return configuration
         case .bind, .volume:
             var configuration = Self.mount(mount.destination, .share, flags: flags, source: "m\(index)")
             configuration.isFile = resolved.isFile

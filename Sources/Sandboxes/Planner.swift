@@ -225,6 +225,8 @@ struct ResolvedMount: Sendable {
     var mount: ContainerRecord.Mount
     var hostPath: String?
     var isFile = false
+    /// The socket that the source is; then nothing is shared.
+    var socket: HostSocket?
     /// As `ShareEntry` has them.
     var isKernels = false
     var submounts: [Submount] = []

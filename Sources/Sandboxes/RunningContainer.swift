@@ -15,7 +15,7 @@ final class RunningContainer {
     let announcer: Announcer
     let machine: any VirtualMachine
     let chronicle: Chronicle
-    private var nextProcess: UInt64 = 2
+    let numbers = ProcessNumbers()
     private var isForced = false
     /// Whether its machine stands still because somebody asked for it.
     var isPaused = false
@@ -67,8 +67,7 @@ final class RunningContainer {
         -> GuestProcess
     {
         try mustRun("a command can run in it")
-        let number = nextProcess
-        nextProcess += 1
+        let number = numbers.next()
         do {
             let agent = agent
             let planner = planner

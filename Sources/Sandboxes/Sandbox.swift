@@ -129,6 +129,7 @@ final class Sandbox {
                     try makeDirectories(path, mode: 0o755)
                     return ResolvedMount(mount: mount, hostPath: path)
                 }
+                if status.st_mode & S_IFMT == S_IFSOCK { return ResolvedMount(mount: mount, socket: try HostSocket(path)) }
                 var resolved = ResolvedMount(mount: mount, hostPath: path, isFile: status.st_mode & S_IFMT != S_IFDIR)
                 try resolved.follow(own: "\(paths.runtime)/machine")
                 return resolved
@@ -173,6 +174,8 @@ final class Sandbox {
             let container = RunningContainer(
                 record: record, planner: planner, agent: agent, process: process, streams: output,
                 machine: machine, announcer: announcer, chronicle: chronicle)
+            let relays = SocketRelays(agent, container: record.id, mounts) { container.numbers.next() }
+            defer { relays.stop() }
             try chronicle.running(
                 addresses: endpoint.map { ["\($0.ipv4.address)"] + ($0.ipv6.map { ["\($0.address)"] } ?? []) } ?? [],
                 ports: endpoint?.ports.map { $0.displayText } ?? [])
@@ -200,7 +203,7 @@ final class Sandbox {
         isGreeted = true
     }
 
-    private static func outcome<R: Sendable>(
+    static func outcome<R: Sendable>(
         of task: Task<R, any Error>, within duration: Duration, awaiting awaited: String
     ) async throws -> R {
         try await withDeadline(duration, awaiting: awaited) {

@@ -67,7 +67,7 @@ public struct TemplateBuilder {
         let machineFolder = "\(making.folder)/machine"
         try makeDirectories(machineFolder)
         let facts = try await hypervisor.withMachine(.boot(spec), in: MachineDirectory(machineFolder)) { machine in
-            try await Self.prepareAndSave(machine, recipe.freshDisks.map(\.name), to: "\(making.folder)/state")
+            try await Self.prepareAndSave(machine, recipe, to: "\(making.folder)/state")
         }
         Fault.point("template:saved")
         let memory = SharedDescriptor(try openFile("\(making.folder)/memory", O_RDWR))
@@ -91,7 +91,7 @@ public struct TemplateBuilder {
     /// Everything that a start would do in the guest before it knows which container it is for. What makes a machine this machine (entropy,
     /// clock, names, addresses) is left to the clone.
     private static func prepareAndSave(
-        _ machine: any VirtualMachine, _ freshDisks: [String], to path: String
+        _ machine: any VirtualMachine, _ recipe: TemplateRecipe, to path: String
     ) async throws -> [String: String] {
         guard let snapshotting = machine.snapshotting else { throw SandboxError("the driver cannot save the machine") }
         let agent = AgentConnection(stream: try await machine.connect())
@@ -104,9 +104,10 @@ public struct TemplateBuilder {
                 configuration.modules = DiskConfiguration(device: modules.path, type: "erofs")
             }
             // Mounting an ext4 takes a clone longer than all else that it does before its container's process.
-            configuration.disks = freshDisks.compactMap { machine.guest.disks[$0] }.map {
+            configuration.disks = recipe.freshDisks.compactMap { machine.guest.disks[$0.name] }.map {
                 DiskConfiguration(device: $0.path, type: "ext4")
             }
+            configuration.identity.put = recipe.put
             let sent = configuration
             try await withDeadline(bootDeadline, awaiting: "the template's set-up") {
                 try await agent.configure(sent, followsClock: false)

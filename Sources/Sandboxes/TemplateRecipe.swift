@@ -1,5 +1,7 @@
+import AgentProtocol
 import LinuxSystem
 import Machines
+import Netlink
 import OCISpec
 
 /// All that a template of a machine depends on, as data: the machine's spec without what is a sandbox's own. Whoever has it can make the
@@ -25,6 +27,8 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
     var accelerator: MachineSpec.Accelerator
     var memoryBytes: UInt64
     var vcpus: Int
+    /// What the machine may become.
+    var growth: MachineSpec.Growth?
     var kernel: String
     var initramfs: String
     var kernelArguments: [String]
@@ -40,6 +44,7 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
         accelerator = spec.accelerator
         memoryBytes = spec.memoryBytes
         vcpus = spec.vcpus
+        growth = spec.growth
         kernel = spec.kernel
         initramfs = spec.initramfs
         kernelArguments = spec.kernelArguments
@@ -65,10 +70,25 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
             share: shareTag.map { Share(tag: $0, entries: []) }, consoleLog: "\(folder)/console.log", confinement: confinement)
         // No sandbox has these addresses: HostNetwork's begin with 02.
         spec.nics = zip(mtus.indices, mtus).map { index, mtu in
-            NIC(mac: index < 10 ? "0a:00:00:00:00:0\(index)" : "0a:00:00:00:00:\(index)", mtu: mtu, tap: taps[index])
+            NIC(mac: Self.mac(index), mtu: mtu, tap: taps[index])
         }
         spec.memoryFile = "\(folder)/memory"
+        spec.growth = growth
         return spec
+    }
+
+    private static func mac(_ index: Int) -> String { "0a:00:00:00:00:\(index < 10 ? "0" : "")\(index)" }
+
+    /// With several NICs, some are spares for interfaces that come later: the template has all of them out of sight, and a clone takes those
+    /// that it needs.
+    var put: [InterfaceConfiguration] {
+        guard mtus.count > 1 else { return [] }
+        return mtus.indices.map { index in
+            var spare = InterfaceConfiguration()
+            spare.mac = MACAddress(Self.mac(index))?.bytes ?? []
+            spare.spare = NamespaceNetwork.spareName(index)
+            return spare
+        }
     }
 
     /// The empty files that the machine to be saved has: name in the folder, and bytes.
@@ -85,6 +105,7 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
         words.append(disks.map(\.name).joined(separator: "+"))
         if !mtus.isEmpty { words.append(mtus.count == 1 ? "network" : "\(mtus.count) networks") }
         if shareTag != nil { words.append("share") }
+        if growth != nil { words.append("grows") }
         return words.joined(separator: ", ")
     }
 

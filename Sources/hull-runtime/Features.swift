@@ -23,7 +23,7 @@ enum Features {
             {"ociVersionMin":"1.0.0","ociVersionMax":"1.0.2-dev",\
             "hooks":["prestart","createRuntime","createContainer","startContainer","poststart","poststop"],\
             "mountOptions":\(options),\
-            "linux":{"namespaces":["ipc","mount","network","pid","uts"],"capabilities":[\(capabilities)],\
+            "linux":{"namespaces":["cgroup","ipc","mount","network","pid","user","uts"],"capabilities":[\(capabilities)],\
             "cgroup":{"v1":true,"v2":true,"systemd":true,"systemdUser":true},\
             "seccomp":{"enabled":true,"actions":\(actions),"operators":\(operators),\
             "archs":["SCMP_ARCH_X86","SCMP_ARCH_X86_64","SCMP_ARCH_X32"]},\

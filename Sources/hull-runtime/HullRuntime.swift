@@ -12,6 +12,7 @@ enum HullRuntime {
         if words.first == "monitor" || words.first == "member" { MonitorVerb.main(words) }
         if words.first == "holder" { HolderVerb.main(words) }
         if words == ["exhaust"] { exhaust() }
+        if words == ["template-builder"] { TemplateBuilderVerb.main() }
         let globals: Globals
         let rest: [String]
         do { (globals, rest) = try Globals.parse(words) } catch {

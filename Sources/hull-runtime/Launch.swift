@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import LinuxSystem
 import Sandboxes
+import Storage
 
 /// Starts the processes that stand for a container or an exec.
 enum Launch {
@@ -54,10 +55,29 @@ enum Launch {
         return (Channel(ours), try how.spawn())
     }
 
+    /// The maker of templates, where one is wanted. It gives way to everything else, nobody waits for it, and nothing depends on it.
+    @Loop static func makeWantedTemplates(_ roots: Roots) {
+        do {
+            guard try !roots.templates.wanted().isEmpty else { return }
+            let null = SharedDescriptor(try openFile("/dev/null", O_RDWR))
+            let log = SharedDescriptor(try openFile("\(roots.templates.path)/build.log", O_WRONLY | O_CREAT | O_TRUNC))
+            var how = Spawn("/proc/self/exe", ["template-builder"], environment: environment())
+            how.arguments[0] = "hull-template-builder"
+            how.descriptors = [(null, 0), (null, 1), (log, 2)]
+            how.namespaces = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET
+            how.newSession = true
+            how.directory = "/"
+            _ = try how.spawn()
+        } catch { StandardStreams.complain("hull-runtime: no template can be made: \(error)") }
+    }
+
     /// Nothing of the engine's environment but what Hull itself reads.
     private static func environment() -> [String] {
         var all = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
-        for name in ["HULL_ROOT", "HULL_EXEC_ROOT", "HULL_BOOT_TIMEOUT", "HULL_FAULT", "HULL_LIBEXEC", "HULL_QEMU", "XDG_RUNTIME_DIR"] {
+        for name in [
+            "HULL_ROOT", "HULL_EXEC_ROOT", "HULL_BOOT_TIMEOUT", "HULL_FAULT", "HULL_LIBEXEC", "HULL_QEMU", "HULL_TEMPLATE_LIMIT",
+            "XDG_RUNTIME_DIR",
+        ] {
             if let value = hull_runtime.environment(name) { all.append("\(name)=\(value)") }
         }
         return all

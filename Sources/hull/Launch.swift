@@ -66,7 +66,7 @@ enum Launch {
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HULL_ROOT=\(roots.data)", "HULL_EXEC_ROOT=\(roots.runtime)",
         ]
-        for name in ["HULL_BOOT_TIMEOUT", "HULL_FAULT", "HULL_LIBEXEC", "HULL_QEMU", "HULL_TEMPLATE_LIMIT"] {
+        for name in ["HULL_BOOT_TIMEOUT", "HULL_FAULT", "HULL_LIBEXEC", "HULL_QEMU", "HULL_TEMPLATE_LIMIT", "HULL_VIRTIOFSD"] {
             if let value = Globals.environment(name) { all.append("\(name)=\(value)") }
         }
         return all

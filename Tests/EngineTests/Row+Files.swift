@@ -94,6 +94,69 @@ extension Row {
             }
             try await s.shell("kill $(cat $S/pid)")
         },
+        Row("many connections to a Unix socket at once", .sockets) { s in
+            // Each begins with the server's word and gets back what it says, 200 kB of it.
+            let server =
+                "socat UNIX-LISTEN:$S/sock,fork SYSTEM:'echo welcome; cat' & echo $! >$S/pid; until test -S $S/sock; do sleep 0.1; done"
+            try await s.shell("(\(server)) >/dev/null 2>&1")
+            let client = try s.file(
+                "ask.pl",
+                """
+                use Socket; $l = "x" x 99 . "\\n";
+                for $i (1..20) { next if fork; socket(S, AF_UNIX, SOCK_STREAM, 0); connect(S, sockaddr_un("/sock")) or die "connect: $!";
+                  die "no welcome" if <S> ne "welcome\\n";
+                  if (!fork) { syswrite S, $l for 1..2000; shutdown S, 1; exit }
+                  $n = 0; while (<S>) { $n += length } print "$n\\n"; exit }
+                1 while wait > 0;
+
+                """)
+            let line = "run --rm -v \(s.scratch)/sock:/sock -v \(client):/ask.pl @ perl /ask.pl"
+            do {
+                let text = try await s.ok(line)
+                let good = text.split(separator: "\n").count { $0 == "200000" }
+                try s.expect(good == 20, line, "20 times 200000", text)
+            } catch {
+                try await s.shell("kill $(cat $S/pid)")
+                throw error
+            }
+            try await s.shell("kill $(cat $S/pid)")
+        },
+        Row("who connects to a Unix socket is who it is", .sockets) { s in
+            let server = try s.file(
+                "who.pl",
+                """
+                use Socket; socket(L, AF_UNIX, SOCK_STREAM, 0); bind(L, sockaddr_un($ARGV[0])); chmod 0666, $ARGV[0]; listen(L, 5);
+                while (accept(S, L)) { ($p, $u, $g) = unpack "iII", getsockopt(S, 1, 17); syswrite S, "$u $g\\n"; close S }
+
+                """)
+            let client = try s.file(
+                "ask.pl",
+                "use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0); connect(S, sockaddr_un('/sock')) or die $!; print while <S>;\n")
+            try await s.shell(
+                "(perl \(server) $S/sock & echo $! >$S/pid; until test -S $S/sock; do sleep 0.1; done) >/dev/null 2>&1")
+            let line = "run --rm -u 1234:56 -v \(s.scratch)/sock:/sock -v \(client):/ask.pl @ perl /ask.pl"
+            do { try await s.ok(line, "1234 56") } catch {
+                try await s.shell("kill $(cat $S/pid)")
+                throw error
+            }
+            try await s.shell("kill $(cat $S/pid)")
+        },
+        Row("a Unix socket for messages takes them", .sockets) { s in
+            try await s.shell(
+                "(socat -u UNIX-RECV:$S/log CREATE:$S/got & echo $! >$S/pid; until test -S $S/log; do sleep 0.1; done) >/dev/null 2>&1"
+            )
+            let client = try s.file(
+                "say.pl", "use Socket; socket(S, AF_UNIX, SOCK_DGRAM, 0); send(S, 'logged', 0, sockaddr_un('/log')) or die $!;\n")
+            let line = "run --rm -v \(s.scratch)/log:/log -v \(client):/say.pl @ sh -c 'perl /say.pl && sleep 1'"
+            do {
+                try await s.ok(line, "")
+                try await s.host("cat \(s.scratch)/got", "logged")
+            } catch {
+                try await s.shell("kill $(cat $S/pid)")
+                throw error
+            }
+            try await s.shell("kill $(cat $S/pid)")
+        },
         Row("a device under another name", .devices) { s in
             try await s.ok(
                 "run --rm --device /dev/zero:/dev/nought:r @ sh -c 'head -c 4 /dev/nought | xxd -p; test -c /dev/nought && echo c'",

@@ -114,6 +114,14 @@ extension Row {
             try await s.shell("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | socat -t 3 - TCP:127.0.0.1:18080 | tail -1", "page")
             try await s.ok("port one", has: "80/tcp -> 0.0.0.0:18080")
         },
+        Row("a port of those that the host's own sockets have", .ports) { s in
+            for port in [61440, 65535] {
+                try await s.ok("run -d --name p\(port) @ sh -c 'while :; do echo high | nc -l -p \(port); done'")
+                try await s.shell(
+                    "for i in 1 2 3 4 5 6 7 8 9; do timeout 3 socat -u TCP:$($C inspect -f {{.NetworkSettings.IPAddress}} p\(port)):\(port) - && break; sleep 0.3; done",
+                    "high")
+            }
+        },
         Row("a published UDP port answers", .ports) { s in
             try await s.ok(
                 "run -d --name one -p 15353:53/udp @ sh -c 'echo only.here 10.3.2.1 >/n; exec perl -MSocket -e \"socket(S,PF_INET,SOCK_DGRAM,0);bind(S,sockaddr_in(53,INADDR_ANY));\\$a=recv(S,\\$b,99,0);send(S,uc \\$b,0,\\$a)\"'"

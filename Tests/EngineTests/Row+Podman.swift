@@ -83,6 +83,42 @@ extension Row {
                 "run --rm --uidmap 0:100000:5000 --gidmap 0:100000:5000 @ sh -c 'id -u; awk \"{print \\$1, \\$2, \\$3}\" /proc/self/uid_map'",
                 "0\n0 100000 5000")
         },
+        Row("user ids of one's own are the owners outside", .identityMaps, on: [.podman]) { s in
+            try await s.host("chmod 777 \(s.scratch)")
+            try await s.ok(
+                "run -d --name one --uidmap 0:100000:5000 --gidmap 0:200000:5000 -v \(s.scratch):/mnt @ sh -c 'touch /mnt/f /in; chown 7:8 /mnt/f; sleep 1000'"
+            )
+            try await s.becomes("exec one stat -c '%u %g' /mnt/f", "7 8")
+            try await s.host("stat -c '%u %g' \(s.scratch)/f", "100007 200008")
+            try await s.ok("exec one sh -c 'id -u; stat -c %u /in /dev/shm /proc/1/exe'", "0\n0\n0\n0")
+            try await s.ok("exec -u 9:10 one id", has: "uid=9 gid=10")
+            try await s.ok("exec -t one sh -c 'stat -c %u $(tty)'", "0")
+        },
+        // runc has it from 1.2 on.
+        Row("--personality changes what uname says", .process, on: [.podman], machineOnly: true) { s in
+            try await s.ok("run --rm --personality LINUX32 @ uname -m", "i686")
+        },
+        Row("what an annotation may not is refused", .annotations, on: [.podman], machineOnly: true) { s in
+            try await s.fails("run --rm --annotation run.hull.kernel=/etc/passwd @ true", says: "is not allowed here")
+            try await s.fails("run --rm --annotation run.hull.vcpus=many @ true", says: "is no number")
+        },
+        Row("a disk by annotation", .annotations, on: [.podman], machineOnly: true) { s in
+            try await s.shell(
+                "mkdir -p /run/etc-up /run/etc-work; mount -t tmpfs t /run/etc-up; mkdir /run/etc-up/u /run/etc-up/w; mount -t overlay -o lowerdir=/etc,upperdir=/run/etc-up/u,workdir=/run/etc-up/w o /etc; mkdir -p /etc/hull; printf '[annotations]\\nallow = [\"disks\"]\\ndisk-folders = [\"%s\"]\\n' $S >/etc/hull/config.toml"
+            )
+            let disk = "--annotation run.hull.disks=\(s.scratch)/d.img:/etc/ssl:256m"
+            let moved = "--annotation run.hull.disks=\(s.scratch)/d.img:/etc/new"
+            do {
+                try await s.ok("run --rm \(disk) @ sh -c 'grep -c \" /etc/ssl ext4\" /proc/mounts; echo kept >/etc/ssl/new'", "1")
+                try await s.ok("run --rm \(disk) @ cat /etc/ssl/new", "kept")
+                try await s.ok("run --rm \(moved) @ cat /etc/new/new", "kept")
+                try await s.fails("run --rm --annotation run.hull.disks=/root/d.img:/d @ true", says: "is in no folder")
+            } catch {
+                try await s.shell("umount /etc /run/etc-up")
+                throw error
+            }
+            try await s.shell("umount /etc /run/etc-up")
+        },
         Row("init makes it ready", .life, on: [.podman]) { s in
             try await s.ok("create --name one @ echo made")
             try await s.ok("init one")

@@ -41,6 +41,33 @@ extension IntegrationTests {
             #expect(try inside("ls /ro/../ | grep -c single; ls /share 2>/dev/null").text == "0\n")
         }
 
+        /// A socket among the mounts is no share: the machine has none.
+        @Test func unixSockets() throws {
+            let folder = try lab.scratch("sockets")
+            let source =
+                URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path
+                + "/Programs/sockets.c"
+            let compiler = ProcessInfo.processInfo.environment["CC"] ?? "clang"
+            let made = try Program([compiler, "-O1", "-static", "-o", "\(folder)/ask", source]).finish()
+            try #require(made.code == 0, "\(made.errors)")
+            let script = """
+                socat UNIX-LISTEN:\(folder)/stream,fork,mode=666 EXEC:'tr a-z A-Z' & servers=$!
+                socat -u UNIX-RECV:\(folder)/log CREATE:\(folder)/got & servers="$servers $!"
+                until test -S \(folder)/stream && test -S \(folder)/log; do sleep 0.1; done
+                "$@"; code=$?; kill $servers; exit $code
+                """
+            let inner = """
+                stat -c %F:%a /run/stream; /ask /run/stream stream words; /ask /run/stream stream again; /ask /run/log message logged; sleep 0.5
+                """
+            let verb = try lab.line([
+                "run", "--rm", "--network", "none", "-v", "\(folder)/stream:/run/stream", "-v", "\(folder)/log:/run/log", "-v",
+                "\(folder)/ask:/ask:ro", lab.image, "sh", "-c", inner,
+            ])
+            let output = try Program(["sh", "-c", script, "sh"] + verb).finish(seconds: 120)
+            #expect(output.code == 0 && output.text == "socket:666\nWORDSAGAIN", "\(output.text) \(output.errors)")
+            #expect(try lab.read("\(folder)/got") == "logged")
+        }
+
         @Test func mountsBelowABind() throws {
             let folder = try lab.scratch("below")
             // In a mount namespace of its own, which goes with its shell: another filesystem, and one whose mounts map no owners.

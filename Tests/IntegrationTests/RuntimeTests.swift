@@ -206,5 +206,69 @@ extension IntegrationTests {
             kill(Int32(pid), SIGKILL)
             try becomes("ends", "stopped")
         }
+
+        /// Sandboxes that are there, by their folders.
+        private func sandboxes() throws -> [String] {
+            try FileManager.default.contentsOfDirectory(atPath: lab.execRoot).filter { $0.count == 64 }
+        }
+
+        @Test func consoleSocketsThatVanish() throws {
+            let bundle = try bundle("vanish", "sleep 1000") { spec in
+                var process = spec["process"] as? [String: Any] ?? [:]
+                process["terminal"] = true
+                spec["process"] = process
+            }
+            let before = try sandboxes()
+            let listener = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+            var address = sockaddr_un()
+            address.sun_family = sa_family_t(AF_UNIX)
+            let path = "\(bundle)/console.sock"
+            withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+            let bound = withUnsafePointer(to: &address) { hull_bind(listener, $0, UInt32(MemoryLayout<sockaddr_un>.size)) }
+            try #require(bound == 0)
+            // Nothing there; a file; a socket at which nobody listens, and nobody any more.
+            for socket in ["\(bundle)/none", "\(bundle)/config.json", path] {
+                let made = try leaving("create", "--bundle", bundle, "--console-socket", socket, "vanish")
+                #expect(made.code == 1 && made.errors.contains("console socket"), "\(made)")
+                #expect(try runtime("state", "vanish").errors.contains("does not exist"))
+            }
+            // A listener that goes before it has taken the terminal.
+            try #require(listen(listener, 1) == 0)
+            let taking = Thread {
+                close(accept(listener, nil, nil))
+                close(listener)
+            }
+            taking.start()
+            _ = try leaving("create", "--bundle", bundle, "--console-socket", path, "vanish")
+            #expect(try runtime("delete", "--force", "vanish").code == 0)
+            #expect(try sandboxes() == before)
+        }
+
+        /// Whatever a verb was doing when its engine was killed, `delete --force` leaves nothing.
+        @Test func whatAKilledEngineLeavesIsDeleted() throws {
+            let bundle = try bundle("killed", "sleep 1000")
+            let before = try sandboxes()
+            var seed: UInt64 = 20_261_121
+            for turn in 0..<10 {
+                seed = seed &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+                let killed = ["sh", "-c", "exec \"$@\" </dev/null >/dev/null 2>&1", "sh", "timeout", "-s", "KILL"]
+                let short = "\(Double(seed >> 33 % 900 + 5) / 1000)"
+                func cut(_ words: String...) throws {
+                    _ = try Program(killed + [short] + (try line(words)), environment: environment).finish(seconds: 60)
+                }
+                if turn % 2 == 0 {
+                    try cut("create", "--bundle", bundle, "killed")
+                } else {
+                    #expect(try leaving("create", "--bundle", bundle, "killed").code == 0)
+                    try cut("start", "killed")
+                    if turn % 4 == 1 { try cut("exec", "killed", "sleep", "1000") } else { try cut("kill", "killed", "9") }
+                    try cut("delete", "--force", "killed")
+                }
+                let deleted = try runtime("delete", "--force", "killed")
+                #expect(deleted.code == 0, "turn \(turn), killed after \(short) s: \(deleted.errors)")
+                #expect(try runtime("state", "killed").errors.contains("does not exist"))
+            }
+            #expect(try sandboxes() == before)
+        }
     }
 }

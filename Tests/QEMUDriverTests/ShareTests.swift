@@ -59,6 +59,30 @@ import Testing
         }
     }
 
+    /// Of a filesystem that maps no owners, the server has the host's ids, and nothing else of the host.
+    @Test func theHostsOwnersAndNothingElse() async throws {
+        try await Lab.run { lab in
+            for name in ["lower", "upper", "work", "merged"] { try makeDirectories("\(lab.folder)/\(name)") }
+            try writeFile("\(lab.folder)/lower/secret", Array("below\n".utf8), flags: O_WRONLY | O_CREAT, mode: 0o600)
+            chown("\(lab.folder)/lower/secret", 70000, 70001)
+            let data = "lowerdir=\(lab.folder)/lower,upperdir=\(lab.folder)/upper,workdir=\(lab.folder)/work"
+            try mountFilesystem("overlay", "\(lab.folder)/merged", type: "overlay", data: data)
+            defer { umount2("\(lab.folder)/merged", Int32(MNT_DETACH)) }
+            let share = Share(tag: "hull", entries: [ShareEntry(name: "0", hostPath: "\(lab.folder)/merged")])
+            try await lab.withShell(try await lab.spec { $0.share = share }) { machine, shell in
+                #expect(try await shell.run("mount -t virtiofs hull /mnt") == "")
+                #expect(try await shell.run("stat -c '%u %g' /mnt/0/secret; cat /mnt/0/secret") == "70000 70001\nbelow")
+                #expect(try await shell.run("echo new >/mnt/0/made; chown 80000 /mnt/0/made") == "")
+                var status = stat()
+                #expect(stat("\(lab.folder)/upper/made", &status) == 0 && status.st_uid == 80000)
+                // A device that it makes is none there: neither here nor in the guest's share can it be opened.
+                #expect(try await shell.run("mknod /mnt/0/null c 1 3; echo x >/mnt/0/null").contains("null"))
+                try Confined(machine.processes[1].identity).expectShareServer(uid: 0)
+                try Confined(machine.processes[0].identity).expectVMM(uid: lab.uidBase + 65536)
+            }
+        }
+    }
+
     @Test func aDeadServerEndsTheMachine() async throws {
         try await Lab.run { lab in
             let share = try prepare(lab)

@@ -126,6 +126,8 @@ ssize_t hull_receive_descriptors(int socket, void *bytes, size_t capacity, int *
 /// connect, bind, accept4(SOCK_CLOEXEC|SOCK_NONBLOCK), recvfrom and sendto, whose sockaddr argument is a transparent union under _GNU_SOURCE.
 int hull_bind(int socket, const void *address, unsigned length);
 int hull_connect(int socket, const void *address, unsigned length);
+// The same as another user, by whose rights the path is opened and whom the other end sees (SO_PEERCRED). Of this thread alone.
+int hull_connect_as(int socket, const void *address, unsigned length, unsigned uid, unsigned gid);
 int hull_accept(int socket);
 ssize_t hull_receive_from(int socket, void *bytes, size_t capacity, void *address, unsigned *length);
 ssize_t hull_send_to(int socket, const void *bytes, size_t count, const void *address, unsigned length);

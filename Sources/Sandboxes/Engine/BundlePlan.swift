@@ -20,6 +20,11 @@ public struct BundlePlan: Sendable {
                     "mount \(mount.destination): ID-mapped mounts of a bundle are not carried into a machine", exitCode: 1)
             }
         }
+        if let user = namespace("user"), user.path?.isEmpty != false,
+            spec.linux?.uidMappings?.isEmpty != false || spec.linux?.gidMappings?.isEmpty != false
+        {
+            throw SandboxError("User namespaces enabled, but no uid or gid mappings found", exitCode: 1)
+        }
         for (type, what) in [("pid", "processes"), ("ipc", "System V IPC and shared memory")] {
             let namespace = namespace(type)
             if namespace == nil {
@@ -32,7 +37,7 @@ public struct BundlePlan: Sendable {
 
     /// Throws where a namespace is to be joined that no machine of Hull's has.
     public func checkStandsAlone() throws {
-        for type in ["pid", "ipc", "uts"] {
+        for type in ["pid", "ipc", "uts", "user"] {
             if let path = namespace(type)?.path, !path.isEmpty {
                 throw SandboxError(
                     "a container in a machine of its own cannot join the \(type) namespace \(path) of the host", exitCode: 1)
@@ -62,6 +67,15 @@ public struct BundlePlan: Sendable {
 
     /// The root filesystem's folder on the host.
     public var rootfs: String { absolute(spec.root?.path ?? "rootfs") }
+
+    /// The ids of its user namespace, and what they are outside; empty where it has none of its own.
+    var identities: (users: [IDRange], groups: [IDRange]) {
+        guard namespace("user") != nil else { return ([], []) }
+        func ranges(_ all: [RuntimeSpec.IDMapping]?) -> [IDRange] {
+            (all ?? []).map { IDRange(inside: $0.containerID, outside: $0.hostID, count: $0.size) }
+        }
+        return (ranges(spec.linux?.uidMappings), ranges(spec.linux?.gidMappings))
+    }
 
     /// Whether it is to have the whole of the guest: no engine says so in config.json, but no other container may load modules and
     /// has nothing masked.
@@ -115,8 +129,8 @@ public struct BundlePlan: Sendable {
         record.engine = EngineOwner(
             root: root, id: id, bundle: bundle, ociVersion: spec.ociVersion, annotations: spec.annotations ?? [:], rootfs: rootfs)
         let resources = spec.linux?.resources
-        if let limit = resources?.memory?.limit, limit > 0 {
-            record.resources.memory = Self.machineMemory(UInt64(limit))
+        if let memory = Self.machineMemory(resources?.memory?.limit) {
+            record.resources.memory = memory
         }
         record.resources.cpus = Self.cpus(resources?.cpu)
         record.resources.pids = (resources?.pids?.limit).flatMap { $0 > 0 ? Int($0) : nil }
@@ -124,28 +138,41 @@ public struct BundlePlan: Sendable {
         return record
     }
 
-    /// What a machine is sized for: its own kernel needs some memory however little its container may have.
-    static func machineMemory(_ limit: UInt64) -> UInt64 { max(limit, 64 << 20) }
+    /// What a machine is sized for, in bytes: its own kernel needs some however little its container may have. A limit beyond all memory
+    /// (Kubernetes' word for none) sizes nothing.
+    static func machineMemory(_ limit: Int64?) -> UInt64? {
+        guard let limit, limit > 0, limit < 1 << 46 else { return nil }
+        return max(UInt64(limit), 64 << 20)
+    }
+
+    /// More processors than any machine has.
+    private static let mostProcessors = 1024.0
 
     /// How many processors a container may keep busy; nil where it says nothing.
     static func cpus(_ cpu: ResourceLimits.CPU?) -> Double? {
         guard let cpu else { return nil }
-        if let quota = cpu.quota, quota > 0 { return Double(quota) / Double(max(1, cpu.period ?? 100_000)) }
+        if let quota = cpu.quota, quota > 0 {
+            return min(mostProcessors, Double(quota) / Double(max(1, cpu.period.flatMap { $0 == 0 ? nil : $0 } ?? 100_000)))
+        }
         if let set = cpu.cpus, !set.isEmpty {
-            let count = set.split(separator: ",").reduce(0) { sum, part in
-                let ends = part.split(separator: "-").compactMap { Int($0) }
-                return sum + (ends.count == 2 ? max(0, ends[1] - ends[0] + 1) : ends.count)
+            let count = set.split(separator: ",").reduce(0.0) { sum, part in
+                let ends = part.split(separator: "-").compactMap { UInt32($0) }
+                return sum + (ends.count == 2 ? max(0, Double(ends[1]) - Double(ends[0]) + 1) : Double(ends.count))
             }
-            return count > 0 ? Double(count) : nil
+            return count > 0 ? min(mostProcessors, count) : nil
         }
         return nil
     }
 
-    /// What annotations say of the machine.
+    /// What annotations say of the machine; `AnnotationPolicy` has agreed.
     private func setMachine(_ record: inout ContainerRecord) {
         let annotations = spec.annotations ?? [:]
         if let name = annotations["run.hull.hypervisor"] { record.machine.hypervisor = name }
         record.machine.machine = annotations["run.hull.machine"]
+        record.machine.kernel = annotations["run.hull.kernel"]
+        record.machine.kernelArguments = annotations["run.hull.kernel-args"]
+        // What cannot be read was refused by the policy.
+        record.machine.disks = try? annotations["run.hull.disks"].map(DiskAnnotation.parse)
         if let text = annotations["run.hull.vcpus"], let count = Double(text), count >= 1, count <= 255 {
             record.resources.cpus = record.resources.cpus ?? count
         }
@@ -155,7 +182,9 @@ public struct BundlePlan: Sendable {
     }
 
     /// The container, as the agent makes it.
-    func container(id: String, prefix: String = "", memory: [String: UInt64] = [:]) -> ContainerConfiguration {
+    func container(
+        id: String, prefix: String = "", memory: [String: UInt64] = [:], sockets: [HostSocket?] = []
+    ) -> ContainerConfiguration {
         var configuration = ContainerConfiguration()
         configuration.id = id
         configuration.hostname = spec.hostname ?? ""
@@ -163,8 +192,18 @@ public struct BundlePlan: Sendable {
         configuration.root.kind = .share
         configuration.root.path = prefix + "root"
         configuration.root.readOnly = spec.root?.readonly ?? false
+        var shares = 0
         configuration.mounts = mounts.map { planned in
             var mount = planned.guest
+            if planned.share != nil {
+                defer { shares += 1 }
+                if shares < sockets.count, let socket = sockets[shares] {
+                    mount.kind = .socket
+                    mount.source = "\(shares)"
+                    mount.socket = socket.configuration
+                    return mount
+                }
+            }
             if planned.share != nil { mount.source = prefix + mount.source }
             guard let size = memory[planned.guest.destination] else { return mount }
             mount.kind = .tmpfs
@@ -180,6 +219,7 @@ public struct BundlePlan: Sendable {
         configuration.sysctls = (spec.linux?.sysctl ?? [:]).sorted { $0.key < $1.key }.map { Setting($0.key, $0.value) }
         configuration.rootPropagation = Self.propagation[spec.linux?.rootfsPropagation ?? ""] ?? 0
         configuration.limits = Self.limits(spec.linux?.resources)
+        configuration.map(identities)
         return configuration
     }
 
@@ -210,7 +250,9 @@ public struct BundlePlan: Sendable {
             limits.cpuWeight = 1 + (min(max(shares, 2), 262_144) - 2) * 9999 / 262_142
         }
         limits.pids = value(resources.pids?.limit)
-        limits.unified = (resources.unified ?? [:]).sorted { $0.key < $1.key }.map { Setting($0.key, $0.value) }
+        if let idle = resources.cpu?.idle { limits.unified.append(Setting("cpu.idle", "\(idle)")) }
+        if let burst = resources.cpu?.burst { limits.unified.append(Setting("cpu.max.burst", "\(burst)")) }
+        limits.unified += (resources.unified ?? [:]).sorted { $0.key < $1.key }.map { Setting($0.key, $0.value) }
         return limits
     }
 
@@ -258,6 +300,7 @@ public struct BundlePlan: Sendable {
             configuration.seccompFlags = Seccomp.flags(profile)
         }
         configuration.oomScoreAdjust = process.oomScoreAdj ?? 0
+        try schedule(&configuration, process)
         configuration.terminal = process.terminal ?? false
         configuration.rows = UInt32(streams.rows ?? process.consoleSize?.height ?? 0)
         configuration.columns = UInt32(streams.columns ?? process.consoleSize?.width ?? 0)

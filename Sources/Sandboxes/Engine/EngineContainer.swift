@@ -24,6 +24,8 @@ final class EngineContainer {
     private var isForced = false
     private var isStarted = false
     private(set) var isPaused = false
+    /// Those of its own sockets, for one that joined.
+    var relays: SocketRelays?
     /// The host processes of execs that run.
     var holders: [Int32] = []
 
@@ -63,6 +65,7 @@ final class EngineContainer {
 
     /// Waits for the end of the first process, or of the machine, and ends the machine.
     func finish() async throws -> ContainerState.Exit {
+        defer { relays?.stop() }
         await streams.carry()
         let status: ExitStatus
         do { status = try await process.wait() } catch {
@@ -169,8 +172,9 @@ final class EngineContainer {
         } catch let failure as AgentFailure {
             throw SandboxError(agent: failure)
         }
-        guard !isMember, let quota = resources.cpu?.quota, let cpus = BundlePlan.cpus(resources.cpu) else { return }
-        if quota > 0 { try host?.limit(cpus: cpus.rounded(.up) + 1) }
+        guard !isMember, let host else { return }
+        try plan.boundProcessors(host, resources.cpu)
+        try plan.boundDevices(host, resources.blockIO)
     }
 
     /// What it used.

@@ -34,9 +34,12 @@ public final class EngineMember {
             // This process sees what the engine mounted since the sandbox's monitor was made; that one may not.
             guard let container = try store.load(paths.id) else { return 1 }
             let mounts = try EngineSandbox.resolveMounts(container.record, paths)
-            let trees = try Planner(container.record).shareEntries(mounts).map { entry in
-                try DetachedMount(of: entry.hostPath, recursive: !entry.isFile).release()
-            }
+            guard case .folder(let root) = container.record.root else { return 1 }
+            let trees =
+                try [DetachedMount(of: root, recursive: true).release()]
+                + mounts.map { mount in
+                    try DetachedMount(of: mount.hostPath ?? mount.socket?.path ?? "", recursive: !mount.isFile).release()
+                }
             guard trees.count <= 60 else {
                 throw SandboxError(
                     "a container that joins another's machine can have 59 mounts of the host's at most", exitCode: 1)
@@ -50,6 +53,8 @@ public final class EngineMember {
             try await verb.send(Reply.done)
             isTold = true
             let passing = Task { @Loop [terminal] in
+                // A size that came before anybody listened for one.
+                try await client.pass(SIGWINCH, terminal: terminal)
                 while true { try await client.pass(try await signals.next(), terminal: terminal) }
             }
             let end: (code: Int32, oomKilled: Bool)

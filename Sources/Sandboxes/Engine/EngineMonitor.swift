@@ -57,9 +57,11 @@ public final class EngineMonitor {
         try chronicle.starting()
         let sandbox = EngineSandbox(container.record, plan, paths: paths, roots: roots, hypervisor: make(), ledger: ledger)
         let created = Created(channel)
-        let life = Task { @Loop in
+        let life = Task { @Loop [terminal] in
             try await sandbox.run(streams, descriptors, chronicle) {
                 ProcessTitle.set(container.record.process.arguments)
+                // A size that came before the process had a terminal.
+                await Self.pass(SIGWINCH, to: sandbox, nil, terminal)
                 await created.tell()
             }
         }
@@ -89,10 +91,10 @@ public final class EngineMonitor {
     }
 
     private static func pass(
-        _ signal: Int32, to sandbox: EngineSandbox, _ life: Task<ContainerState.Exit, any Error>, _ terminal: SharedDescriptor?
+        _ signal: Int32, to sandbox: EngineSandbox, _ life: Task<ContainerState.Exit, any Error>?, _ terminal: SharedDescriptor?
     ) async {
         guard let container = sandbox.container else {
-            if signal == SIGTERM || signal == SIGINT { life.cancel() }
+            if signal == SIGTERM || signal == SIGINT { life?.cancel() }
             return
         }
         let process = container.process

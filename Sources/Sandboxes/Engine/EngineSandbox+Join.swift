@@ -27,7 +27,10 @@ extension EngineSandbox {
         guard trees.count == names.count else {
             throw SandboxError("the mounts of the container did not come with it", exitCode: 1)
         }
-        let entries = try zip(names, trees).enumerated().map { number, pair in
+        let sockets = try trees.dropFirst().map { try HostSocket(at: $0) }
+        let entries = try zip(names, trees).enumerated().compactMap {
+            number, pair -> (entry: ShareEntry, tree: SharedDescriptor)? in
+            if number > 0, sockets[number - 1] != nil { return nil }
             var status = stat()
             try checked("look at a mount") { fstat(pair.1.raw, &status) }
             let isReadOnly = number > 0 && joining.record.mounts[number - 1].readOnly
@@ -37,9 +40,11 @@ extension EngineSandbox {
         }
         try await sharing.show(entries)
         do {
-            var made = plan.container(id: id, prefix: "\(sharing.folder)/\(prefix)")
+            var made = plan.container(id: id, prefix: "\(sharing.folder)/\(prefix)", sockets: sockets)
             made.pidNamespaceOf = owner.pidOf ?? ""
             made.ipcNamespaceOf = owner.ipcOf ?? ""
+            // A pod's user namespace: one of the container's own, of the same ids.
+            if plan.namespace("user")?.path?.isEmpty == false { made.map(self.plan.identities) }
             if plan.namespace("uts")?.path?.isEmpty == false { made.hostname = self.plan.spec.hostname ?? "" }
             let number = numbers.next()
             let first = try plan.process(
@@ -52,10 +57,13 @@ extension EngineSandbox {
             }
             let output = ProcessStreams(held, log: nil, closesOutputs: !(plan.spec.process?.terminal ?? false))
             _ = output.attach(streams, Array(handed.prefix(count))) {}
+            let relayed = zip(joining.record.mounts, sockets).map { ResolvedMount(mount: $0, socket: $1) }
+            let relays = SocketRelays(agent, container: id, relayed) { [numbers] in numbers.next() }
             let container = EngineContainer(
                 id: id, plan: plan, agent: agent, process: held, streams: output, machine: machine, chronicle: chronicle,
                 addresses: [],
                 numbers: numbers, isMember: true)
+            container.relays = relays
             try makeDirectories(joining.paths.runtime)
             return (container, try EngineServer(container, in: self, at: joining.paths.socket))
         } catch {

@@ -6,6 +6,7 @@ import LinuxSystem
 import Machines
 import Netlink
 import OCISpec
+import Storage
 
 /// A sandbox that a container engine made: booted and held ready at `create`, let go at `start`.
 @Loop
@@ -19,6 +20,9 @@ final class EngineSandbox {
     private let planner: Planner
     private(set) var container: EngineContainer?
     private var isRelaying = false
+    private var disks: AnnotatedDisks?
+    /// Whether the agent has said its first word.
+    private var isGreeted = false
     /// While it runs: what further containers of an engine join.
     private(set) var machine: (any VirtualMachine)?
     private(set) var agent: AgentConnection?
@@ -59,12 +63,17 @@ final class EngineSandbox {
         host.mayGrow = record.machine.machine != MachineSpec.Kind.microvm.rawValue
         var spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor).complete(host, planner, mounts)
         spec.nics = nics
+        let disks = try await AnnotatedDisks(record.machine.disks ?? [], roots)
+        spec.disks += disks.disks
+        self.disks = disks
         spec.share?.grows = true
+        // A user namespace's ids are any of the host's.
+        spec.share?.needsHostOwners = !plan.identities.users.isEmpty
         let folder = "\(paths.runtime)/machine"
         try makeDirectories(folder)
         do {
-            let exit = try await hypervisor.withMachine(.boot(spec), in: MachineDirectory(folder)) { machine in
-                try await self.serve(machine, network, mounts, streams, descriptors, chronicle, created)
+            let exit = try await withMachine(spec, in: MachineDirectory(folder)) { machine, isClone in
+                try await self.serve(machine, isClone: isClone, network, mounts, streams, descriptors, chronicle, created)
             }
             await network.detach()
             return exit
@@ -72,6 +81,29 @@ final class EngineSandbox {
             await network.detach()
             throw error
         }
+    }
+
+    /// Runs `body` with a clone of a template where there is one, else with a machine that boots (docs/adr/012). A clone that does not
+    /// come to its agent's first word is no failure of the container's.
+    private func withMachine(
+        _ spec: MachineSpec, in directory: MachineDirectory,
+        _ body: @Loop (any VirtualMachine, _ isClone: Bool) async throws -> ContainerState.Exit
+    ) async throws -> ContainerState.Exit {
+        let log = { (text: String) in StandardStreams.complain("hull-runtime: \(text)") }
+        // A template's memory is shown with other owners, which no mount of a plain user's does.
+        let templates = UserNamespace.isInitial ? Templates(record, roots, hypervisor) : nil
+        if let template = templates?.find(spec, log) {
+            do {
+                return try await hypervisor.withMachine(.restore(spec, template.snapshot), in: directory) {
+                    try await body($0, true)
+                }
+            } catch {
+                if isGreeted || Task.isCancelled { throw error }
+                log("the template \(template.key) is removed, and the machine boots: \(error)")
+                templates?.discard(template, log)
+            }
+        }
+        return try await hypervisor.withMachine(.boot(spec), in: directory) { try await body($0, false) }
     }
 
     /// NICs for interfaces that an engine adds later.
@@ -94,6 +126,7 @@ final class EngineSandbox {
                     "error mounting \"\(path)\" to rootfs at \"\(mount.destination)\": stat \(path): \(String(cString: strerror(errno)).lowercased())",
                     exitCode: 1)
             }
+            if status.st_mode & S_IFMT == S_IFSOCK { return ResolvedMount(mount: mount, socket: try HostSocket(path)) }
             var resolved = ResolvedMount(mount: mount, hostPath: path, isFile: status.st_mode & S_IFMT != S_IFDIR)
             try resolved.follow(own: "\(paths.runtime)/machine")
             return resolved
@@ -101,18 +134,26 @@ final class EngineSandbox {
     }
 
     private func serve(
-        _ machine: any VirtualMachine, _ network: NamespaceNetwork, _ mounts: [ResolvedMount], _ streams: Streams,
+        _ machine: any VirtualMachine, isClone: Bool, _ network: NamespaceNetwork, _ mounts: [ResolvedMount], _ streams: Streams,
         _ descriptors: HandedDescriptors, _ chronicle: Chronicle, _ created: @Loop () async -> Void
     ) async throws -> ContainerState.Exit {
         do {
             let agent = AgentConnection(stream: try await machine.connect())
-            try await withDeadline(.seconds(120), awaiting: "the first word of the agent in the guest") {
-                try await agent.hello()
+            let state = try await withDeadline(
+                .seconds(isClone ? 60 : 120), awaiting: "the first word of the agent in the guest"
+            ) { try await agent.hello() }
+            if isClone, !state.isConfigured || !state.processes.isEmpty {
+                throw SandboxError("the agent of the clone is not where the template left it")
             }
+            isGreeted = true
             var sandbox = planner.sandbox(
                 machine.guest, endpoint: nil, entropy: Sandbox.entropy(), now: Timestamp.now.nanoseconds)
-            try network.configure(&sandbox.identity)
-            let made = plan.container(id: record.id, memory: memory(mounts))
+            try network.configure(&sandbox.identity, isClone: isClone)
+            // The template has mounted it.
+            if isClone { sandbox.modules = nil }
+            var configuration = plan.container(id: record.id, memory: memory(mounts), sockets: mounts.map(\.socket))
+            configuration.mounts.insert(contentsOf: try disks?.mounts(machine.guest) ?? [], at: 0)
+            let made = configuration
             let process = plan.spec.process ?? ProcessSpec(args: [])
             var first = try plan.process(process, container: record.id, number: 1, isExec: false, streams: streams)
             if !first.hooks.isEmpty {
@@ -121,17 +162,21 @@ final class EngineSandbox {
                 first.hookInput = String(decoding: try JSONEncoder().encode(state), as: UTF8.self)
             }
             let id = record.id
-            _ = try await withDeadline(.seconds(120), awaiting: "the guest's set-up") { [sandbox] in
-                try await agent.configure(sandbox, followsClock: false)
-            }
-            try await relayNames(agent)
-            try await withDeadline(.seconds(600), awaiting: "the container's root in the guest") {
-                try await agent.createContainer(made)
-            }
-            let held = try await withDeadline(.seconds(120), awaiting: "the container's process in the guest") {
-                try await agent.start(first)
-            }
+            // All at once: the agent carries them out in order, and does not stand idle while an answer travels.
+            let (asked, wanted) = (sandbox, first)
+            let configuring = Task { @Loop in try await agent.configure(asked, followsClock: false) }
+            let creating = Task { @Loop in try await agent.createContainer(made) }
+            let starting = Task { @Loop in try await agent.start(wanted) }
+            // The first failure is the one that explains the others.
+            _ = try await Sandbox.outcome(of: configuring, within: .seconds(120), awaiting: "the guest's set-up")
+            let relaying = Task { @Loop in try await self.relayNames(agent) }
+            try await Sandbox.outcome(of: creating, within: .seconds(600), awaiting: "the container's root in the guest")
+            let held = try await Sandbox.outcome(
+                of: starting, within: .seconds(120), awaiting: "the container's process in the guest")
+            try await Sandbox.outcome(of: relaying, within: .seconds(20), awaiting: "the relay of names in the guest")
             agent.followClock()
+            let relays = SocketRelays(agent, container: id, mounts) { [numbers] in numbers.next() }
+            defer { relays.stop() }
             self.machine = machine
             self.agent = agent
             let watching = Task { @Loop in try? await DescriptorGuard.watch(machine, agent) }  // ends with the machine
@@ -149,6 +194,7 @@ final class EngineSandbox {
             let following = try follow(network, agent)
             defer { following.cancel() }
             let server = try EngineServer(container, in: self, at: paths.socket)
+            try plan.boundProcessors(cgroup, plan.spec.linux?.resources?.cpu)
             await created()
             let exit = try await container.finish()
             server.stop()

@@ -23,6 +23,9 @@ final class EngineSize {
         processors = planner.processors
     }
 
+    /// How many processors the host has.
+    nonisolated static var hostProcessors: Double { Double(max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
+
     /// What such a machine may become: all that the host has. Memory that does not come costs nothing.
     nonisolated static func growth(of spec: MachineSpec) -> MachineSpec.Growth {
         let whole = UInt64(max(0, sysconf(Int32(_SC_PHYS_PAGES)))) * UInt64(max(0, sysconf(Int32(_SC_PAGESIZE))))
@@ -34,10 +37,10 @@ final class EngineSize {
 
     /// What the machine is to have for these limits; what they do not name stays.
     private func wanted(_ resources: ResourceLimits) -> (memory: UInt64, processors: Int) {
-        let limit = (resources.memory?.limit).flatMap { $0 > 0 ? UInt64($0) : nil }
+        let limit = BundlePlan.machineMemory(resources.memory?.limit)
         return (
-            limit.map { Planner.memory(for: BundlePlan.machineMemory($0)) } ?? memory,
-            BundlePlan.cpus(resources.cpu).map { Planner.processors(for: $0) } ?? processors
+            limit.map { Planner.memory(for: $0) } ?? memory,
+            BundlePlan.cpus(resources.cpu).map { Planner.processors(for: min($0, Self.hostProcessors)) } ?? processors
         )
     }
 

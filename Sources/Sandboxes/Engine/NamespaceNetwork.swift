@@ -43,25 +43,30 @@ final class NamespaceNetwork {
             try await connect(link, to: card)
         }
         for _ in 0..<spares { _ = try makeCard(mac: .random()) }
-        // What the namespace itself asks (an engine's resolver its upstream) comes back to ports of its own, which are let through.
+        // What a name server answers to what the namespace itself asked (an engine's resolver its upstream) comes back to ports of its
+        // own, and is let through. All else at these ports is the guest's.
         try writeFile("/proc/sys/net/ipv4/ip_local_port_range", Array("61440 65535".utf8))
     }
 
     /// The machine's NICs.
     var nics: [NIC] { cards.map { NIC(mac: "\($0.mac)", tap: $0.tap) } }
 
-    /// What the guest is to make of them at its start.
-    func configure(_ identity: inout Identity) throws {
+    /// What the guest is to make of them at its start; a clone has all its NICs out of sight.
+    func configure(_ identity: inout Identity, isClone: Bool) throws {
         let now = try picture()
         identity.interfaces = now.interfaces
         identity.routes = now.routes
+        told = now
+        if isClone {
+            for index in identity.interfaces.indices { identity.interfaces[index].spare = Self.spareName(ports[index].nic) }
+            return
+        }
         for (number, card) in cards.enumerated() where !ports.contains(where: { $0.nic == number }) {
             var spare = InterfaceConfiguration()
             spare.mac = card.mac.bytes
             spare.spare = Self.spareName(number)
             identity.put.append(spare)
         }
-        told = now
     }
 
     /// Compares with what is there now; what the guest has to change, or nil for nothing.
@@ -117,7 +122,8 @@ final class NamespaceNetwork {
         ports = []
     }
 
-    private static func spareName(_ number: Int) -> String { "spare\(number)" }
+    /// The name of a NIC while it is out of sight.
+    nonisolated static func spareName(_ number: Int) -> String { "spare\(number)" }
 
     /// What could be a container's: neither a loopback nor one of our own. (A rootless engine's is a tap too: slirp4netns's.)
     private func candidates() throws -> [Link] {
@@ -179,8 +185,8 @@ final class NamespaceNetwork {
         try? await tc("qdisc del dev \(link) ingress\n")  // none is as good
         let own = { (header: String) in
             """
-            filter add dev \(link) parent ffff: protocol ip prio 1 u32 match ip protocol \(header) 0xff match u16 0xf000 0xf000 at 22 \
-            match u16 0 0x1fff at 6 flowid :1
+            filter add dev \(link) parent ffff: protocol ip prio 1 u32 match ip protocol \(header) 0xff match u16 0x0035 0xffff at 20 \
+            match u16 0xf000 0xf000 at 22 match u16 0 0x1fff at 6 flowid :1
 
             """
         }

@@ -25,6 +25,7 @@ enum CreateVerb {
         let configuration = try readConfiguration("\(bundle)/config.json")
         let plan = try BundlePlan(try RuntimeSpec(parsing: configuration), bundle: bundle)
         try check(plan, arguments)
+        try AnnotationPolicy.ofHost().check(plan.spec.annotations ?? [:])
         let engines = globals.engines
         await Reaper(engines.store).reapDead { StandardStreams.complain("hull-runtime: \($0)") }
         let container = try await engines.add(plan, id: id, configuration: configuration, now: Timestamp.now.nanoseconds)
@@ -39,6 +40,8 @@ enum CreateVerb {
             try await engines.remove(container)
             throw error
         }
+        // Not beside a command that somebody waits for.
+        defer { Launch.makeWantedTemplates(globals.roots) }
         if arguments.has("detach") { return 0 }
         return try await foreground(process, container, engines, keeps: arguments.has("keep"))
     }
@@ -145,6 +148,8 @@ struct Creation: Sendable {
             try await Hooks.run(hooks?.createContainer, state, in: process.pid)
             try await client.ask(.engine(.create(streams.streams)), descriptors: streams.descriptors.map(\.raw))
             try await client.expectDone()
+            // The processors that the boot had more are taken back by now.
+            try await claim.cgroup.tellSystemd(user: !UserNamespace.isInitial)
             if let file = arguments["pid-file"] { try replaceFile(file, Array("\(process.pid)".utf8), mode: 0o644) }
             withExtendedLifetime((streams, claim)) {}
             return process

@@ -41,6 +41,8 @@ enum HolderVerb {
             return (error as? SandboxError)?.exitCode ?? 1
         }
         let passing = Task { @Loop in
+            // A size that came before anybody listened for one.
+            try await client.pass(SIGWINCH, terminal: terminal)
             while true { try await client.pass(try await signals.next(), terminal: terminal) }
         }
         defer { passing.cancel() }

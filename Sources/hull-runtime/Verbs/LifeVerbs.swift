@@ -9,6 +9,7 @@ enum LifeVerbs {
     @Loop static func start(_ words: some Sequence<String>, _ globals: Globals) async throws -> Int32 {
         let id = try Arguments(words).id("start")
         try await start(try globals.engines.require(id))
+        Launch.makeWantedTemplates(globals.roots)
         return 0
     }
 

@@ -8,6 +8,7 @@
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <sys/ioctl.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/sysinfo.h>
 #include <sys/sysmacros.h>
@@ -229,3 +230,56 @@ void guest_schedule(int batch) {
 }
 
 int guest_fork(void) { return (int)fork(); }
+
+static int write_map(int folder, const char *name, const char *text) {
+    int fd = openat(folder, name, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return errno;
+    ssize_t n = write(fd, text, strlen(text));
+    int error = n < 0 ? errno : 0;
+    close(fd);
+    return error;
+}
+
+int guest_enter_user_namespace(int own, const char *users, const char *groups) {
+    int pair[2], status = 0;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) return -errno;
+    int writer = guest_fork();
+    if (writer == 0) {
+        // Only a process of the outer namespace may map more than itself.
+        char mark;
+        close(pair[0]);
+        if (read(pair[1], &mark, 1) != 1) _exit(EPIPE);
+        int error = write_map(own, "uid_map", users);
+        _exit(error ? error : write_map(own, "gid_map", groups));
+    }
+    close(pair[1]);
+    int done = writer < 0 ? -errno : result(unshare(CLONE_NEWUSER | CLONE_NEWNS));
+    if (done == 0 && write(pair[0], "", 1) != 1) done = -errno;
+    close(pair[0]);
+    if (writer > 0) {
+        while (waitpid(writer, &status, 0) < 0 && errno == EINTR) {}
+        if (done == 0 && status != 0) done = WIFEXITED(status) ? -WEXITSTATUS(status) : -EIO;
+    }
+    return done;
+}
+
+void guest_act_as(unsigned uid, unsigned gid) {
+    syscall(SYS_setfsgid, gid);
+    syscall(SYS_setfsuid, uid);
+}
+
+int guest_set_scheduler(
+    unsigned policy, int nice, unsigned priority, uint64_t flags, uint64_t runtime, uint64_t deadline, uint64_t period) {
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } attributes = {48, policy, flags, nice, priority, runtime, deadline, period};
+    return result(syscall(SYS_sched_setattr, 0, &attributes, 0));
+}
+
+int guest_set_io_priority(unsigned priority) { return result(syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0, priority)); }
+
+int guest_set_personality(uint64_t value) { return result(personality((unsigned long)value)); }

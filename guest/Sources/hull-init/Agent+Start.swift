@@ -55,16 +55,32 @@ extension Agent {
         if !configuration.isExec { container.initProcess = configuration.process }
     }
 
-    /// The relay of name queries: a child of the agent's own, whose streams are carried like a process's.
+    /// A relay: a child of the agent's own, whose streams are carried like a process's.
     private func startRelay(_ header: FrameHeader, _ configuration: ProcessConfiguration) throws(AgentFailure) {
+        guard configuration.process != 0, configuration.process < 1 << 56, processes[configuration.process] == nil else {
+            throw AgentFailure(.exists, "the guest has a process \(configuration.process) already")
+        }
+        guard processes.count < Limits.processes else {
+            throw AgentFailure(.resources, "the guest runs \(Limits.processes) processes of the host already")
+        }
+        var socket: Container.Socket?
+        if configuration.relay.utf8.starts(with: "socket:".utf8) {
+            let number = Scan.number(configuration.relay.utf8.dropFirst(7)) ?? UInt64.max
+            socket = try container(configuration.container).sockets.first { $0.number == number }
+            if socket == nil { throw AgentFailure(.unknown, "the container has no socket \(configuration.relay)") }
+        }
         var stdio = try ChildStdio(configuration)
         var pidfd: Int32 = -1
         let pid = guest_clone(0, -1, &pidfd)
-        if pid == 0 { guest_relay_names(configuration.relay, stdio.childInput, stdio.childOutput) }
+        if pid == 0 {
+            guard let socket else { guest_relay_names(configuration.relay, stdio.childInput, stdio.childOutput) }
+            if socket.isDatagram { guest_relay_datagrams(socket.listener, stdio.childInput, stdio.childOutput) }
+            guest_relay_connection(socket.listener, stdio.childInput, stdio.childOutput)
+        }
         stdio.closeChildEnds()
         guard pid > 0 else {
             stdio.closeParentEnds()
-            throw AgentFailure(.resources, "starting the relay of names: \(KernelError(-pid).words)", errno: -pid)
+            throw AgentFailure(.resources, "starting a relay: \(KernelError(-pid).words)", errno: -pid)
         }
         watch(header, configuration, stdio, pid, pidfd, 0)
     }

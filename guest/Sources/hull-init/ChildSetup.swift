@@ -30,14 +30,24 @@ struct ChildSetup {
         // Until exec this is the agent's memory: nobody in the container may look at it or reopen the agent's file.
         _ = guest_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
         guest_schedule(0)
+        try schedule()
         resetSignals()
         _ = try? TextFile.write("/proc/self/oom_score_adj", "\(configuration.oomScoreAdjust)")  // a refusal harms nobody
         _ = umask(0)
         setsid()
+        let namespace = try UserNamespace(container.configuration)
         if joined >= 0 {
-            let done = guest_setns(joined, Int32(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP))
+            var types = Int32(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
+            if namespace != nil {
+                // What takes a right of the guest's own root.
+                try Program.limit(configuration)
+                if !configuration.terminal { try giveStreams(try User(configuration.user, [])) }
+                types |= Int32(CLONE_NEWUSER)
+            }
+            let done = guest_setns(joined, types)
             if done < 0 { throw AgentFailure(.unknown, "joining the container: \(KernelError(-done).words)", errno: -done) }
             _ = chdir("/")
+            if namespace != nil { try UserNamespace.becomeRoot() }
         } else {
             if ipc >= 0 { _ = guest_setns(ipc, Int32(CLONE_NEWIPC)) }
             if unshare(Int32(CLONE_NEWCGROUP)) < 0 {
@@ -47,12 +57,34 @@ struct ChildSetup {
             try setNames()
             var root = ContainerRoot(container: container.configuration, path: container.rootPath, share: share)
             root.files = container.directory + "/files"
+            root.sockets = container.directory + "/sockets"
+            if let namespace { try namespace.actAsRoot() }
             try root.build()
         }
         if configuration.terminal { try openTerminal() }
         let user = try User(configuration.user, configuration.groups)
         try placeStdio(user)
-        try Program(configuration, user, isInit: joined < 0, socket: socket).execute()
+        let program = Program(configuration, user, isInit: joined < 0, socket: socket)
+        if joined < 0, let namespace {
+            try Program.limit(configuration)
+            try namespace.enter()
+        }
+        try program.execute(isLimited: namespace != nil)
+    }
+
+    /// How it is scheduled, which takes a right of the guest's own root.
+    private func schedule() throws(AgentFailure) {
+        func check(_ what: String, _ done: Int32) throws(AgentFailure) {
+            if done < 0 { throw AgentFailure(.security, "error setting \(what): \(KernelError(-done).words)", errno: -done) }
+        }
+        if let way = configuration.scheduler {
+            try check(
+                "scheduler",
+                guest_set_scheduler(
+                    way.policy, way.nice, way.priority, way.flags, way.runtime, way.deadline, way.period))
+        }
+        if configuration.ioPriority != 0 { try check("io priority", guest_set_io_priority(configuration.ioPriority)) }
+        if let kind = configuration.personality { try check("personality", guest_set_personality(kind)) }
     }
 
     private func resetSignals() {
@@ -105,15 +137,19 @@ struct ChildSetup {
         stderr = slave
     }
 
+    /// The user must be able to open /dev/stdout again; the null device stays root's.
+    private func giveStreams(_ user: User) throws(AgentFailure) {
+        // An exec's own terminal is made inside, where the ids are the user's.
+        let isInside = configuration.terminal && joined >= 0
+        let uid = isInside ? user.uid : try UserNamespace.outside(user.uid, container.configuration.userIDs)
+        if configuration.terminal || configuration.wantsInput { _ = fchown(stdin, uid, gid_t.max) }
+        if configuration.terminal { return }
+        _ = fchown(stdout, uid, gid_t.max)
+        _ = fchown(stderr, uid, gid_t.max)
+    }
+
     private func placeStdio(_ user: User) throws(AgentFailure) {
-        // The user must be able to open /dev/stdout again; the null device stays root's.
-        if configuration.terminal {
-            _ = fchown(stdin, user.uid, gid_t.max)
-        } else {
-            if configuration.wantsInput { _ = fchown(stdin, user.uid, gid_t.max) }
-            _ = fchown(stdout, user.uid, gid_t.max)
-            _ = fchown(stderr, user.uid, gid_t.max)
-        }
+        try giveStreams(user)
         guard dup2(stdin, 0) >= 0, dup2(stdout, 1) >= 0, dup2(stderr, 2) >= 0 else {
             throw AgentFailure(
                 .resources, "placing the process's streams: \(KernelError(guest_errno()).words)", errno: guest_errno())

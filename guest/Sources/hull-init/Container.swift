@@ -11,6 +11,14 @@ final class Container {
     /// Its root as the agent sees it.
     let rootPath: String
     let cgroup: Cgroup
+    /// Where the agent listens for the host, by the number that a mount gave.
+    private(set) var sockets: [Socket] = []
+
+    struct Socket {
+        let number: UInt64
+        let listener: Int32
+        let isDatagram: Bool
+    }
     /// The host's number of the init process while it runs.
     var initProcess: UInt64?
     var reportedKills: UInt64 = 0
@@ -30,6 +38,7 @@ final class Container {
         memoryEvents = events
         try Self.mountRoot(configuration.root, at: rootPath, in: directory, agent)
         try writeFiles()
+        try listen()
         if events >= 0 { agent.loop.add(events, Ready.urgent | Ready.edge, .memory, index) }
     }
 
@@ -87,9 +96,30 @@ final class Container {
         }
     }
 
+    /// Makes the sockets that stand for ones of the host; they are mounted like files.
+    private func listen() throws(AgentFailure) {
+        for mount in configuration.mounts where mount.kind == .socket {
+            guard let number = Scan.whole(mount.source), let socket = mount.socket else {
+                throw AgentFailure(.invalid, "the mount at \(mount.destination) names no socket")
+            }
+            try Mounting.makeDirectory(directory + "/sockets")
+            let path = directory + "/sockets/\(number)"
+            let listener = guest_listen(path, socket.isDatagram ? 1 : 0, socket.mode, socket.uid, socket.gid)
+            if listener < 0 {
+                throw AgentFailure(
+                    .mount, "listening at \"\(mount.destination)\": \(KernelError(-listener).words)", errno: -listener)
+            }
+            sockets.append(Socket(number: number, listener: listener, isDatagram: socket.isDatagram))
+        }
+    }
+
     /// Kills what runs, unmounts, and removes the cgroup as far as it is free.
     func remove(_ agent: Agent) {
         if memoryEvents >= 0 { close(memoryEvents) }
+        for socket in sockets { close(socket.listener) }
+        for process in agent.processes.values where process.isRelay && process.container == configuration.id {
+            _ = guest_pidfd_signal(process.pidfd.number, SIGKILL)
+        }
         cgroup.killAll()
         for folder in cgroup.tree().reversed() where rmdir(folder) < 0 && guest_errno() == EBUSY { agent.dying.append(folder) }
         Self.discard(configuration.id)
@@ -101,7 +131,8 @@ final class Container {
         _ = umount2(directory + "/root", Int32(MNT_DETACH))
         _ = umount2(directory + "/upper", Int32(MNT_DETACH))
         for name in Directory.names(directory + "/files") { _ = unlink(directory + "/files/" + name) }
-        for folder in ["/files", "/upper", "/root", ""] { _ = rmdir(directory + folder) }
+        for name in Directory.names(directory + "/sockets") { _ = unlink(directory + "/sockets/" + name) }
+        for folder in ["/files", "/sockets", "/upper", "/root", ""] { _ = rmdir(directory + folder) }
         _ = rmdir(Cgroup.parent + "/" + id)
     }
 

@@ -10,6 +10,8 @@ struct ContainerRoot {
     let share: String
     /// Where the agent wrote the files that are bound over the root.
     var files = ""
+    /// Where its sockets are.
+    var sockets = ""
 
     /// Mounts everything, changes the root, sets what must be set before the process runs.
     func build() throws(AgentFailure) {
@@ -52,6 +54,9 @@ struct ContainerRoot {
                 var opened = guest_open_in_root(tree.number, mount.source, O_PATH | O_DIRECTORY, 0)
                 if opened == -ENOTDIR { opened = guest_open_in_root(tree.number, mount.source, O_PATH, 0) }
                 let source = Descriptor(owning: try KernelError.check(opened))
+                try bind(source.number, mount, root)
+            case .socket:
+                let source = try Descriptor(sockets + "/" + mount.source, O_PATH)
                 try bind(source.number, mount, root)
             case .bind:
                 let source = Descriptor(owning: try root.open(mount.source, O_PATH))
@@ -99,7 +104,8 @@ struct ContainerRoot {
         try KernelError.check(done)
         if image >= 0 {
             let fresh = Descriptor(owning: try root.open(mount.destination, O_RDONLY | O_DIRECTORY))
-            try CopyUp.copy(from: image, to: fresh.number)
+            // A disk keeps what it has.
+            if mount.kind != .disk || CopyUp.isEmpty(fresh.number) { try CopyUp.copy(from: image, to: fresh.number) }
             if readOnly != 0 { try remount(mount.destination, UInt(mount.flags), root) }
         }
         try propagate(mount, root)

@@ -9,6 +9,8 @@ final class Process {
     let container: String
     let isExec: Bool
     let hasTerminal: Bool
+    /// Whether it is a relay of the agent's own.
+    let isRelay: Bool
     /// In the agent's pid namespace.
     let pid: Int32
     let pidfd: Descriptor
@@ -55,7 +57,9 @@ final class Process {
     init(_ configuration: ProcessConfiguration, pid: Int32, pidfd: consuming Descriptor) {
         id = configuration.process
         container = configuration.container
-        isExec = configuration.isExec
+        isRelay = !configuration.relay.utf8.isEmpty
+        // It is no container's init process.
+        isExec = configuration.isExec || isRelay
         hasTerminal = configuration.terminal
         self.pid = pid
         self.pidfd = pidfd
@@ -74,6 +78,7 @@ final class Process {
         state.input = inputWindow.offset
         state.ended = (outputWindow.ended ? 1 : 0) | (errorWindow.ended ? 2 : 0) | (inputWindow.ended ? 4 : 0)
         state.isExec = isExec
+        state.isRelay = isRelay
         return state
     }
 }

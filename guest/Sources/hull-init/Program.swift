@@ -20,16 +20,9 @@ struct Program {
     }
 
     /// Does not return where it succeeds.
-    func execute() throws(AgentFailure) {
+    func execute(isLimited: Bool) throws(AgentFailure) {
         try enterDirectory()
-        for limit in configuration.limits {
-            var value = rlimit(rlim_cur: rlim_t(limit.soft), rlim_max: rlim_t(limit.hard))
-            if prlimit(0, __rlimit_resource(limit.resource), &value, nil) < 0 {
-                let error = KernelError(guest_errno())
-                throw AgentFailure(
-                    .security, "error setting rlimit type \(limit.resource): \(error.words)", errno: error.number)
-            }
-        }
+        if !isLimited { try Self.limit(configuration) }
         _ = umask(configuration.umask & 0o777)
         if configuration.noNewPrivileges { _ = guest_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }
         // Without no_new_privs only a privileged process may load a filter.
@@ -43,6 +36,18 @@ struct Program {
         }
         if configuration.initWrapper, isInit { InitWrapper.fork() }
         throw run(path)
+    }
+
+    /// Sets the process's resource limits.
+    static func limit(_ configuration: ProcessConfiguration) throws(AgentFailure) {
+        for limit in configuration.limits {
+            var value = rlimit(rlim_cur: rlim_t(limit.soft), rlim_max: rlim_t(limit.hard))
+            if prlimit(0, __rlimit_resource(limit.resource), &value, nil) < 0 {
+                let error = KernelError(guest_errno())
+                throw AgentFailure(
+                    .security, "error setting rlimit type \(limit.resource): \(error.words)", errno: error.number)
+            }
+        }
     }
 
     /// Says that all is ready, and waits for the agent's word; an agent that is gone says nothing any more.
@@ -91,7 +96,7 @@ struct Program {
         // A change of user makes the process dumpable again where the kernel's setting says so.
         _ = guest_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
         guard let sets = configuration.capabilities else { return }
-        let known = Self.knownCapabilities()
+        let known = Self.known
         let done = guest_capset(sets.effective & known, sets.permitted & known, sets.inheritable & known)
         if done < 0 { throw AgentFailure(.security, "setting capabilities: \(KernelError(-done).words)", errno: -done) }
         for number in 0..<64 where sets.ambient & known & (1 << UInt64(number)) != 0 {
@@ -99,7 +104,8 @@ struct Program {
         }
     }
 
-    private static func knownCapabilities() -> UInt64 {
+    /// The capabilities that the guest's kernel has.
+    static var known: UInt64 {
         var known: UInt64 = 0
         for number in 0..<64 {
             if guest_prctl(PR_CAPBSET_READ, UInt(number), 0, 0, 0) == -EINVAL { break }

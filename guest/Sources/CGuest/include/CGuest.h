@@ -71,6 +71,22 @@ uint64_t guest_clock(int which);
 /// Relays queries at port 53 of a loopback address, UDP and TCP, to `output`, and answers from `input`: frames of a length, a slot (two
 /// little-endian bytes each) and the message.
 _Noreturn void guest_relay_names(const char *address, int input, int output);
+/// Listens at a Unix socket with these permissions and owners.
+int guest_listen(const char *path, int datagram, unsigned mode, unsigned uid, unsigned gid);
+/// Waits for one connection at `listener`, says on `output` who it is (uid and gid, four little-endian bytes each), and carries bytes both
+/// ways: what is read at `input` goes to it, what it says to `output`. The end of each direction is passed on by itself.
+_Noreturn void guest_relay_connection(int listener, int input, int output);
+/// Writes each message to `output`, its length (four little-endian bytes) before it.
+_Noreturn void guest_relay_datagrams(int listener, int input, int output);
+/// Enters a new user namespace with these maps, and a mount namespace that belongs to it. `own` is the caller's folder in /proc.
+int guest_enter_user_namespace(int own, const char *users, const char *groups);
+/// Whose the files are that the caller makes from now on. It loses the capabilities that go with that, and can take them again.
+void guest_act_as(unsigned uid, unsigned gid);
+/// sched_setattr(2), ioprio_set(2) and personality(2) of the caller.
+int guest_set_scheduler(
+    unsigned policy, int nice, unsigned priority, uint64_t flags, uint64_t runtime, uint64_t deadline, uint64_t period);
+int guest_set_io_priority(unsigned priority);
+int guest_set_personality(uint64_t personality);
 int guest_exit_code(int status);
 int guest_exit_signal(int status);
 unsigned guest_device_major(uint64_t device);

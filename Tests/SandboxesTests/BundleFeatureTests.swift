@@ -1,0 +1,73 @@
+import AgentProtocol
+import OCISpec
+import Testing
+
+@testable import Sandboxes
+
+/// What engines ask for now and then: user namespaces, scheduling, limits beyond all measure.
+@Suite struct BundleFeatureTests {
+    private static func plan(namespaces: String = "", linux: String = "", process: String = "") throws -> BundlePlan {
+        let text = """
+            {"ociVersion":"1.0.2","root":{"path":"rootfs"},"process":{"args":["true"]\(process)},
+             "mounts":[{"destination":"/dev/pts","type":"devpts","source":"devpts","options":["mode=0620","gid=5"]}],
+             "linux":{"namespaces":[{"type":"pid"},{"type":"ipc"},{"type":"mount"},{"type":"network"}\(namespaces)]\(linux)}}
+            """
+        return try BundlePlan(try RuntimeSpec(parsing: Array(text.utf8)), bundle: "/bundle")
+    }
+
+    private static func process(_ plan: BundlePlan) throws -> ProcessConfiguration {
+        let settings = try #require(plan.spec.process)
+        return try plan.process(settings, container: "x", number: 1, isExec: false, streams: Streams())
+    }
+
+    private static let mappings = """
+        ,"uidMappings":[{"containerID":0,"hostID":100000,"size":10},{"containerID":10,"hostID":5,"size":1}],
+        "gidMappings":[{"containerID":0,"hostID":200000,"size":100}],
+        "devices":[{"type":"c","path":"/dev/x","major":1,"minor":3,"uid":10,"gid":7}]
+        """
+
+    @Test func userNamespacesMapWhatIsMade() throws {
+        #expect(throws: SandboxError.self, "without mappings") { try Self.plan(namespaces: ",{\"type\":\"user\"}") }
+        let made = try Self.plan(namespaces: ",{\"type\":\"user\"}", linux: Self.mappings).container(id: "x")
+        #expect(made.userIDs == [IDRange(inside: 0, outside: 100_000, count: 10), IDRange(inside: 10, outside: 5, count: 1)])
+        #expect(made.groupIDs.outside(99) == 200_099 && made.groupIDs.outside(100) == nil)
+        #expect(made.devices.map(\.uid) == [5] && made.devices.map(\.gid) == [200_007])
+        #expect(made.mounts.map(\.data) == ["mode=0620,gid=200005"])
+        #expect(try Self.plan(linux: Self.mappings).container(id: "x").userIDs.isEmpty)
+        #expect([IDRange(inside: 0, outside: .max, count: 5)].outside(1) == nil)
+    }
+
+    @Test func schedulingBecomesNumbers() throws {
+        let made = try Self.process(
+            try Self.plan(
+                linux: ",\"personality\":{\"domain\":\"LINUX32\"}",
+                process: """
+                    ,"scheduler":{"policy":"SCHED_FIFO","priority":9,"flags":["SCHED_FLAG_RESET_ON_FORK"]},
+                    "ioPriority":{"class":"IOPRIO_CLASS_BE","priority":6}
+                    """))
+        #expect(made.scheduler?.policy == 1 && made.scheduler?.priority == 9 && made.scheduler?.flags == 1)
+        #expect(made.ioPriority == 2 << 13 | 6 && made.personality == 8)
+        for wrong in [
+            "\"ioPriority\":{\"class\":\"IOPRIO_CLASS_BE\",\"priority\":8}", "\"scheduler\":{\"policy\":\"SCHED_NEVER\"}",
+        ] {
+            #expect(throws: SandboxError.self) { try Self.process(try Self.plan(process: ",\(wrong)")) }
+        }
+    }
+
+    @Test func limitsBeyondMeasureAreNone() throws {
+        let plan = try Self.plan(
+            linux:
+                ",\"resources\":{\"memory\":{\"limit\":9223372036854775807},\"cpu\":{\"quota\":9223372036854775807,\"period\":1}}"
+        )
+        let record = plan.record(root: "/r", id: "x", name: "x", now: 0)
+        #expect(record.resources.memory == nil && Planner(record).processors == 255)
+        let sets: [(String, Double?)] = [
+            ("0-9223372036854775807", 1), ("9-1", nil), ("0-4294967295", 1024), (",,,", nil), ("3", 1),
+        ]
+        for (set, count) in sets {
+            var cpu = ResourceLimits.CPU()
+            cpu.cpus = set
+            #expect(BundlePlan.cpus(cpu) == count, "\(set)")
+        }
+    }
+}
