@@ -35,7 +35,9 @@ public struct Systemd {
 
     private func received() async throws -> [UInt8] {
         let socket = socket
-        let bytes = try await withDeadline(.seconds(20), awaiting: "systemd's answer") { try await socket.receive(capacity: 65536).bytes }
+        let bytes = try await withDeadline(.seconds(20), awaiting: "systemd's answer") {
+            try await socket.receive(capacity: 65536).bytes
+        }
         if bytes.isEmpty { throw SystemError("ask systemd", code: ECONNRESET) }
         return bytes
     }
@@ -66,7 +68,8 @@ public struct Systemd {
     public mutating func startScope(_ name: String, slice: String, description: String, pid: Int32) async throws {
         let properties: [(String, BusMessage.Value)] = [
             ("Description", .string(description)), ("Slice", .string(slice)), ("PIDs", .array("u", [.uint32(UInt32(pid))])),
-            ("Delegate", .boolean(true)), ("DefaultDependencies", .boolean(false)), ("CollectMode", .string("inactive-or-failed")),
+            ("Delegate", .boolean(true)), ("DefaultDependencies", .boolean(false)),
+            ("CollectMode", .string("inactive-or-failed")),
             ("MemoryAccounting", .boolean(true)), ("CPUAccounting", .boolean(true)), ("TasksAccounting", .boolean(true)),
             ("IOAccounting", .boolean(true)),
         ]
