@@ -147,14 +147,14 @@ CHECKS = [
     ("its cgroup is a scope of systemd's, with its limits", r"""
         group=$(cgroup $(pid one)); scope=$(basename $group)
         is "$scope" docker-$(docker inspect -f '{{.Id}}' one).scope
-        is "$(cat $group/memory.max $group/cpu.max)" "$(((64 + 96 + 256) << 20))\n200000 100000"
+        is "$(cat $group/memory.max $group/cpu.max)" "$(((64 + 96 + 256) << 20))\n50000 100000"
         is "$(systemctl show -p Delegate --value $scope)" yes
         is "$(systemctl show -p MemoryMax --value $scope)" $(((64 + 96 + 256) << 20))
         [ $(wc -l <$group/cgroup.procs) -ge 3 ]
         # In it is all that the machine is made of, and nothing of it is elsewhere.
         for process in $(pgrep -f '^(virtiofsd|qemu-system)'); do is $(cgroup $process) $group; done
         systemctl daemon-reload
-        is "$(cat $group/memory.max $group/cpu.max)" "$(((64 + 96 + 256) << 20))\n200000 100000"
+        is "$(cat $group/memory.max $group/cpu.max)" "$(((64 + 96 + 256) << 20))\n50000 100000"
     """),
     ("docker stats", r"""
         set -- $(docker stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' one); echo "$@"
@@ -164,11 +164,11 @@ CHECKS = [
         group=$(cgroup $(pid one))
         docker update --cpus 1.5 --pids-limit 60 one
         is "$(docker exec one cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/pids.max)" "150000 100000\n60"
-        is "$(cat $group/cpu.max)" "300000 100000"
+        is "$(cat $group/cpu.max)" "150000 100000"
         docker update --memory 128m --memory-swap 128m one
         is "$(docker exec one cat /sys/fs/cgroup/memory.max)" $((128 << 20))
         systemctl daemon-reload
-        is "$(cat $group/cpu.max $group/memory.max)" "300000 100000\n$(((128 + 96 + 256) << 20))"
+        is "$(cat $group/cpu.max $group/memory.max)" "150000 100000\n$(((128 + 96 + 256) << 20))"
     """),
     ("docker pause, restart with the same scope, rm", r"""
         docker pause one; is "$(docker inspect -f '{{.State.Status}}' one)" paused; docker unpause one
@@ -205,7 +205,7 @@ CHECKS = [
         podman --runtime hull run -d --name one -m 64m --cpus 0.5 $image sleep 10000
         group=$(cgroup $(podman inspect -f '{{.State.Pid}}' one))
         is "$(dirname $group)" /sys/fs/cgroup/machine.slice
-        is "$(cat $group/memory.max $group/cpu.max)" "$(((64 + 96 + 256) << 20))\n200000 100000"
+        is "$(cat $group/memory.max $group/cpu.max)" "$(((64 + 96 + 256) << 20))\n50000 100000"
         is "$(podman exec one cat /sys/fs/cgroup/memory.max)" 67108864
         podman stats --no-stream one
         podman rm -f -t 0 one
@@ -220,7 +220,7 @@ CHECKS = [
     ("podman by a plain user who may use KVM", r"""
         usermod -aG kvm user
         is "$(user "podman --runtime hull run --rm $image sh -c 'id -u; exit 42'" || echo $?)" "0\n42"
-        user "podman --runtime hull run -d --name one -m 64m --cpus 0.5 -p 8081:80 --network slirp4netns:port_handler=slirp4netns $image sh -c 'echo hello >/index.html; exec httpd -f -h /'"
+        user "podman --runtime hull run -d --name one -m 64m --cpus 0.5 -p 8081:80 $image sh -c 'echo hello >/index.html; exec httpd -f -h /'"
         process=$(user "podman inspect -f {{.State.Pid}} one"); group=$(cgroup $process)
         is "$(dirname $group)" /sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/user.slice
         is "$(cat $group/memory.max)" $(((64 + 96 + 256) << 20))

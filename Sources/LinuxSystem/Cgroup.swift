@@ -87,7 +87,8 @@ public struct Cgroup: Sendable {
 
     /// The CPUs that it may use at once; nil where they are not bounded.
     var quota: Double? {
-        guard isUnified, let folder = folders[""], let text = try? readText("\(folder)/cpu.max") else { return nil }  // no file, no bound
+        guard isUnified, let folder = folders[""], let text = try? readText("\(folder)/cpu.max")  // no file, no bound
+        else { return nil }
         let numbers = text.split(whereSeparator: \.isWhitespace).compactMap { Double($0) }
         return numbers.count == 2 && numbers[1] > 0 ? numbers[0] / numbers[1] : nil
     }

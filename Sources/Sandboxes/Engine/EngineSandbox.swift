@@ -112,7 +112,8 @@ final class EngineSandbox {
             return try await hypervisor.withMachine(.restore(spec, saved.snapshot), in: directory) { try await body($0, false) }
         }
         let log = { (text: String) in StandardStreams.complain("hull-runtime: \(text)") }
-        let templates = Templates(record, roots, hypervisor)
+        // A template's memory is shown with other owners, which no mount of a plain user's does.
+        let templates = UserNamespace.isInitial ? Templates(record, roots, hypervisor) : nil
         if let template = templates?.find(spec, log) {
             do {
                 return try await hypervisor.withMachine(.restore(spec, template.snapshot), in: directory) {

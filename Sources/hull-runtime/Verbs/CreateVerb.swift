@@ -159,6 +159,8 @@ struct Creation: Sendable {
             let request = checkpoint.map { EngineRequest.restore(folder: $0, streams.streams) } ?? .create(streams.streams)
             try await client.ask(.engine(request), descriptors: streams.descriptors.map(\.raw))
             try await client.expectDone()
+            // The processors that the boot had more are taken back by now.
+            try await claim.cgroup.tellSystemd(user: !UserNamespace.isInitial)
             if let file = arguments["pid-file"] { try replaceFile(file, Array("\(process.pid)".utf8), mode: 0o644) }
             withExtendedLifetime((streams, claim)) {}
             return process
