@@ -13,7 +13,7 @@ export HULL_IMAGES ?= $(CURDIR)/.build/images
 RELEASE := .build/release
 SOURCES := Package.swift Sources Tests guest/Package.swift guest/Sources
 
-.PHONY: help setup build guest demo test test-unit test-vm test-engines test-storm test-workloads test-kvm images bench lint format install clean
+.PHONY: help setup build guest demo test test-unit test-vm test-engines test-storm test-workloads test-kvm test-host images bench lint format install clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,13 +63,17 @@ test-engines: build images ## the whole checklist of real Docker, Podman and con
 test-storm: build images ## 500 seeded kills at random moments instead of 50
 	@HULL_STORM=$${HULL_STORM:-500} $(SWIFT) test --no-parallel --filter Storm
 
-test-workloads: build images ## PostgreSQL, systemd, and dockerd with a container of its own
+test-workloads: build images ## PostgreSQL, nginx, ten of a compose file, systemd, dockerd in a container
 	@scripts/make-image.sh systemd
 	scripts/make-image.sh docker
-	HULL_WORKLOADS=1 $(SWIFT) test --no-parallel --filter 'IntegrationTests.Workloads'
+	scripts/make-image.sh nginx
+	HULL_WORKLOADS=1 $(SWIFT) test --no-parallel --filter 'IntegrationTests.Workloads|EngineWorkloads'
 
 test-kvm: build images ## Hull with --accel kvm, inside a machine whose SVM is emulated
 	@scripts/test-kvm.py
+
+test-host: build images ## Hull on a Debian 12 host as users have one: systemd, cgroup v2, AppArmor, rootless Podman
+	@scripts/test-host.py
 
 bench: build images ## speed and memory beside their floors
 	@bench/bench.py

@@ -44,6 +44,7 @@ let package = Package(
         library("Images", ["OCISpec", "LinuxSystem"]),
         library("Storage", ["LinuxSystem", "CLinux"]),
         library("HostNetwork", ["Netlink", "LinuxSystem"]),
+        library("EngineSetup"),
         library(
             "Sandboxes",
             [
@@ -55,7 +56,9 @@ let package = Package(
         .executableTarget(
             name: "hull",
             dependencies: [
-                "Sandboxes", "QEMUDriver", "HostNetwork", "Images", "LinuxSystem", "Machines", "Netlink", "OCISpec", "Storage",
+                "Sandboxes", "QEMUDriver", "EngineSetup", "HostNetwork", "Images", "LinuxSystem", "Machines", "Netlink",
+                "OCISpec",
+                "Storage",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -77,6 +80,7 @@ let package = Package(
         tests("ImagesTests", ["Images", "Storage", "OCISpec", "LinuxSystem", "hull-unpack"]),
         tests("HostNetworkTests", ["HostNetwork", "Netlink", "LinuxSystem"]),
         tests("SandboxesTests", ["Sandboxes", "HostNetwork", "OCISpec", "LinuxSystem"], exclude: ["Engines"]),
+        tests("EngineSetupTests", ["EngineSetup"]),
         tests("StormTests", ["LinuxSystem", "Netlink"]),
         tests("ArchitectureTests", []),
         // Runs real Docker, Podman and containerd over runc and bin/hull-runtime: make build first.

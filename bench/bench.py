@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """bench.py [--runs N] [--json FILE] [SECTION…]: speed and memory of Hull beside their floors, in one run.
 
-Sections: start clone verbs exec memory output disk (all of them without a name). Runs as root, after `make build`.
+Sections: start clone verbs exec memory output disk runtime docker (all of them without a name). Runs as root, after `make build`.
 What is compared is measured alternately, and medians are shown: the machine's noise falls on both sides.
 """
 import argparse
@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 
+import engines
 from machine import MEMORY, Guest, Raw, RawTemplate, accelerator, as_json, proportional_set
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -222,8 +223,16 @@ def make_image(folder, io_program):
     return f"oci-archive:{folder}/image.tar"
 
 
+def bench_runtime(_, __, runs):
+    engines.bench_runtime(row, runs)
+
+
+def bench_docker(raw, image, runs):
+    engines.bench_docker(row, raw, runs, os.path.join(os.path.dirname(image.removeprefix("oci-archive:")), "root"))
+
+
 SECTIONS = {"start": bench_start, "clone": bench_clone, "verbs": bench_verbs, "exec": bench_exec, "memory": bench_memory,
-            "output": bench_output, "disk": bench_disk}
+            "output": bench_output, "disk": bench_disk, "runtime": bench_runtime, "docker": bench_docker}
 
 
 def main():

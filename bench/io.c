@@ -1,11 +1,13 @@
 // io MODE FILE MEGABYTES: the one program that reads and writes on both sides of the benchmark; prints a rate.
 //   write, read           sequential, 1 MiB at a time, MB/s (write ends with fsync)
 //   randwrite, randread   4 KiB at random places with O_DIRECT where the file allows it, operations a second
+//   stat                  FILE is a folder, made with so many empty files (the third word): lstat of each, operations a second
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,10 +22,31 @@ static int fail(const char *what) {
     return 1;
 }
 
+static int stat_many(const char *folder, long files) {
+    char path[256];
+    struct stat status;
+    mkdir(folder, 0755);
+    for (long i = 0; i < files; i++) {
+        snprintf(path, sizeof path, "%s/%ld", folder, i);
+        int file = open(path, O_WRONLY | O_CREAT, 0644);
+        if (file < 0) return fail(path);
+        close(file);
+    }
+    sleep(2); // longer than a share's entries are good for
+    double began = now();
+    for (long i = 0; i < files; i++) {
+        snprintf(path, sizeof path, "%s/%ld", folder, i);
+        if (lstat(path, &status)) return fail(path);
+    }
+    printf("%.0f\n", files / (now() - began));
+    return 0;
+}
+
 int main(int count, char **words) {
     if (count != 4) return 2;
     const char *mode = words[1], *path = words[2];
     long megabytes = atol(words[3]);
+    if (!strcmp(mode, "stat")) return stat_many(path, megabytes);
     int scattered = strncmp(mode, "rand", 4) == 0, writing = strstr(mode, "write") != NULL;
     int flags = writing ? O_RDWR | O_CREAT | (scattered ? 0 : O_TRUNC) : O_RDONLY;
     int file = open(path, flags | (scattered ? O_DIRECT : 0), 0644);

@@ -116,7 +116,7 @@ static void child(const struct hull_spawn *how, int report) {
                 fail(report, CAPABILITIES);
     }
     if (how->set_ids) {
-        if (setgroups(how->group_count, how->groups) < 0) fail(report, CREDENTIALS);
+        if (!how->keep_groups && setgroups(how->group_count, how->groups) < 0) fail(report, CREDENTIALS);
         if (setresgid(how->gid, how->gid, how->gid) < 0 || setresuid(how->uid, how->uid, how->uid) < 0)
             fail(report, CREDENTIALS);
         // A change of ids clears the death signal.
@@ -166,7 +166,7 @@ int hull_spawn_process(const struct hull_spawn *how, pid_t *pid, int *pidfd, con
 
 // A child that only keeps the namespace alive until its descriptor is open. It says its number as the mounted /proc counts: in a
 // pid namespace that sees the host's /proc, what clone3 returns is another process there.
-int hull_user_namespace(uint32_t base, uint32_t count) {
+int hull_user_namespace(const char *users, const char *groups) {
     int hold[2], ready[2];
     if (pipe2(hold, O_CLOEXEC) < 0) return -errno;
     if (pipe2(ready, O_CLOEXEC) < 0) { int e = errno; close(hold[0]); close(hold[1]); return -e; }
@@ -186,15 +186,14 @@ int hull_user_namespace(uint32_t base, uint32_t count) {
     }
     close(hold[0]); close(ready[1]);
     if (pid > 0) {
-        char name[16] = "", path[64], map[64];
+        char name[16] = "", path[64];
         ssize_t length;
         do length = read(ready[0], name, sizeof name - 1); while (length < 0 && errno == EINTR);
         if (length <= 0) result = -ENOENT;
-        snprintf(map, sizeof map, "0 %u %u\n", base, count);
         snprintf(path, sizeof path, "/proc/%s/uid_map", name);
-        if (result == 0 && write_file(path, map) < 0) result = -errno;
+        if (result == 0 && write_file(path, users) < 0) result = -errno;
         snprintf(path, sizeof path, "/proc/%s/gid_map", name);
-        if (result == 0 && write_file(path, map) < 0) result = -errno;
+        if (result == 0 && write_file(path, groups) < 0) result = -errno;
         snprintf(path, sizeof path, "/proc/%s/ns/user", name);
         if (result == 0 && (result = open(path, O_RDONLY | O_CLOEXEC)) < 0) result = -errno;
         close(hold[1]);

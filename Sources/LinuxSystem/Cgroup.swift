@@ -25,6 +25,14 @@ public struct Cgroup: Sendable {
         self.folders = folders
     }
 
+    /// None: processes stay where they are.
+    public static let none = Cgroup(path: "", folders: [:])
+
+    private init(path: String, folders: [String: String]) {
+        self.path = path
+        self.folders = folders
+    }
+
     /// Names the cgroup at `path` in every hierarchy that is mounted, with all of v1's controllers, as an engine expects its
     /// container's process to be.
     public init(everywhere path: String) {
@@ -77,9 +85,17 @@ public struct Cgroup: Sendable {
         return UInt64(text.split(separator: "\n").first ?? "")
     }
 
+    /// The CPUs that it may use at once; nil where they are not bounded.
+    var quota: Double? {
+        guard isUnified, let folder = folders[""], let text = try? readText("\(folder)/cpu.max")  // no file, no bound
+        else { return nil }
+        let numbers = text.split(whereSeparator: \.isWhitespace).compactMap { Double($0) }
+        return numbers.count == 2 && numbers[1] > 0 ? numbers[0] / numbers[1] : nil
+    }
+
     /// Whether there is any hierarchy to make it in.
     public var isSupported: Bool { !folders.isEmpty }
-    private var isUnified: Bool { folders[""] != nil }
+    var isUnified: Bool { folders[""] != nil }
 
     /// Makes it. Being there already is no error.
     public func make() throws(SystemError) {

@@ -92,7 +92,20 @@ public func openPlace(_ path: String, below folder: SharedDescriptor) throws(Sys
 
 /// A new user namespace that maps `count` ids from 0 on to `base` on. For ID-mapped mounts and confined servers.
 public func makeUserNamespace(base: UInt32, count: UInt32) throws(SystemError) -> SharedDescriptor {
-    let descriptor = hull_user_namespace(base, count)
+    let map = "0 \(base) \(count)\n"
+    return try makeUserNamespace(users: map, groups: map)
+}
+
+/// A new user namespace in which every id that our own has is itself.
+public func makeEqualUserNamespace() throws(SystemError) -> SharedDescriptor {
+    func map(_ file: String) -> String {
+        UserNamespace.ranges(file).map { "\($0.inside) \($0.inside) \($0.count)\n" }.joined()
+    }
+    return try makeUserNamespace(users: map("uid_map"), groups: map("gid_map"))
+}
+
+private func makeUserNamespace(users: String, groups: String) throws(SystemError) -> SharedDescriptor {
+    let descriptor = hull_user_namespace(users, groups)
     if descriptor < 0 { throw SystemError("make a user namespace", code: -descriptor) }
     return SharedDescriptor(owning: descriptor)
 }

@@ -25,6 +25,8 @@ public struct Spawn {
     public var directory: String?
     /// User and group id, and supplementary groups.
     public var identity: (uid: UInt32, gid: UInt32, groups: [UInt32])?
+    /// With an identity: the groups stay as they are.
+    public var keepsGroups = false
     /// The capabilities that stay, as a mask; nil leaves all as they are.
     public var capabilities: UInt64?
     public var noNewPrivileges = false
@@ -88,6 +90,7 @@ public struct Spawn {
                                     how.set_ids = 1
                                     how.uid = identity.uid
                                     how.gid = identity.gid
+                                    how.keep_groups = keepsGroups ? 1 : 0
                                     how.groups = groups.baseAddress
                                     how.group_count = groups.count
                                 }

@@ -182,7 +182,22 @@ public struct Confinement: Sendable {
     /// Open `cgroup.procs` files (`Cgroup.entrances`); every process of the machine writes itself there first.
     public var cgroups: [SharedDescriptor]
 
+    /// Who the VMM runs as.
+    public var vmmUser: UInt32
+    /// Whether we are root of a user namespace only, whose ids are all there are: filesystems map no owners for us, devices cannot be
+    /// made, and our groups stay, because they may open `/dev/kvm`.
+    public var isRootless = false
+
+    /// For root of a user namespace, in which the highest id becomes the VMM's.
+    public static var rootless: Confinement {
+        var all = Confinement(uidBase: 0)
+        all.vmmUser = UserNamespace.highest
+        all.isRootless = true
+        return all
+    }
+
     public init(uidBase: UInt32, cgroups: [SharedDescriptor] = []) {
+        vmmUser = uidBase + 65536
         self.uidBase = uidBase
         self.cgroups = cgroups
     }

@@ -210,6 +210,7 @@ public struct ResourceLimits: Codable, Hashable, Sendable {
         public var throttleWriteBpsDevice: [DeviceRate]?
         public var throttleReadIOPSDevice: [DeviceRate]?
         public var throttleWriteIOPSDevice: [DeviceRate]?
+        public init() {}
 
         public struct DeviceWeight: Codable, Hashable, Sendable {
             public var major: Int64

@@ -73,8 +73,14 @@ final class QEMUMachine: VirtualMachine {
                 try root.bind(spec.initramfs, at: "/initramfs", executable: false)
             }
             try root.bind("/dev/null", at: "/dev/null", readOnly: false, devices: true)
-            let user = confinement.uidBase + 65536
-            if plan.accelerator == .kvm { try root.bindDevice("/dev/kvm", at: "/dev/kvm", owner: user) }
+            let user = confinement.vmmUser
+            if plan.accelerator == .kvm {
+                if confinement.isRootless {
+                    try root.bind("/dev/kvm", at: "/dev/kvm", readOnly: false, devices: true)
+                } else {
+                    try root.bindDevice("/dev/kvm", at: "/dev/kvm", owner: user)
+                }
+            }
             var inherited = [controlPair.1, agentPair.1, consolePair.1]
             func inherit(_ descriptor: SharedDescriptor) -> Int32 {
                 inherited.append(descriptor)
@@ -99,6 +105,7 @@ final class QEMUMachine: VirtualMachine {
             // Its only way to find its modules and firmware, without a /proc in its root.
             how.arguments[0] = plan.program.path
             how.identity = (user, user, [])
+            how.keepsGroups = confinement.isRootless
             how.capabilities = 0
             qemu = try ConfinedProcess(role: "qemu", how, root: root, confinement: confinement, descriptors: inherited)
         } catch {

@@ -79,7 +79,7 @@ final class ShareServer: Sharing {
         _ share: Share, _ program: ShareServerProgram, isRestored: Bool, confinement: Confinement, in directory: MachineDirectory
     ) throws {
         let path = "\(directory.path)/share-root"
-        var owners = share.needsHostOwners ? try Owners.host() : try Owners.sandbox(confinement.uidBase)
+        var owners = try share.needsHostOwners || confinement.isRootless ? Owners.host() : Owners.sandbox(confinement.uidBase)
         let root: ConfinedRoot
         do { root = try Self.makeRoot(path, share, owners) } catch is UnmappableOwners {
             // One server has one set of ids: with a filesystem that maps none it works with the host's, in all that is shown.
@@ -111,6 +111,7 @@ final class ShareServer: Sharing {
                 environment: [])
             how.userNamespace = owners.namespace
             how.identity = (0, 0, [])
+            how.keepsGroups = confinement.isRootless
             how.capabilities = Self.capabilities | (program.isLegacy ? 1 << 18 : 0)
             // It holds a descriptor for every file the guest knows.
             how.limits.append(Self.fileLimit())
@@ -137,9 +138,9 @@ final class ShareServer: Sharing {
             Owners(namespace: try makeUserNamespace(base: base, count: 65536), base: base, areMapped: true)
         }
 
-        /// The host's own, but still without any capability outside its namespace (docs/adr/013-binds-of-any-filesystem.md).
+        /// The host's own (or, rootless, those of the user's namespace), but still without any capability outside its namespace (docs/adr/013-binds-of-any-filesystem.md).
         static func host() throws -> Owners {
-            Owners(namespace: try makeUserNamespace(base: 0, count: UInt32.max), base: 0, areMapped: false)
+            Owners(namespace: try makeEqualUserNamespace(), base: 0, areMapped: false)
         }
     }
 

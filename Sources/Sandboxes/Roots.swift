@@ -15,6 +15,17 @@ public struct Roots: Codable, Hashable, Sendable {
         self.runtime = runtime
     }
 
+    /// Those of a plain user, whose engine runs Hull as root of a namespace of hers: `~/.local/share/hull` and `hull` in her runtime
+    /// folder. Engines give their runtime no `HOME` at most calls, so it is the one of the host's list of users.
+    public init(user: UInt32, runtime: String?) {
+        let folder = runtime ?? "/run/user/\(user)"
+        // Unreadable, or without her (a directory service's): then it is all in the runtime folder.
+        let users = (try? readText("/etc/passwd")) ?? ""
+        let home = users.split(separator: "\n").lazy.map { $0.split(separator: ":", omittingEmptySubsequences: false) }
+            .first { $0.count > 5 && $0[2] == "\(user)" }?[5]
+        self.init(data: home.map { "\($0)/.local/share/hull" } ?? "\(folder)/hull/data", runtime: "\(folder)/hull")
+    }
+
     /// Where records of containers are.
     public var containers: String { "\(data)/containers" }
     /// The image store.

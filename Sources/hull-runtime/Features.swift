@@ -24,7 +24,7 @@ enum Features {
             "hooks":["prestart","createRuntime","createContainer","startContainer","poststart","poststop"],\
             "mountOptions":\(options),\
             "linux":{"namespaces":["cgroup","ipc","mount","network","pid","user","uts"],"capabilities":[\(capabilities)],\
-            "cgroup":{"v1":true,"v2":true,"systemd":false,"systemdUser":false},\
+            "cgroup":{"v1":true,"v2":true,"systemd":true,"systemdUser":true},\
             "seccomp":{"enabled":true,"actions":\(actions),"operators":\(operators),\
             "archs":["SCMP_ARCH_X86","SCMP_ARCH_X86_64","SCMP_ARCH_X32"]},\
             "apparmor":{"enabled":false},"selinux":{"enabled":false}},\

@@ -113,6 +113,7 @@ struct Globals: Sendable {
     /// Hull's own roots: engines give none, so the environment of the engine says where, if not in the usual places.
     var roots: Roots {
         var roots = Roots()
+        if let owner = UserNamespace.owner { roots = Roots(user: owner, runtime: environment("XDG_RUNTIME_DIR")) }
         if let path = environment("HULL_ROOT") { roots.data = path }
         if let path = environment("HULL_EXEC_ROOT") { roots.runtime = path }
         return roots

@@ -28,7 +28,7 @@ enum Launch {
         }
         how.newSession = true
         how.directory = "/"
-        if cgroup.isSupported { how.cgroups = try cgroup.entrances() }
+        if cgroup.isSupported, cgroup.scope == nil { how.cgroups = try cgroup.entrances() }
         if let console {
             how.descriptors.append((console.slave, 5))
             how.controllingTerminal = 5
@@ -76,6 +76,7 @@ enum Launch {
         var all = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
         for name in [
             "HULL_ROOT", "HULL_EXEC_ROOT", "HULL_BOOT_TIMEOUT", "HULL_FAULT", "HULL_LIBEXEC", "HULL_QEMU", "HULL_TEMPLATE_LIMIT",
+            "HULL_VIRTIOFSD", "XDG_RUNTIME_DIR",
         ] {
             if let value = hull_runtime.environment(name) { all.append("\(name)=\(value)") }
         }

@@ -30,7 +30,9 @@ struct Hull: ParsableCommand {
             CommandGroup(
                 name: "Image and volume",
                 subcommands: [Pull.self, ImagesVerb.self, Rmi.self, Volume.self]),
-            CommandGroup(name: "Host", subcommands: [TemplateVerb.self, Doctor.self, Gc.self, VersionVerb.self]),
+            CommandGroup(
+                name: "Host",
+                subcommands: [TemplateVerb.self, Doctor.self, Gc.self, Install.self, Uninstall.self, VersionVerb.self]),
             CommandGroup(name: "Internal", subcommands: [Monitor.self, TemplateBuilderVerb.self]),
         ])
 

@@ -20,8 +20,9 @@ import Testing
             "Images": ["OCISpec", "LinuxSystem", "CLinux"],
             "Storage": ["LinuxSystem", "CLinux"],
             "HostNetwork": ["Netlink", "LinuxSystem", "CLinux"],
+            "EngineSetup": [],
             "Sandboxes": sandboxes,
-            "hull": sandboxes.union(["Sandboxes", "QEMUDriver", "XenDriver", "CloudHypervisorDriver"]),
+            "hull": sandboxes.union(["Sandboxes", "EngineSetup", "QEMUDriver", "XenDriver", "CloudHypervisorDriver"]),
             "hull-runtime": sandboxes.union(["Sandboxes", "QEMUDriver", "XenDriver", "CloudHypervisorDriver"]),
             "hull-unpack": ["CArchive", "CLinux"],
         ]

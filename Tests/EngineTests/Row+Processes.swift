@@ -73,11 +73,12 @@ extension Row {
         },
         Row("an exec's terminal follows the client's", .terminals) { s in
             try await s.ok("run -d --name one @ sleep 1000")
+            // One of the two alone: each is a change of its own, and Podman 4.3 may lose one of two at once, under runc too.
             let inner = "trap 'stty size' WINCH; for i in 1 2 3 4 5 6 7 8 9; do sleep 0.3; done"
             let outer =
-                "stty rows 20 cols 40; (sleep 1.2; stty rows 44 cols 99 </dev/tty) & exec $C exec -it one sh -c \"\(inner)\""
+                "stty rows 20 cols 40; (sleep 1.2; stty rows 44 </dev/tty) & exec $C exec -it one sh -c \"\(inner)\""
             let path = try s.file("resize.sh", "C='\(s.engine.client.joined(separator: " "))'\n\(outer)\n")
-            try await s.shell("script -qec 'sh \(path)' /dev/null </dev/null", has: "44 99")
+            try await s.shell("script -qec 'sh \(path)' /dev/null </dev/null", has: "44 40")
         },
         // Podman 4.3 loses one of two sizes that come at once, under runc too.
         Row("the last of an exec's sizes wins", .terminals, on: [.docker]) { s in

@@ -78,6 +78,10 @@ import Testing
         spec.linux?.cgroupsPath = "user-1000.slice:libpod:box"
         let plan = try BundlePlan(spec, bundle: "/bundle")
         #expect(plan.cgroup(id: "box", systemd: true) == "user.slice/user-1000.slice/libpod-box.scope")
+        spec.linux?.cgroupsPath = "user.slice:libpod:box"
+        #expect(
+            try BundlePlan(spec, bundle: "/bundle").cgroup(id: "box", systemd: true, user: 1000)
+                == "user.slice/user-1000.slice/user@1000.service/user.slice/libpod-box.scope")
         spec.linux?.cgroupsPath = nil
         #expect(try BundlePlan(spec, bundle: "/bundle").cgroup(id: "box", systemd: false) == "box")
         spec.linux?.cgroupsPath = "/../../etc"

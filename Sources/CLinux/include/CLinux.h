@@ -75,7 +75,7 @@ struct hull_spawn {
     const int *cgroups; size_t cgroup_count; ///< open cgroup.procs files (v1 and v2): the child writes itself there
     const char *root;                 ///< a mount point that becomes `/`; the old root is detached
     const char *directory;            ///< the working directory, seen from inside `root`
-    int set_ids; uid_t uid; gid_t gid; const gid_t *groups; size_t group_count;
+    int set_ids; uid_t uid; gid_t gid; const gid_t *groups; size_t group_count; int keep_groups;
     int drop_capabilities;            ///< 1: every set emptied, the bounding set too
     uint64_t keep_capabilities;       ///< with drop_capabilities: those that stay (bounding, permitted, effective)
     int no_new_privileges;
@@ -93,7 +93,7 @@ int hull_spawn_process(const struct hull_spawn *how, pid_t *pid, int *pidfd, con
 int hull_keep_capabilities(uint64_t keep);
 
 /// A new user namespace that maps 0…count-1 to base…base+count-1, as a descriptor; or -errno.
-int hull_user_namespace(uint32_t base, uint32_t count);
+int hull_user_namespace(const char *users, const char *groups);
 
 /// From now on jobs of Swift tasks that belong to no executor go to `taker`, and none to libdispatch.
 void hull_take_global_jobs(void (*_Nonnull taker)(void *_Nonnull job));

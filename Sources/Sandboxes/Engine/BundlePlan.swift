@@ -85,13 +85,16 @@ public struct BundlePlan: Sendable {
 
     func absolute(_ path: String) -> String { path.hasPrefix("/") ? path : "\(bundle)/\(path)" }
 
-    /// Where the holder's cgroup is, below each hierarchy's root. `systemd` says that the path is `slice:prefix:name`.
-    public func cgroup(id: String, systemd: Bool) -> String {
+    /// Where the holder's cgroup is, below each hierarchy's root. `systemd` says that the path is `slice:prefix:name`; `user` is who runs a
+    /// rootless engine, whose slices are below the user's own service manager.
+    public func cgroup(id: String, systemd: Bool, user: UInt32? = nil) -> String {
         let path = spec.linux?.cgroupsPath ?? ""
         let parts = path.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
         if parts.count == 3, systemd || !path.hasPrefix("/") {
             let scope = parts[1].isEmpty ? "\(parts[2]).scope" : "\(parts[1])-\(parts[2]).scope"
-            return (Self.slices(parts[0].isEmpty ? "system.slice" : parts[0]) + [scope]).joined(separator: "/")
+            let manager = user.map { ["user.slice", "user-\($0).slice", "user@\($0).service"] } ?? []
+            let slice = !parts[0].isEmpty ? parts[0] : user == nil ? "system.slice" : "user.slice"
+            return (manager + Self.slices(slice) + [scope]).joined(separator: "/")
         }
         if path.isEmpty { return id }
         return path.split(separator: "/").filter { $0 != ".." && $0 != "." }.joined(separator: "/")

@@ -19,11 +19,30 @@ extension Container {
         try await ledger.hold(.folder(paths.runtime)) {}
         if cgroup.isSupported {
             try await ledger.hold(.engineCgroup(path: cgroup.path)) {
+                // A scope needs a process at its making: `enter`.
+                if cgroup.scope != nil { return }
                 try cgroup.make()
                 try plan.bound(cgroup, record)
             }
         }
         return EngineClaim(lock: lock, cgroup: cgroup)
+    }
+
+    /// Has systemd make the cgroup, where it is a scope of its, with the monitor in it, which has started nothing yet.
+    @Loop
+    public func enter(_ claim: EngineClaim, monitor pid: Int32, _ plan: BundlePlan) async throws {
+        guard claim.cgroup.scope != nil else { return }
+        let user = !UserNamespace.isInitial
+        try await claim.cgroup.start(pid: pid, user: user)
+        try plan.bound(claim.cgroup, record)
+        try await claim.cgroup.tellSystemd(user: user)
+    }
+
+    /// After a change of its limits: systemd would undo what it does not know of.
+    @Loop
+    public func tellSystemd() async throws {
+        guard exists(paths.ledger), let cgroup = try Ledger(paths).engineCgroup else { return }
+        try await cgroup.tellSystemd(user: !UserNamespace.isInitial)
     }
 }
 
@@ -62,7 +81,7 @@ extension BundlePlan {
     }
 
     /// What only some hosts' kernels have: the host's own error says where one has not.
-    private func boundRealtime(_ cgroup: Cgroup, _ cpu: ResourceLimits.CPU?) throws {
+    func boundRealtime(_ cgroup: Cgroup, _ cpu: ResourceLimits.CPU?) throws {
         if let period = cpu?.realtimePeriod, period > 0 {
             try cgroup.set("cpu", v1: "cpu.rt_period_us", v2: "cpu.rt_period_us", "\(period)")
         }

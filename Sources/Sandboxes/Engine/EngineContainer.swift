@@ -192,6 +192,7 @@ final class EngineContainer {
         }
         guard !isMember, let host else { return }
         try plan.boundProcessors(host, resources.cpu)
+        try plan.boundRealtime(host, resources.cpu)
         try plan.boundDevices(host, resources.blockIO)
     }
 

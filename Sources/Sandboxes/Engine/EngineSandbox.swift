@@ -62,12 +62,14 @@ final class EngineSandbox {
         } else if plan.network != .host {
             try await network.attach(spares: Self.spares)
         }
-        let identifiers = try await Identifiers.take(roots, owner: record.id, ledger)
+        let confinement: Confinement =
+            UserNamespace.isInitial
+            ? Confinement(uidBase: try await Identifiers.take(roots, owner: record.id, ledger)) : .rootless
         let nics = network.nics
         var host = Planner.Host(
             kernel: "", modulesDisk: nil, consoleLog: paths.console, disk: paths.disk,
             // The monitor is in the cgroup, and so is whoever it starts.
-            confinement: Confinement(uidBase: identifiers), nic: nics.first)
+            confinement: confinement, nic: nics.first)
         // Engines change limits while a container runs.
         host.mayGrow = record.machine.machine != MachineSpec.Kind.microvm.rawValue
         var spec: MachineSpec
@@ -110,7 +112,8 @@ final class EngineSandbox {
             return try await hypervisor.withMachine(.restore(spec, saved.snapshot), in: directory) { try await body($0, false) }
         }
         let log = { (text: String) in StandardStreams.complain("hull-runtime: \(text)") }
-        let templates = Templates(record, roots, hypervisor)
+        // A template's memory is shown with other owners, which no mount of a plain user's does.
+        let templates = UserNamespace.isInitial ? Templates(record, roots, hypervisor) : nil
         if let template = templates?.find(spec, log) {
             do {
                 return try await hypervisor.withMachine(.restore(spec, template.snapshot), in: directory) {

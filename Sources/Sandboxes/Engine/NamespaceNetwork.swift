@@ -168,9 +168,9 @@ final class NamespaceNetwork {
     /// The name of a NIC while it is out of sight.
     nonisolated static func spareName(_ number: Int) -> String { "spare\(number)" }
 
-    /// What could be a container's: neither a loopback nor one of our own.
+    /// What could be a container's: neither a loopback nor one of our own. (A rootless engine's is a tap too: slirp4netns's.)
     private func candidates() throws -> [Link] {
-        try routes.links().filter { $0.mac?.isUnicast == true && $0.kind != "tun" }
+        try routes.links().filter { link in link.mac?.isUnicast == true && !cards.contains { $0.name == link.name } }
     }
 
     private func makeCard(mac: MACAddress) throws -> Int {
@@ -188,6 +188,11 @@ final class NamespaceNetwork {
         if !link.isUp { try routes.change(link.index, up: true) }
         try await redirect(link.name, name)
         ports.append(Port(link: link, nic: number))
+        if !UserNamespace.isInitial {
+            do { try await leadOwn(link, to: number) } catch {
+                StandardStreams.complain("hull-runtime: ports that rootlessport publishes stay unreachable: \(error)")
+            }
+        }
     }
 
     /// The interfaces and routes, as the guest is to have them.
@@ -239,14 +244,45 @@ final class NamespaceNetwork {
             """)
     }
 
-    private func tc(_ lines: String) async throws {
-        let places: [String] = ["/usr/sbin/tc", "/sbin/tc", "/usr/bin/tc"]
+    /// A rootless engine's port forwarder connects from inside the namespace to the namespace's own address, whose sockets are the
+    /// guest's: that address is taken for the guest's here too, which answers to one that only this side has.
+    private func leadOwn(_ link: Link, to number: Int) async throws {
+        let tap = cards[number].name
+        let own = "169.254.77.\(number + 1)"
+        let addresses = try routes.addresses().filter { $0.link == link.index && Self.isV4($0.address.address) }.map {
+            "\($0.address.address)"
+        }
+        guard !addresses.isEmpty else { return }
+        var lines = "addr replace \(own)/32 dev \(tap)\n"
+        for address in addresses {
+            lines += """
+                route del table local local \(address) dev \(link.name)
+                route replace \(address)/32 dev \(tap) src \(own)
+                neigh replace \(address) lladdr \(link.mac!) dev \(tap) nud permanent
+
+                """
+        }
+        try await run("ip", lines)
+        // The answers come from an address that an interface of this side has too.
+        try writeFile("/proc/sys/net/ipv4/conf/\(tap)/accept_local", Array("1".utf8))
+        // The guest's answers go to its gateway's MAC.
+        try await tc(
+            "filter add dev \(tap) parent ffff: protocol ip prio 1 u32 match ip dst \(own)/32 action skbedit ptype host\n")
+    }
+
+    private static func isV4(_ address: IPAddress) -> Bool { if case .v4 = address { true } else { false } }
+
+    private func tc(_ lines: String) async throws { try await run("tc", lines) }
+
+    /// iproute2's `ip` or `tc`, many lines at once.
+    private func run(_ name: String, _ lines: String) async throws {
+        let places: [String] = ["/usr/sbin/\(name)", "/sbin/\(name)", "/usr/bin/\(name)"]
         guard let program = places.first(where: { access($0, X_OK) == 0 }) else {
-            throw SandboxError("tc was not found, which networks need: apt-get install iproute2", exitCode: 1)
+            throw SandboxError("\(name) was not found, which networks need: apt-get install iproute2", exitCode: 1)
         }
         let output = try await Spawn(program, ["-batch", "-"]).run(input: Array(lines.utf8))
         guard output.status == .code(0) else {
-            throw SandboxError("leading an interface to the machine failed: tc: \(output.complaint)", exitCode: 1)
+            throw SandboxError("leading an interface to the machine failed: \(name): \(output.complaint)", exitCode: 1)
         }
     }
 }

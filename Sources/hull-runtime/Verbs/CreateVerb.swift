@@ -128,10 +128,17 @@ struct Creation: Sendable {
     /// The folder of what it goes on from; nil where it begins.
     var checkpoint: String?
 
+    /// A rootless engine that has no cgroup to give names none.
+    private var cgroup: Cgroup {
+        let user = UserNamespace.owner
+        if user != nil, plan.spec.linux?.cgroupsPath?.isEmpty != false { return .none }
+        return Cgroup(
+            everywhere: plan.cgroup(id: container.record.engine?.id ?? "", systemd: globals.systemdCgroup, user: user))
+    }
+
     /// When it returns, the container stands ready and its pid file is written. When it throws, the monitor is gone.
     @Loop func make() async throws -> ChildProcess {
-        let claim = try await container.claim(
-            cgroup: Cgroup(everywhere: plan.cgroup(id: container.record.engine?.id ?? "", systemd: globals.systemdCgroup)), plan)
+        let claim = try await container.claim(cgroup: cgroup, plan)
         var console: Console?
         let size = plan.spec.process?.consoleSize
         if let socket = arguments["console-socket"] {
@@ -142,6 +149,7 @@ struct Creation: Sendable {
         let (client, process) = try Launch.monitor(
             of: container, plan: plan, lock: claim.lock, cgroup: claim.cgroup, console: console)
         do {
+            try await container.enter(claim, monitor: process.pid, plan)
             let state = container.runtimeState(.creating, pid: process.pid)
             let hooks = plan.spec.hooks
             // To the OCI's suite a prestart hook, which the specification calls after `start` is asked for, sees a created container.
@@ -151,6 +159,8 @@ struct Creation: Sendable {
             let request = checkpoint.map { EngineRequest.restore(folder: $0, streams.streams) } ?? .create(streams.streams)
             try await client.ask(.engine(request), descriptors: streams.descriptors.map(\.raw))
             try await client.expectDone()
+            // The processors that the boot had more are taken back by now.
+            try await claim.cgroup.tellSystemd(user: !UserNamespace.isInitial)
             if let file = arguments["pid-file"] { try replaceFile(file, Array("\(process.pid)".utf8), mode: 0o644) }
             withExtendedLifetime((streams, claim)) {}
             return process

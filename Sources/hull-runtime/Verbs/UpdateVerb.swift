@@ -21,6 +21,7 @@ enum UpdateVerb {
             resources = try flags(arguments)
         }
         try await LifeVerbs.ask(container, .update(resources))
+        try await container.tellSystemd()
         return 0
     }
 
@@ -43,7 +44,15 @@ enum UpdateVerb {
         cpu.shares = try number("cpu-share").map { UInt64(clamping: $0) }
         cpu.cpus = arguments["cpuset-cpus"]
         cpu.mems = arguments["cpuset-mems"]
+        cpu.idle = try number("cpu-idle")
+        cpu.realtimeRuntime = try number("cpu-rt-runtime")
+        cpu.realtimePeriod = try number("cpu-rt-period").map { UInt64(clamping: $0) }
         resources.cpu = cpu
+        if let weight = try number("blkio-weight") {
+            var blocks = ResourceLimits.BlockIO()
+            blocks.weight = UInt16(clamping: weight)
+            resources.blockIO = blocks
+        }
         resources.pids = try number("pids-limit").map { ResourceLimits.Pids(limit: $0) }
         return resources
     }

@@ -1,0 +1,218 @@
+"""hull-runtime beside runc and crun, in the same run: its verbs on a bundle, and a real dockerd in namespaces of its own."""
+import contextlib
+import glob
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+RUNTIME = os.environ.get("HULL_RUNTIME_BIN", f"{HERE}/../bin/hull-runtime")
+NAMES = ("runc", "crun", "hull")
+
+
+def program(name):
+    return os.path.realpath(RUNTIME) if name == "hull" else shutil.which(name, path="/usr/sbin:/usr/bin")
+
+
+def timed(command, **options):
+    """Seconds of a command that must succeed."""
+    began = time.monotonic()
+    # No pipe: who stays would hold it.
+    code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300,
+                          check=False, **options).returncode
+    if code:
+        raise SystemExit(f"bench: {' '.join(command)} ended with {code}")
+    return time.monotonic() - began
+
+
+class Bundle:
+    """A bundle of busybox, and its containers under each runtime."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        os.makedirs(f"{folder}/rootfs/bin")
+        shutil.copy("/bin/busybox", f"{folder}/rootfs/bin/busybox")
+        for name in ("sleep", "true"):
+            os.symlink("busybox", f"{folder}/rootfs/bin/{name}")
+        subprocess.run(["runc", "spec"], cwd=folder, check=True)
+        spec = json.load(open(f"{folder}/config.json"))
+        spec["process"] |= {"terminal": False, "args": ["sleep", "100000"]}
+        spec["root"]["path"] = f"{folder}/rootfs"
+        for name in NAMES:
+            # One cgroup each: two containers in one would end each other.
+            spec["linux"]["cgroupsPath"] = f"/{self.id(name)}"
+            os.mkdir(f"{folder}/{name}")
+            json.dump(spec, open(f"{folder}/{name}/config.json", "w"))
+
+    def id(self, name):
+        return f"hull-bench-{os.getpid()}-{name}"
+
+    def ask(self, name, verb, *arguments):
+        os.makedirs(f"{self.folder}/state-{name}", exist_ok=True)
+        return timed([program(name), "--root", f"{self.folder}/state-{name}", *verb, self.id(name), *arguments],
+                     cwd=f"{self.folder}/{name}")
+
+
+def bench_runtime(row, runs):
+    with contextlib.ExitStack() as stack:
+        folder = f"/tmp/hull-bench-{os.getpid()}-bundle"
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        bundle = Bundle(folder)
+        names = list(NAMES)
+        for name in NAMES:
+            try:
+                bundle.ask(name, ["run", "-d", "--pid-file", "pid"])
+            except SystemExit:
+                if name != "crun":
+                    raise
+                # Without an engine around it, it refuses hosts that have hierarchies of both kinds.
+                names.remove(name)
+                continue
+            stack.callback(bundle.ask, name, ["delete", "--force"])
+        for verb, words, rest in (("state", ["state"], ()), ("ps", ["ps", "--format", "json"], ()), ("kill", ["kill"], ("18",))):
+            times = {name: [] for name in names}
+            for _ in range(10 * runs):
+                for name in names:
+                    times[name].append(bundle.ask(name, words, *rest))
+            show(row, verb, times, 1.5)
+        times = {name: [] for name in names}
+        for _ in range(runs):
+            for name in names:
+                bundle.ask(name, ["kill"], "9")
+                # The end itself is somebody else's affair; engines wait for it before they delete.
+                while os.path.exists(f"/proc/{open(f'{bundle.folder}/{name}/pid').read()}"):
+                    time.sleep(0.05)
+                times[name].append(bundle.ask(name, ["delete"]))
+                bundle.ask(name, ["create", "--pid-file", "pid"])
+        show(row, "delete", times, 1.5)
+
+
+def show(row, verb, times, limit):
+    middle = {name: 1000 * statistics.median(values) for name, values in times.items()}
+    row(f"runc {verb}", middle["runc"], "ms")
+    if "crun" in middle:
+        row(f"crun {verb}", middle["crun"], "ms")
+    row(f"hull-runtime {verb}, beside runc's", middle["hull"], "ms", middle["runc"], limit)
+
+
+class Docker:
+    """dockerd with the three runtimes, in process, mount and network namespaces of its own."""
+
+    def __init__(self, folder, root):
+        self.cgroup = f"hull-bench-{os.getpid()}"
+        os.makedirs(f"{folder}/lib")
+        script = """mount --make-rprivate /; mount -t proc proc /proc; mount -t tmpfs -o mode=755 tmpfs /run
+            mount --bind "$1/lib" /var/lib; ip link set lo up; echo ready; exec docker-init -s -- sleep infinity"""
+        self.first = subprocess.Popen(
+            ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "sh", "-euc", script, "site", folder],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        if self.first.stdout.readline() != b"ready\n":
+            raise SystemExit("bench: namespaces for dockerd cannot be made")
+        self.pid = open(f"/proc/{self.first.pid}/task/{self.first.pid}/children").read().split()[0]
+        runtimes = {name: {"path": program(name)} for name in ("crun", "hull")}
+        json.dump({"runtimes": runtimes, "cgroup-parent": f"/{self.cgroup}", "hosts": ["unix:///run/docker.sock"],
+                   "bip": "10.111.0.1/24", "storage-driver": "overlay2"}, open(f"{folder}/daemon.json", "w"))
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("HULL_")} | {
+            "DOCKER_CONFIG": "/run/client"}
+        self.server = subprocess.Popen(self.inside("dockerd", "--config-file", f"{folder}/daemon.json"), env=self.environment,
+                                       stdout=open(f"{folder}/dockerd.log", "w"), stderr=subprocess.STDOUT)
+        for _ in range(300):
+            if subprocess.run(self.client("version"), env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              check=False).returncode == 0:
+                break
+            time.sleep(0.1)
+        self.ask("import", self.packed(folder, root), "bench")
+
+    def packed(self, folder, root):
+        subprocess.run(["tar", "-C", root, "-c", "-f", f"{folder}/image.tar", "."], check=True)
+        return f"{folder}/image.tar"
+
+    def inside(self, *words):
+        return ["nsenter", "--target", self.pid, "--pid", "--mount", "--net", "--wdns=/", "--", *words]
+
+    def client(self, *words):
+        return self.inside("/usr/bin/docker", *words)
+
+    def ask(self, *words):
+        done = subprocess.run(self.client(*words), env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=300, check=False)
+        if done.returncode:
+            raise SystemExit(f"bench: docker {' '.join(words)} ended with {done.returncode}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    def seconds(self, *words):
+        return timed(self.client(*words), env=self.environment)
+
+    def close(self):
+        with contextlib.suppress(SystemExit):
+            for container in self.ask("ps", "-aq").split():
+                self.ask("rm", "-f", container)
+        self.first.kill()
+        self.first.wait()
+        self.server.wait()
+        for folder in [f"/sys/fs/cgroup/{self.cgroup}", *glob.glob(f"/sys/fs/cgroup/*/{self.cgroup}")]:
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+
+
+def bench_docker(row, raw, runs, root):
+    with contextlib.ExitStack() as stack:
+        folder = f"/tmp/hull-bench-{os.getpid()}-docker"
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        docker = Docker(folder, root)
+        stack.callback(docker.close)
+        run = ("run", "--rm", "--network", "none")
+        times = {name: [] for name in NAMES}
+        floor = []
+        docker.seconds(*run, "--runtime", "hull", "bench", "true")  # fills the caches
+        for _ in range(runs):
+            floor.append(raw.floor())
+            for name in NAMES:
+                times[name].append(docker.seconds(*run, "--runtime", name, "bench", "true"))
+        middle = {name: statistics.median(values) for name, values in times.items()}
+        for name in NAMES:
+            row(f"docker run --rm --runtime={name} IMAGE true", middle[name], "s")
+        row("the same, Hull's minus runc's, beside a bare start", middle["hull"] - middle["runc"], "s", statistics.median(floor), 1.15)
+
+        for name in NAMES:
+            docker.ask("run", "-d", "--name", name, "--runtime", name, "bench", "sleep", "100000")
+        times = {name: [] for name in NAMES}
+        for _ in range(3 * runs):
+            for name in NAMES:
+                times[name].append(docker.seconds("exec", name, "true"))
+        middle = {name: 1000 * statistics.median(values) for name, values in times.items()}
+        for name in NAMES:
+            row(f"docker exec C true, {name}", middle[name], "ms")
+        row("the same, Hull's minus runc's", middle["hull"] - middle["runc"], "ms", limit=30)
+        bench_network(row, docker)
+        bench_root(row, docker)
+
+
+def bench_network(row, docker):
+    """From a container to the host's side of Docker's bridge: what runc's has is the same path without a machine."""
+    megabytes = 128
+    found = {}
+    for name in ("runc", "hull"):
+        rtt = docker.ask("exec", name, "ping", "-c", "20", "-i", "0.05", "-q", "10.111.0.1").rsplit("=", 1)[1]
+        listener = subprocess.Popen(docker.inside("nc", "-l", "10.111.0.1", "9000"), stdout=subprocess.DEVNULL)
+        time.sleep(0.3)
+        began = time.monotonic()
+        docker.ask("exec", name, "sh", "-c", f"dd if=/dev/zero bs=64k count={megabytes * 16} 2>/dev/null | nc 10.111.0.1 9000")
+        listener.wait(60)
+        found[name] = (megabytes / (time.monotonic() - began), float(rtt.split("/")[1]))
+    row("TCP from a container to the host, beside runc's", found["hull"][0], "MB/s", found["runc"][0])
+    row("round trip of a ping, beside runc's", found["hull"][1], "ms", found["runc"][1])
+
+
+def bench_root(row, docker):
+    """The root of an engine's container: virtiofs over the same overlay that runc's has."""
+    for mode, words, unit in (("randread", "/file 64", "/s"), ("stat", "/many 2000", "/s")):
+        found = {}
+        for name in ("runc", "hull"):
+            if mode == "randread":
+                docker.ask("exec", name, "io", "write", "/file", "64")
+            found[name] = float(docker.ask("exec", name, "sh", "-c", f"io {mode} {words}").split()[-1])
+        row(f"{mode} on the root, beside the same tree under runc", found["hull"], unit, found["runc"])

@@ -1,0 +1,298 @@
+#!/usr/bin/env python3
+"""test-host.py [--list] [WORD…]: Hull on a Debian 12 host as users have one: systemd, cgroup v2, AppArmor, default Docker and Podman.
+
+The host is a machine of QEMU's software emulation, which has AMD's SVM, so that Hull runs its own machines under KVM there. Its disk is
+made by make-host.sh and stays as it is: what is written goes to a temporary file. Hull comes from `make install`. Some minutes.
+"""
+import argparse
+import io
+import os
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, f"{HERE}/../bench")
+from machine import host_khz  # noqa: E402
+
+
+class Host:
+    """The machine, and a root's shell in it."""
+
+    def __init__(self, folder, disk):
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", disk, "-F", "raw", f"{folder}/disk"], check=True)
+        ports = [socket.socketpair() for _ in range(2)]
+        command = [
+            "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "6144",
+            "-kernel", disk.replace(".ext4", ".vmlinuz"), "-initrd", disk.replace(".ext4", ".initrd"),
+            "-append", f"root=/dev/vda console=ttyS0 quiet panic=-1 reboot=t mitigations=off tsc_early_khz={host_khz()} systemd.show_status=0",
+            "-nodefaults", "-no-user-config", "-display", "none", "-serial", f"file:{folder}/console", "-no-reboot",
+            "-drive", f"file={folder}/disk,if=virtio,cache=unsafe", "-device", "virtio-serial-pci",
+            "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"]
+        for name, (_, theirs) in zip(("shell", "files"), ports):
+            command += ["-chardev", f"socket,id={name},fd={theirs.fileno()}", "-device", f"virtserialport,chardev={name},name={name}"]
+        self.console = f"{folder}/console"
+        # It ends with us, however we end.
+        self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL,
+                                        pass_fds=[theirs.fileno() for _, theirs in ports])
+        for _, theirs in ports:
+            theirs.close()
+        (self.shell, _), (self.files, _) = ports
+        self.buffer = b""
+        self.wait(b"ready\n", 600)
+
+    def wait(self, word, seconds):
+        """What is said before `word` stands at the beginning of a line."""
+        end = time.monotonic() + seconds
+        while True:
+            at = 0 if self.buffer.startswith(word) else self.buffer.find(b"\n" + word) + 1
+            if (at or self.buffer.startswith(word)) and b"\n" in self.buffer[at:]:
+                line = self.buffer.index(b"\n", at)
+                said, last, self.buffer = self.buffer[:at], self.buffer[at:line], self.buffer[line + 1:]
+                return said.decode(errors="replace"), last.decode()
+            self.shell.settimeout(max(0.1, end - time.monotonic()))
+            try:
+                data = self.shell.recv(65536)
+            except TimeoutError:
+                raise SystemExit(f"the host said nothing for {seconds} s: {self.buffer[-2000:].decode(errors='replace')}") from None
+            if not data:
+                raise SystemExit(f"the host ended: {open(self.console, errors='replace').read()[-2000:]}")
+            self.buffer += data
+
+    def run(self, line, seconds=300):
+        """Runs a line of shell; what it printed, and its exit code."""
+        # A port that is open once only is no standard output for programs that open theirs anew.
+        self.shell.sendall(f"timeout -s KILL {seconds} bash -c {quoted(line)} >/run/said 2>&1; code=$?; cat /run/said; exit $code\n".encode())
+        said, last = self.wait(b"#done ", seconds + 60)
+        return said.strip("\n"), int(last.split()[1])
+
+    def put(self, tree):
+        """Unpacks files there: path on the host → path here."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for name, source in tree.items():
+                tar.add(source, name.lstrip("/"))
+        data = archive.getvalue()
+        self.shell.sendall(f"head -c {len(data)} /dev/virtio-ports/files | tar -x -C / --keep-directory-symlink\n".encode())
+        self.files.sendall(data)
+        said, last = self.wait(b"#done ", 300)
+        if last != "#done 0":
+            raise SystemExit(f"copying files to the host failed: {said}")
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def quoted(text):
+    return "'" + text.replace("'", "'\\''").replace("\n", "'$'\\n''") + "'"
+
+
+# What every check begins with.
+PREAMBLE = """
+is() { local wanted=$(printf '%b' "$2"); [ "$1" = "$wanted" ] || { echo "expected “$wanted”, got “$1”"; exit 1; }; }
+near() { for try in $(seq 60); do if "$@" >/dev/null 2>&1; then return; fi; sleep 0.5; done; "$@"; }
+has() { grep -e "$1" >/dev/null; }
+cgroup() { echo /sys/fs/cgroup$(cut -d: -f3 /proc/$1/cgroup); }
+pid() { docker inspect -f '{{.State.Pid}}' $1; }
+user() { runuser -l user -c "export XDG_RUNTIME_DIR=/run/user/1000; set -eu; $1"; }
+answers() { [[ $(exec 3<>/dev/tcp/$2/$3; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; timeout 5 cat <&3) == *"$1"* ]]; }
+image=localhost/box
+"""
+
+# Name, and a script that must succeed. They run in this order in one host; what a check leaves the later ones find.
+CHECKS = [
+    ("the host is one as users have it", r"""
+        is "$(stat -fc %T /sys/fs/cgroup)" cgroup2fs
+        is "$(aa-enabled)" Yes
+        is "$(ps -o comm= 1)" systemd
+        near systemctl is-active --quiet docker
+        is "$(docker info -f '{{.CgroupDriver}} {{.CgroupVersion}}')" "systemd 2"
+        docker info -f '{{.SecurityOptions}}' | has apparmor
+        is "$(podman info -f '{{.Host.CgroupManager}}')" systemd
+        hull doctor | has 'machines can run'
+    """),
+    ("hull install tells the engines", r"""
+        hull install docker --dry-run; ! grep -q hull /etc/docker/daemon.json
+        for engine in docker podman containerd kubernetes; do hull install $engine; done
+        for engine in docker podman containerd kubernetes; do hull install $engine | has 'nothing to change'; done
+        systemctl reload docker
+        systemctl restart containerd
+        near sh -c "docker info -f '{{.Runtimes}}' | grep hull"
+        docker load -q -i /root/engines.docker.tar
+        podman load -q -i /root/engines.docker.tar
+        install -m 644 /root/engines.docker.tar /var/tmp/engines.docker.tar
+        user 'podman load -q -i /var/tmp/engines.docker.tar'
+    """),
+    ("hull run, exec, limits", r"""
+        is "$(hull run -i --rm oci-archive:/root/busybox.tar sh -c 'cat; exit 7' <<<'through' || echo $?)" "through\n7"
+        hull run -d --name one --memory 64m --cpus 0.5 oci-archive:/root/busybox.tar sleep 1000
+        is "$(hull exec one cat /sys/fs/cgroup/memory.max)" 67108864
+        is "$(cat /sys/fs/cgroup/hull/*/memory.max)" $(((64 + 96 + 192) << 20))
+        is "$(hull exec one sh -c 'exit 9' || echo $?)" 9
+        hull rm -f one
+        ! ls -d /sys/fs/cgroup/hull/*/ 2>/dev/null
+    """),
+    ("docker run under AppArmor's profile", r"""
+        is "$(docker run --rm --runtime=hull $image sh -c 'echo out; echo err >&2; exit 42' 2>/dev/null || echo $?)" "out\n42"
+        docker run -d --name one --runtime=hull --memory 64m --cpus 0.5 --pids-limit 50 $image sleep 10000
+        docker inspect -f '{{.AppArmorProfile}}' one | has docker-default
+        is "$(docker exec one cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max)" "67108864\n50"
+        is "$(docker exec one sh -c 'exit 9' || echo $?)" 9
+        docker top one | has 'sleep 10000'
+    """),
+    ("its cgroup is a scope of systemd's, with its limits", r"""
+        group=$(cgroup $(pid one)); scope=$(basename $group)
+        is "$scope" docker-$(docker inspect -f '{{.Id}}' one).scope
+        is "$(cat $group/memory.max $group/cpu.max)" "$(((64 + 96 + 256) << 20))\n50000 100000"
+        is "$(systemctl show -p Delegate --value $scope)" yes
+        is "$(systemctl show -p MemoryMax --value $scope)" $(((64 + 96 + 256) << 20))
+        [ $(wc -l <$group/cgroup.procs) -ge 3 ]
+        # In it is all that the machine is made of, and nothing of it is elsewhere.
+        for process in $(pgrep -f '^(virtiofsd|qemu-system)'); do is $(cgroup $process) $group; done
+        systemctl daemon-reload
+        is "$(cat $group/memory.max $group/cpu.max)" "$(((64 + 96 + 256) << 20))\n50000 100000"
+    """),
+    ("docker stats", r"""
+        set -- $(docker stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' one); echo "$@"
+        [[ $1 == *MiB && ${1%%[.M]*} -gt 10 && $4 -ge 3 ]]
+    """),
+    ("docker update, in the guest, on the host and to systemd", r"""
+        group=$(cgroup $(pid one))
+        docker update --cpus 1.5 --pids-limit 60 one
+        is "$(docker exec one cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/pids.max)" "150000 100000\n60"
+        is "$(cat $group/cpu.max)" "150000 100000"
+        docker update --memory 128m --memory-swap 128m one
+        is "$(docker exec one cat /sys/fs/cgroup/memory.max)" $((128 << 20))
+        systemctl daemon-reload
+        is "$(cat $group/cpu.max $group/memory.max)" "150000 100000\n$(((128 + 96 + 256) << 20))"
+    """),
+    ("docker pause, restart with the same scope, rm", r"""
+        docker pause one; is "$(docker inspect -f '{{.State.Status}}' one)" paused; docker unpause one
+        docker restart -t 0 one; is "$(docker exec one echo again)" again
+        docker rm -f one
+        near sh -c '! ls -d /sys/fs/cgroup/system.slice/docker-*.scope'
+    """),
+    ("out of memory is shown", r"""
+        docker run --name oom --runtime=hull -m 64m $image perl -e '$x .= "x" x 1000000 while 1' || is $? 137
+        is "$(docker inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' oom)" "true 137"
+        docker rm oom
+    """),
+    ("a user network, its names, a published port", r"""
+        docker network create net
+        docker run -d --name web --net net --runtime=hull -p 127.0.0.1:8080:80 $image sh -c 'echo hello >/index.html; exec httpd -f -h /'
+        near answers hello 127.0.0.1 8080
+        is "$(docker run --rm --net net --runtime=hull $image wget -qO- http://web/)" hello
+        docker rm -f web; docker network rm net
+    """),
+    ("binds, volumes, cp, tmpfs under AppArmor", r"""
+        mkdir -p /srv/bound; echo host >/srv/bound/file
+        docker run --name files --runtime=hull -v /srv/bound:/b -v vol:/v --tmpfs /t $image sh -c 'cat /b/file; echo guest >/b/new; echo v >/v/x; echo t >/t/x; echo c >/c'
+        is "$(cat /srv/bound/new)" guest
+        is "$(docker cp files:/c - | tar -xO)" c
+        is "$(docker run --rm --runtime=hull -v vol:/v $image cat /v/x)" v
+        docker rm files; docker volume rm vol
+    """),
+    ("--privileged, --cpuset-cpus, --security-opt apparmor=unconfined", r"""
+        is "$(docker run --rm --privileged --runtime=hull $image sh -c 'mount -t tmpfs t /tmp && echo mounted')" mounted
+        is "$(docker run --rm --cpuset-cpus 1 --security-opt apparmor=unconfined --runtime=hull $image nproc)" 1
+    """),
+    ("podman, whose cgroup is in machine.slice", r"""
+        is "$(podman --runtime hull run --rm $image sh -c 'echo out; exit 42' || echo $?)" "out\n42"
+        podman --runtime hull run -d --name one -m 64m --cpus 0.5 $image sleep 10000
+        group=$(cgroup $(podman inspect -f '{{.State.Pid}}' one))
+        is "$(dirname $group)" /sys/fs/cgroup/machine.slice
+        is "$(cat $group/memory.max $group/cpu.max)" "$(((64 + 96 + 256) << 20))\n50000 100000"
+        is "$(podman exec one cat /sys/fs/cgroup/memory.max)" 67108864
+        podman stats --no-stream one
+        podman rm -f -t 0 one
+        near sh -c '! ls -d /sys/fs/cgroup/machine.slice/libpod-*.scope'
+    """),
+    ("a pod of podman's", r"""
+        podman --runtime hull pod create --name pod
+        podman --runtime hull run -d --pod pod --name a $image sh -c 'echo in the pod >/index.html; exec httpd -f -h /'
+        is "$(podman --runtime hull run --rm --pod pod $image wget -qO- http://127.0.0.1/)" "in the pod"
+        podman pod rm -f -t 0 pod
+    """),
+    ("podman by a plain user who may use KVM", r"""
+        usermod -aG kvm user
+        is "$(user "podman --runtime hull run --rm $image sh -c 'id -u; exit 42'" || echo $?)" "0\n42"
+        user "podman --runtime hull run -d --name one -m 64m --cpus 0.5 -p 8081:80 $image sh -c 'echo hello >/index.html; exec httpd -f -h /'"
+        process=$(user "podman inspect -f {{.State.Pid}} one"); group=$(cgroup $process)
+        is "$(dirname $group)" /sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/user.slice
+        is "$(cat $group/memory.max)" $(((64 + 96 + 256) << 20))
+        is "$(user "podman exec one cat /sys/fs/cgroup/memory.max")" 67108864
+        # QEMU is neither root nor the user, and none of its ids is the host's.
+        is "$(ps -o user= -p $(pgrep -f '^qemu-system'))" $(($(awk -F: '/^user/ { print $2 + $3 - 1 }' /etc/subuid)))
+        near answers hello 127.0.0.1 8081
+        user "podman stats --no-stream one"
+        user "podman rm -f -t 0 one"
+    """),
+    ("a plain user's files, and the way out by slirp4netns", r"""
+        ip link add out type dummy; ip addr add 10.55.0.1/24 dev out; ip link set out up
+        perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(LocalAddr => "10.55.0.1", LocalPort => 9000, Listen => 1, ReuseAddr => 1);
+            $c = $s->accept; print $c "from outside\n"' &
+        is "$(user "podman --runtime hull run --rm $image nc 10.55.0.1 9000")" "from outside"
+        ip link del out
+        user "mkdir -p b; echo mine >b/file"
+        is "$(user "podman --runtime hull run --rm -v ./b:/b $image sh -c 'cat /b/file; echo new >/b/new; stat -c %u /b/file'")" "mine\n0"
+        is "$(stat -c %U /home/user/b/new)" user
+    """),
+    ("nothing is left", r"""
+        hull uninstall docker; hull uninstall podman; hull uninstall containerd; hull uninstall kubernetes
+        systemctl reload docker
+        hull gc
+        near sh -c '! pgrep -f "^(qemu-system|virtiofsd)|hull-"'
+        is "$(find /run/hull /run/user/1000/hull -name monitor.sock)" ""
+        is "$(systemctl list-units --all --no-legend 'docker-*.scope' 'libpod-*.scope')" ""
+        is "$(systemctl --failed --no-legend)" ""
+    """),
+]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--list", action="store_true", help="say what the checks are, and end")
+    parser.add_argument("words", nargs="*", metavar="WORD", help="only checks in whose name it is, beside the first two")
+    chosen = parser.parse_args()
+    if chosen.list:
+        print("\n".join(name for name, _ in CHECKS))
+        return
+    disk = subprocess.run([f"{HERE}/make-host.sh"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    images = os.path.dirname(disk)
+    with tempfile.TemporaryDirectory(prefix="hull-host-") as folder:
+        subprocess.run(["make", "-s", "-C", f"{HERE}/..", "install", f"DESTDIR={folder}/installed"], check=True)
+        began = time.monotonic()
+        host = Host(folder, disk)
+        print(f"the host is up after {time.monotonic() - began:.0f} s", flush=True)
+        failed = 0
+        done = 0
+        try:
+            host.put({"/usr/local": f"{folder}/installed/usr/local", "/root/busybox.tar": f"{images}/busybox.tar",
+                      "/root/engines.docker.tar": f"{images}/engines.docker.tar"})
+            for number, (name, script) in enumerate(CHECKS):
+                if chosen.words and number > 1 and not any(word in name for word in chosen.words):
+                    continue
+                failed += not check(host, name, script)
+                done += 1
+        finally:
+            host.close()
+    print(f"{done - failed} passed, {failed} failed")
+    sys.exit(failed > 0)
+
+
+def check(host, name, script):
+    began = time.monotonic()
+    said, code = host.run(f"set -euo pipefail\n{PREAMBLE}\n{script}", 900)
+    took = time.monotonic() - began
+    print(f"{'passed' if code == 0 else 'FAILED'}  {took:5.0f} s  {name}", flush=True)
+    if code:
+        print("    " + f"it ended with {code}: {said[-3000:]}".replace("\n", "\n    "), flush=True)
+    return code == 0
+
+
+if __name__ == "__main__":
+    main()
