@@ -71,7 +71,7 @@ let package = Package(
         // libraries stay out of every other start.
         .executableTarget(name: "hull-unpack", dependencies: ["CArchive", "CLinux"], swiftSettings: strict),
 
-        tests("LinuxSystemTests", ["LinuxSystem"]),
+        tests("LinuxSystemTests", ["LinuxSystem", "CLinux"]),
         tests("NetlinkTests", ["Netlink", "LinuxSystem"]),
         tests("OCISpecTests", ["OCISpec"]),
         tests("AgentProtocolTests", ["AgentProtocol", "AgentClient", "LinuxSystem"]),
