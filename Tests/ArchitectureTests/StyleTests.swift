@@ -42,6 +42,19 @@ import Testing
         #expect(wrong.isEmpty, "\(wrong.joined(separator: "\n"))")
     }
 
+    @Test("Every request of the agent's protocol is fuzzed")
+    func requestsAreFuzzed() throws {
+        let kinds = try #require(SourceTree().files(under: "Sources/AgentProtocol").first { $0.path.hasSuffix("MessageKinds.swift") })
+        let requests = kinds.lines.prefix { !$0.contains("enum EventKind") }.compactMap { line -> String? in
+            let words = line.split(separator: " ")
+            return words.first == "case" && words.count == 4 ? String(words[1]) : nil
+        }
+        #expect(requests.count > 15)
+        let fuzzer = try #require(SourceTree().files(under: "fuzz/Sources").first { $0.path.hasSuffix("FuzzGuest.swift") })
+        let text = fuzzer.lines.joined(separator: "\n")
+        #expect(requests.filter { !text.contains(".\($0)") } == [])
+    }
+
     @Test("Nothing claims to be Sendable unchecked, and no task is detached")
     func concurrencyIsStructured() throws {
         let wrong = try sources().flatMap { $0.places(of: "@unchecked Sendable") + $0.places(of: "Task.detached") }
