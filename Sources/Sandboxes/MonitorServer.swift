@@ -10,6 +10,9 @@ final class MonitorServer {
     private let listener: SharedDescriptor
     private var accepting: Task<Void, Never>?
     private let memory = IdleMemory(after: .seconds(2))
+    /// Answers under way that the container's end does not give by itself.
+    private var answering = 0
+    private var ending: CheckedContinuation<Void, Never>?
 
     /// Listens at `path`.
     init(_ container: RunningContainer, at path: String) throws {
@@ -23,8 +26,19 @@ final class MonitorServer {
         }
     }
 
-    /// Takes nobody new.
-    func stop() { accepting?.cancel() }
+    /// Takes nobody new, and waits until all are answered: the monitor's end would cut off the answer to the very request that ended the
+    /// container.
+    func stop() async {
+        accepting?.cancel()
+        if answering > 0 { await withCheckedContinuation { ending = $0 } }
+    }
+
+    private func answered() {
+        answering -= 1
+        guard answering == 0 else { return }
+        ending?.resume()
+        ending = nil
+    }
 
     /// The first connection, whose request started the container: its streams, and what it says later.
     func adopt(_ channel: Channel, _ streams: Streams, _ descriptors: HandedDescriptors) async {
@@ -65,6 +79,8 @@ final class MonitorServer {
         case .exec(let settings, let streams, let detached):
             try await exec(settings, streams, descriptors, detached: detached, channel)
         case .kill(let signal):
+            answering += 1
+            defer { answered() }
             try await container.kill(signal)
             try await channel.send(Reply.done)
         case .stop(let signal, let seconds):

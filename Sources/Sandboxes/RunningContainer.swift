@@ -90,9 +90,15 @@ final class RunningContainer {
             do { try await unpause() } catch { StandardStreams.complain("hull-monitor: \(error)") }
         }
         let isAsked = seconds > 0 || signal != SIGKILL
-        if isAsked, await ends(by: signal, within: .seconds(max(0, seconds))) { return await streams.dropStalled() }
-        if await ends(by: SIGKILL, within: .seconds(5)) { return await streams.dropStalled() }
+        if isAsked, await ends(by: signal, within: .seconds(max(0, seconds))) { return dropStalled() }
+        if await ends(by: SIGKILL, within: .seconds(5)) { return dropStalled() }
         await force()
+    }
+
+    /// Readers that take nothing hold up the container's end, not the answer to who asked for it.
+    private func dropStalled() {
+        let streams = streams
+        Task { @Loop in await streams.dropStalled() }
     }
 
     /// Sends a signal to the first process. SIGKILL ends it even where the guest does not obey.
@@ -135,6 +141,6 @@ final class RunningContainer {
     func end() async {
         isForced = true
         await machine.stop(grace: .zero)
-        await streams.dropStalled()
+        dropStalled()
     }
 }

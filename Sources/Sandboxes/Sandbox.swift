@@ -188,7 +188,7 @@ final class Sandbox {
             await server.adopt(channel, streams, descriptors)
             self.container = container
             let exit = try await container.finish(keepsFiles: !record.autoRemove || machine.guest.share != nil)
-            server.stop()
+            await server.stop()
             return exit
         } catch {
             throw await explained(error, machine)

@@ -44,7 +44,8 @@ import Testing
 
     @Test("Every request of the agent's protocol is fuzzed")
     func requestsAreFuzzed() throws {
-        let kinds = try #require(SourceTree().files(under: "Sources/AgentProtocol").first { $0.path.hasSuffix("MessageKinds.swift") })
+        let sources = try SourceTree().files(under: "Sources/AgentProtocol")
+        let kinds = try #require(sources.first { $0.path.hasSuffix("MessageKinds.swift") })
         let requests = kinds.lines.prefix { !$0.contains("enum EventKind") }.compactMap { line -> String? in
             let words = line.split(separator: " ")
             return words.first == "case" && words.count == 4 ? String(words[1]) : nil

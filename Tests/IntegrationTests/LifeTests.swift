@@ -92,6 +92,19 @@ extension IntegrationTests {
             }
         }
 
+        /// The answer to what ends a container comes before its monitor's end, whoever reads along.
+        @Test func killingWhatIsRead() throws {
+            for round in 0..<5 {
+                try withContainer("read\(round)", ["-i"], "cat") {
+                    let reader = try lab.start("attach", "read\(round)", open: true)
+                    reader.type("line\n")
+                    try reader.expect("line")
+                    try lab.good("kill", "read\(round)")
+                    #expect(try reader.finish(seconds: 10).code == 137)
+                }
+            }
+        }
+
         @Test func executing() throws {
             try withContainer("host1", ["-e", "A=1", "-w", "/tmp"], "sleep", "infinity") {
                 let shown = try lab.good("exec", "-e", "B=2", "host1", "sh", "-c", "echo $A$B; pwd; id -u")
