@@ -79,7 +79,9 @@ final class Sandbox {
         let folder = "\(paths.runtime)/machine"
         try makeDirectories(folder)
         Fault.point("machine:start")
-        let exit = try await withMachine(spec, in: MachineDirectory(folder)) { machine, isClone in
+        let start = MachineStart(
+            hypervisor: hypervisor, templates: Templates(record, roots, hypervisor), saved: saved, log: Self.log)
+        let exit = try await start.run(spec, in: MachineDirectory(folder), isGreeted: { isGreeted }) { machine, isClone in
             Fault.point("machine:started")
             return try await self.serve(
                 machine, isClone: isClone, mounts, attachment, streams, descriptors, channel, announcer, chronicle)
@@ -87,33 +89,6 @@ final class Sandbox {
         Fault.point("machine:ended")
         withExtendedLifetime(attachment) {}
         return exit
-    }
-
-    /// Runs `body` with a clone of a template where there is one, else with a machine that boots. A clone whose agent does not answer as
-    /// it must is no failure of the container's: its template goes, and the machine boots.
-    private func withMachine(
-        _ spec: MachineSpec, in directory: MachineDirectory,
-        _ body: @Loop (any VirtualMachine, _ isClone: Bool) async throws -> ContainerState.Exit
-    ) async throws -> ContainerState.Exit {
-        if let saved {
-            return try await hypervisor.withMachine(.restore(spec, saved.snapshot), in: directory) { try await body($0, false) }
-        }
-        let templates = Templates(record, roots, hypervisor)
-        if let template = templates?.find(spec, Self.log) {
-            do {
-                for disk in spec.disks where disk.isFresh { try WritableDisk.replace(disk.path, with: template.disk(disk.name)) }
-                Fault.point("clone:disk")
-                return try await hypervisor.withMachine(.restore(spec, template.snapshot), in: directory) {
-                    try await body($0, true)
-                }
-            } catch {
-                // Once it was greeted it is the container's machine, and what fails then fails the container.
-                if isGreeted || Task.isCancelled { throw error }
-                Self.log("the template \(template.key) is removed, and the machine boots: \(error)")
-                templates?.discard(template, Self.log)
-            }
-        }
-        return try await hypervisor.withMachine(.boot(spec), in: directory) { try await body($0, false) }
     }
 
     private static func log(_ text: String) { StandardStreams.complain("hull-monitor: \(text)") }

@@ -90,8 +90,13 @@ final class EngineSandbox {
         self.spec = spec
         let folder = "\(paths.runtime)/machine"
         try makeDirectories(folder)
+        let start = MachineStart(
+            hypervisor: hypervisor,
+            // A template's memory is shown with other owners, which no mount of a plain user's does.
+            templates: UserNamespace.isInitial ? Templates(record, roots, hypervisor) : nil, saved: saved
+        ) { StandardStreams.complain("hull-runtime: \($0)") }
         do {
-            let exit = try await withMachine(spec, in: MachineDirectory(folder)) { machine, isClone in
+            let exit = try await start.run(spec, in: MachineDirectory(folder), isGreeted: { isGreeted }) { machine, isClone in
                 try await self.serve(machine, isClone: isClone, network, mounts, streams, descriptors, chronicle, created)
             }
             await network.detach()
@@ -100,32 +105,6 @@ final class EngineSandbox {
             await network.detach()
             throw error
         }
-    }
-
-    /// Runs `body` with a clone of a template where there is one, else with a machine that boots (docs/adr/012). A clone that does not
-    /// come to its agent's first word is no failure of the container's.
-    private func withMachine(
-        _ spec: MachineSpec, in directory: MachineDirectory,
-        _ body: @Loop (any VirtualMachine, _ isClone: Bool) async throws -> ContainerState.Exit
-    ) async throws -> ContainerState.Exit {
-        if let saved {
-            return try await hypervisor.withMachine(.restore(spec, saved.snapshot), in: directory) { try await body($0, false) }
-        }
-        let log = { (text: String) in StandardStreams.complain("hull-runtime: \(text)") }
-        // A template's memory is shown with other owners, which no mount of a plain user's does.
-        let templates = UserNamespace.isInitial ? Templates(record, roots, hypervisor) : nil
-        if let template = templates?.find(spec, log) {
-            do {
-                return try await hypervisor.withMachine(.restore(spec, template.snapshot), in: directory) {
-                    try await body($0, true)
-                }
-            } catch {
-                if isGreeted || Task.isCancelled { throw error }
-                log("the template \(template.key) is removed, and the machine boots: \(error)")
-                templates?.discard(template, log)
-            }
-        }
-        return try await hypervisor.withMachine(.boot(spec), in: directory) { try await body($0, false) }
     }
 
     /// NICs for interfaces that an engine adds later.
