@@ -48,26 +48,26 @@ images:
 	scripts/fetch-qemu-7.2.sh
 
 test: setup build images ## all tests, on a machine that has only what the set-up installed
-	@HULL_STORM_SEED=$${HULL_STORM_SEED:-20261121} $(SWIFT) test --no-parallel
+	@HULL_STORM_SEED=$${HULL_STORM_SEED:-20261121} scripts/test.sh
 
 test-unit: ## the tests that start no machine
 	@scripts/check-swift.sh
-	$(SWIFT) test --no-parallel --skip 'IntegrationTests|StormTests|EngineTests.Checklist/'
+	scripts/test.sh --skip 'IntegrationTests|StormTests|EngineTests.Checklist/'
 
 test-vm: build images ## the tests that run containers in real machines
-	$(SWIFT) test --no-parallel --filter 'IntegrationTests|StormTests|EngineTests'
+	scripts/test.sh --filter 'IntegrationTests|StormTests|EngineTests'
 
 test-engines: build images ## the whole checklist of real Docker, Podman and containerd, beside runc
-	@HULL_ENGINES=all $(SWIFT) test --no-parallel --filter EngineTests
+	@HULL_ENGINES=all scripts/test.sh --filter EngineTests
 
 test-storm: build images ## 500 seeded kills at random moments instead of 50
-	@HULL_STORM=$${HULL_STORM:-500} $(SWIFT) test --no-parallel --filter Storm
+	@HULL_STORM=$${HULL_STORM:-500} scripts/test.sh --filter Storm
 
 test-workloads: build images ## PostgreSQL, nginx, ten of a compose file, systemd, dockerd in a container
 	@scripts/make-image.sh systemd
 	scripts/make-image.sh docker
 	scripts/make-image.sh nginx
-	HULL_WORKLOADS=1 $(SWIFT) test --no-parallel --filter 'IntegrationTests.Workloads|EngineWorkloads'
+	HULL_WORKLOADS=1 scripts/test.sh --filter 'IntegrationTests.Workloads|EngineWorkloads'
 
 test-kvm: build images ## Hull with --accel kvm, inside a machine whose SVM is emulated
 	@scripts/test-kvm.py
