@@ -2,7 +2,7 @@
 # Runs `swift test` with the arguments given, and says once more at the end what failed: of a long run's output people and
 # CI services often keep the end alone. The whole output stays in .build/test.log.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 mkdir -p .build
 "${SWIFT:-swift}" test --no-parallel "$@" 2>&1 | tee .build/test.log
 code=${PIPESTATUS[0]}
