@@ -106,6 +106,7 @@ final class QEMUMachine: VirtualMachine {
             how.arguments[0] = plan.program.path
             how.identity = (user, user, [])
             how.keepsGroups = confinement.isRootless
+            how.profile = confinement.profile
             how.capabilities = 0
             qemu = try ConfinedProcess(role: "qemu", how, root: root, confinement: confinement, descriptors: inherited)
         } catch {

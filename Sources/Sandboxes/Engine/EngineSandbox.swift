@@ -62,9 +62,10 @@ final class EngineSandbox {
         } else if plan.network != .host {
             try await network.attach(spares: Self.spares)
         }
-        let confinement: Confinement =
+        var confinement: Confinement =
             UserNamespace.isInitial
             ? Confinement(uidBase: try await Identifiers.take(roots, owner: record.id, ledger)) : .rootless
+        confinement.profile = try plan.profile(on: AppArmor.ofHost())
         let nics = network.nics
         var host = Planner.Host(
             kernel: "", modulesDisk: nil, consoleLog: paths.console, disk: paths.disk,
