@@ -15,15 +15,18 @@ enum ExecHolder {
 
     /// Parts the two.
     static func fork() throws -> Side {
-        let pipe = try makePipe()
+        // Numbers and no owners: an owner's copy in the holder would close what has its number there.
+        var ends: [Int32] = [-1, -1]
+        try checked("make a pipe") { pipe2(&ends, O_CLOEXEC) }
         // None of the numbers of the standard streams, if those are closed.
-        let end = fcntl(pipe.write.raw, F_DUPFD_CLOEXEC, 3)
-        try checked("duplicate a descriptor") { end }
-        let pid = hull_fork_apart(end)
+        let lifted = ends.map { fcntl($0, F_DUPFD_CLOEXEC, 3) }
+        for end in ends { close(end) }
+        let pid = hull_fork_apart(lifted[1])
         if pid == 0 { return .holder(Report(SharedDescriptor(owning: 3))) }
-        close(end)
+        close(lifted[1])
+        let report = Report(SharedDescriptor(owning: try checked("duplicate a descriptor") { lifted[0] }))
         if pid < 0 { throw SystemError("make a process", code: -pid) }
-        return .verb(holder: pid, Report(pipe.read))
+        return .verb(holder: pid, report)
     }
 
     /// What the holder says to the verb, once: that the process runs, or why it does not.
