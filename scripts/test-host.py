@@ -140,6 +140,10 @@ CHECKS = [
         is "$(docker run --rm --runtime=hull $image sh -c 'echo out; echo err >&2; exit 42' 2>/dev/null || echo $?)" "out\n42"
         docker run -d --name one --runtime=hull --memory 64m --cpus 0.5 --pids-limit 50 $image sleep 10000
         docker inspect -f '{{.AppArmorProfile}}' one | has docker-default
+        # The profile is the VMM's.
+        is "$(cat /proc/$(pgrep -f '^qemu-system')/attr/current)" "docker-default (enforce)"
+        hull-runtime features | has '"apparmor":{"enabled":true}'
+        ! docker run --rm --runtime=hull --security-opt apparmor=nobodys $image true 2>/run/words; has 'nobodys' </run/words
         is "$(docker exec one cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max)" "67108864\n50"
         is "$(docker exec one sh -c 'exit 9' || echo $?)" 9
         docker top one | has 'sleep 10000'
@@ -199,6 +203,9 @@ CHECKS = [
     ("--privileged, --cpuset-cpus, --security-opt apparmor=unconfined", r"""
         is "$(docker run --rm --privileged --runtime=hull $image sh -c 'mount -t tmpfs t /tmp && echo mounted')" mounted
         is "$(docker run --rm --cpuset-cpus 1 --security-opt apparmor=unconfined --runtime=hull $image nproc)" 1
+        docker run -d --name free --security-opt apparmor=unconfined --runtime=hull $image sleep 1000
+        is "$(cat /proc/$(pgrep -f '^qemu-system')/attr/current)" unconfined
+        docker rm -f free
     """),
     ("podman, whose cgroup is in machine.slice", r"""
         is "$(podman --runtime hull run --rm $image sh -c 'echo out; exit 42' || echo $?)" "out\n42"
@@ -207,6 +214,7 @@ CHECKS = [
         is "$(dirname $group)" /sys/fs/cgroup/machine.slice
         is "$(cat $group/memory.max $group/cpu.max)" "$(((64 + 96 + 256) << 20))\n50000 100000"
         is "$(podman exec one cat /sys/fs/cgroup/memory.max)" 67108864
+        has '^containers-default-.* (enforce)' </proc/$(pgrep -f '^qemu-system')/attr/current
         podman stats --no-stream one
         podman rm -f -t 0 one
         near sh -c '! ls -d /sys/fs/cgroup/machine.slice/libpod-*.scope'
