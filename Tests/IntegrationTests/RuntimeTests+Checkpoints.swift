@@ -6,20 +6,27 @@ extension IntegrationTests.Runtime {
     /// Counts, ten times a second, in its root.
     private static let counter = "i=0; while :; do i=$((i+1)); echo $i >/count; sleep 0.1; done"
 
-    /// How far it has counted, when it has counted on.
+    /// Waits until it has counted on.
     private func goesOn(_ bundle: String) throws {
-        let file = "\(bundle)/rootfs/count"
-        let before = try lab.read(file)
-        // In the moment of its being written it is empty.
-        for _ in 0..<200 where try lab.read(file) == before || lab.read(file).isEmpty { usleep(50_000) }
-        #expect(try lab.read(file) != before, "it stands still")
+        // Not there yet, or, in the moment of its being written, empty.
+        func count() -> Int? { (try? lab.read("\(bundle)/rootfs/count")).flatMap { Int($0.dropLast()) } }
+        var before: Int?
+        for _ in 0..<400 {
+            let now = count()
+            if let before, let now, now > before { return }
+            before = before ?? now
+            usleep(50_000)
+        }
+        Issue.record("it stands still at \(before ?? -1)")
     }
 
     /// What saves and restores keep while they work.
     private func making() throws -> [String] {
         let folder = "\(lab.root)/snapshots"
         guard FileManager.default.fileExists(atPath: folder) else { return [] }
-        return try FileManager.default.contentsOfDirectory(atPath: folder).filter { $0.hasPrefix(".making") || $0.hasPrefix(".removing") }
+        return try FileManager.default.contentsOfDirectory(atPath: folder).filter {
+            $0.hasPrefix(".making") || $0.hasPrefix(".removing")
+        }
     }
 
     private func begin(_ id: String, _ bundle: String, with more: [String: String] = [:]) throws {
@@ -48,7 +55,8 @@ extension IntegrationTests.Runtime {
         #expect(try making() == [])
         #expect(try runtime("delete", "saved").code == 0)
         // A restore that was killed when it had unpacked: nothing of it is there after the engine's delete.
-        let opened = try leaving("restore", "--bundle", bundle, "--image-path", images, "-d", "saved", with: ["HULL_FAULT": "checkpoint:opened"])
+        let opened = try leaving(
+            "restore", "--bundle", bundle, "--image-path", images, "-d", "saved", with: ["HULL_FAULT": "checkpoint:opened"])
         #expect(opened.code == 137)
         #expect(try runtime("delete", "--force", "saved").code == 0)
         #expect(try making() == [])
@@ -89,6 +97,7 @@ extension IntegrationTests.Runtime {
         try FileManager.default.createDirectory(atPath: "\(small)/snapshots", withIntermediateDirectories: true)
         let images = try lab.scratch("full-images")
         for (more, folder) in [(["HULL_ROOT": root], images), ([:], "\(small)/images")] {
+            defer { _ = try? runtime("delete", "--force", "full", with: more) }
             let made = try leaving("create", "--bundle", bundle, "full", with: more)
             try #require(made.code == 0, "\(made.errors)")
             #expect(try runtime("start", "full", with: more).code == 0)

@@ -25,6 +25,8 @@ extension IntegrationTests.Runtime {
             try FileManager.default.copyItem(atPath: "\(programs)/\(name)", toPath: "\(place)/\(name)")
         }
         for path in [bundle, place] { chmod(path, 0o755) }
+        // The guest makes mount points in it.
+        try lab.host("chown", "-R", "\(ids):\(ids)", "\(bundle)/rootfs")
         let map = "0 \(ids) 65536\n"
         let namespace = hull_user_namespace(map, map)
         try #require(namespace >= 0)
@@ -33,12 +35,14 @@ extension IntegrationTests.Runtime {
             "HULL_ROOT": "\(place)/data", "HULL_EXEC_ROOT": "\(place)/run", "XDG_RUNTIME_DIR": "\(place)/xdg",
             "HULL_LIBEXEC": place,
         ]
-        func asUser(_ words: String...) throws -> Program.Output {
+        func asUser(_ words: String...) throws -> (code: Int32, text: String, errors: String) {
             let line = [
                 "nsenter", "--user=/proc/\(getpid())/fd/\(namespace)", "--setuid", "0", "--setgid", "0", "--",
-                "sh", "-c", "exec \"$@\" </dev/null 2>\(place)/xdg/said", "sh", "\(place)/hull-runtime", "--root", "\(place)/xdg/root",
+                "sh", "-c", "exec \"$@\" </dev/null 2>\(place)/xdg/said", "sh", "\(place)/hull-runtime", "--root",
+                "\(place)/xdg/root",
             ]
-            return try Program(line + words, environment: environment).finish(seconds: 120)
+            let output = try Program(line + words, environment: environment).finish(seconds: 120)
+            return (output.code, output.text, try lab.read("\(place)/xdg/said"))
         }
         let templates = "\(place)/data/cache/templates"
         func made() throws -> [String] {
@@ -46,13 +50,15 @@ extension IntegrationTests.Runtime {
             return try FileManager.default.contentsOfDirectory(atPath: templates).filter { $0.count == 32 }
         }
         let booted = try asUser("run", "--bundle", bundle, "first")
-        #expect(booted.code == 5 && booted.text == "hello from 0\n", "\(try lab.read("\(place)/xdg/said"))")
+        try #require(booted.code == 5 && booted.text == "hello from 0\n", "\(booted.errors)")
         for _ in 0..<2000 where try made().isEmpty { usleep(100_000) }
-        try #require(try made().count == 1, "\(try lab.read("\(templates)/build.log"))")
+        let said = try lab.read("\(templates)/build.log")
+        try #require(try made().count == 1, "\(said)")
         // The machine of the next is no other.
         let created = try asUser("create", "--bundle", bundle, "second")
-        #expect(created.code == 0, "\(try lab.read("\(place)/xdg/said"))")
-        let folder = try #require(try FileManager.default.contentsOfDirectory(atPath: "\(place)/data/containers").first { $0.count == 64 })
+        #expect(created.code == 0, "\(created.errors)")
+        let containers = try FileManager.default.contentsOfDirectory(atPath: "\(place)/data/containers")
+        let folder = try #require(containers.first { $0.count == 64 })
         let log = try lab.read("\(place)/data/containers/\(folder)/monitor.log")
         #expect(!log.contains("boots"), "\(log)")
         #expect(try made().count == 1)

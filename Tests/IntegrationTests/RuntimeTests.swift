@@ -9,8 +9,7 @@ extension IntegrationTests {
         let lab = Lab.shared
 
         /// A bundle of the host's static busybox that runs `script`, changed by `change`.
-        func bundle(_ name: String, _ script: String, _ change: (inout [String: Any]) -> Void = { _ in }) throws -> String
-        {
+        func bundle(_ name: String, _ script: String, _ change: (inout [String: Any]) -> Void = { _ in }) throws -> String {
             let folder = try lab.scratch("bundle-\(name)")
             let root = try lab.scratch("bundle-\(name)/rootfs/bin")
             try? FileManager.default.copyItem(atPath: "/bin/busybox", toPath: "\(root)/busybox")  // there from the last time

@@ -85,7 +85,9 @@ import Testing
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
         withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
-        try checked("bind") { withUnsafePointer(to: &address) { hull_bind(listener.raw, $0, UInt32(MemoryLayout<sockaddr_un>.size)) } }
+        try checked("bind") {
+            withUnsafePointer(to: &address) { hull_bind(listener.raw, $0, UInt32(MemoryLayout<sockaddr_un>.size)) }
+        }
         let place = SharedDescriptor(try openFile(path, O_PATH))
         #expect(!UnixSocket.keepsMessagesApart(at: place), "nobody listens yet")
         if kind != SOCK_DGRAM { try checked("listen") { listen(listener.raw, 1) } }

@@ -13,7 +13,8 @@ extension BundlePlan {
         guard let name = spec.process?.apparmorProfile, !name.isEmpty, name != "unconfined", host.isEnabled else { return nil }
         if let loaded = host.profiles, !loaded.contains(name) {
             if Self.isDefault(name) {
-                StandardStreams.complain("hull-runtime: the AppArmor profile \(name) is not loaded, and the machine runs without it")
+                StandardStreams.complain(
+                    "hull-runtime: the AppArmor profile \(name) is not loaded, and the machine runs without it")
                 return nil
             }
             throw SandboxError(
