@@ -38,11 +38,12 @@ extension IntegrationTests.Runtime {
         func asUser(_ words: String...) throws -> (code: Int32, text: String, errors: String) {
             let line = [
                 "nsenter", "--user=/proc/\(getpid())/fd/\(namespace)", "--setuid", "0", "--setgid", "0", "--",
-                "sh", "-c", "exec \"$@\" </dev/null 2>\(place)/xdg/said", "sh", "\(place)/hull-runtime", "--root",
+                "sh", "-c", "exec \"$@\" </dev/null >\(place)/xdg/out 2>\(place)/xdg/said", "sh", "\(place)/hull-runtime", "--root",
                 "\(place)/xdg/root",
             ]
             let output = try Program(line + words, environment: environment).finish(seconds: 120)
-            return (output.code, output.text, try lab.read("\(place)/xdg/said"))
+            // Files: who stays behind would hold a pipe.
+            return (output.code, try lab.read("\(place)/xdg/out"), try lab.read("\(place)/xdg/said"))
         }
         let templates = "\(place)/data/cache/templates"
         func made() throws -> [String] {
