@@ -31,6 +31,7 @@ build: ## leaves bin/hull and what it needs beside it
 	install -m 755 -s $(RELEASE)/hull-runtime bin/hull-runtime
 	install -m 755 -s $(RELEASE)/hull-unpack bin/hull-unpack
 	install -m 755 "$$(guest/build.sh)" bin/hull-init
+	install -m 644 kernel/hull.config bin/hull.config
 
 guest: ## builds the program of the guest alone
 	@scripts/check-swift.sh
@@ -91,6 +92,7 @@ install: ## installs what `make build` left, under DESTDIR and PREFIX
 	install -m 755 bin/hull $(DESTDIR)$(PREFIX)/bin/hull
 	install -m 755 bin/hull-runtime $(DESTDIR)$(PREFIX)/bin/hull-runtime
 	install -m 755 bin/hull-unpack bin/hull-init $(DESTDIR)$(PREFIX)/libexec/hull/
+	install -m 644 bin/hull.config $(DESTDIR)$(PREFIX)/libexec/hull/
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
 	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	bin/hull --generate-completion-script bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/hull

@@ -56,7 +56,7 @@ let package = Package(
         .executableTarget(
             name: "hull",
             dependencies: [
-                "Sandboxes", "QEMUDriver", "EngineSetup", "HostNetwork", "Images", "LinuxSystem", "Machines", "Netlink",
+                "Sandboxes", "QEMUDriver", "EngineSetup", "HostNetwork", "Images", "Kernels", "LinuxSystem", "Machines", "Netlink",
                 "OCISpec",
                 "Storage",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),

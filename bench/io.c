@@ -1,6 +1,7 @@
 // io MODE FILE MEGABYTES: the one program that reads and writes on both sides of the benchmark; prints a rate.
 //   write, read           sequential, 1 MiB at a time, MB/s (write ends with fsync)
 //   randwrite, randread   4 KiB at random places with O_DIRECT where the file allows it, operations a second
+//   tick                  FILE is not touched: so much memory is dirtied, then a line is printed every 2 ms, for ever
 //   stat                  FILE is a folder, made with so many empty files (the third word): lstat of each, operations a second
 //   serve                 FILE is an IPv4 address: answers the following at port 9000, until it is killed
 //   send, receive, turn   FILE is a server's address: so many megabytes there or back, MB/s; so many bytes there and back, µs each
@@ -109,10 +110,28 @@ static int network(const char *mode, const char *host, long amount) {
     return 0;
 }
 
+static int tick(long megabytes) {
+    size_t bytes = (size_t)megabytes << 20;
+    unsigned char *memory = malloc(bytes);
+    if (!memory) return fail("memory");
+    // No two pages alike, and none of zeros.
+    unsigned value = 1;
+    for (size_t i = 0; i < bytes; i += 4) {
+        value = value * 1664525 + 1013904223;
+        memcpy(memory + i, &value, 4);
+    }
+    struct timespec pause = {0, 2000000};
+    for (;;) {
+        if (write(1, "\n", 1) != 1) return 0;
+        nanosleep(&pause, NULL);
+    }
+}
+
 int main(int count, char **words) {
     if (count != 4) return 2;
     const char *mode = words[1], *path = words[2];
     long megabytes = atol(words[3]);
+    if (!strcmp(mode, "tick")) return tick(megabytes);
     if (!strcmp(mode, "stat")) return stat_many(path, megabytes);
     if (strstr("serve send receive turn", mode)) return network(mode, path, megabytes);
     int scattered = strncmp(mode, "rand", 4) == 0, writing = strstr(mode, "write") != NULL;

@@ -321,19 +321,21 @@ def start_share_server(folder, shared):
 
 
 def proportional_set(pid):
-    """Kilobytes by what backs them: guest memory (memfd), and the rest."""
-    guest = rest = 0
+    """Kilobytes by what backs them: guest memory (a memfd, or a template's file), and the rest; and what is the process's own."""
+    guest = rest = own = 0
     shared = False
     for line in open(f"/proc/{pid}/smaps"):
         words = line.split()
         if "-" in words[0] and not words[0].endswith(":"):
-            shared = "memfd:" in line or "hull-mem" in line
+            shared = "memfd:" in line or "hull-mem" in line or line.rstrip().endswith("/memory")
         elif words[0] == "Pss:":
             if shared:
                 guest += int(words[1])
             else:
                 rest += int(words[1])
-    return {"guest": guest, "rest": rest}
+        elif words[0] in ("Private_Clean:", "Private_Dirty:"):
+            own += int(words[1])
+    return {"guest": guest, "rest": rest, "own": own}
 
 
 def as_json(value):

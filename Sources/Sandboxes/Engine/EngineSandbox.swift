@@ -79,7 +79,7 @@ final class EngineSandbox {
             try Self.makePoints(mounts, in: plan.rootfs)
             spec = try saved.spec(planner, on: host, nics: nics, mounts: mounts, paths: paths)
         } else {
-            spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor).complete(host, planner, mounts)
+            spec = try await Booting(record: record, roots: roots, hypervisor: hypervisor).complete(host, planner, mounts)
         }
         spec.nics = nics
         let disks = try await AnnotatedDisks(record.machine.disks ?? [], roots)
