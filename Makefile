@@ -13,7 +13,7 @@ export HULL_IMAGES ?= $(CURDIR)/.build/images
 RELEASE := .build/release
 SOURCES := Package.swift Sources Tests guest/Package.swift guest/Sources
 
-.PHONY: help setup build guest demo test test-unit test-vm test-engines test-storm test-workloads test-kvm test-host images bench lint format install clean
+.PHONY: help setup build guest demo test test-unit test-vm test-engines test-storm test-workloads test-kvm test-host kernel test-kernel images bench lint format install clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,16 @@ test-kvm: build images ## Hull with --accel kvm, inside a machine whose SVM is e
 
 test-host: build images ## Hull on a Debian 12 host as users have one: systemd, cgroup v2, AppArmor, rootless Podman
 	@scripts/test-host.py
+
+kernel: build ## a kernel of our own making, below .build/kernel; some 15 minutes of a processor
+	@apt-get -qq install -y --no-install-recommends linux-source-6.1 flex bison bc libelf-dev kmod perl xz-utils >/dev/null
+	export HULL_ROOT=$(CURDIR)/.build/kernel HULL_EXEC_ROOT=$(CURDIR)/.build/kernel/run
+	name=$$(bin/hull kernel ls -q | grep -v '^host$$' | head -1 || true)
+	[ -n "$$name" ] || name=$$(bin/hull kernel build)
+	bin/hull kernel use $$name
+
+test-kernel: kernel images ## the tests that run containers in real machines, with a kernel of our own making
+	@HULL_TEST_KERNELS=$(CURDIR)/.build/kernel/kernels scripts/test.sh --filter 'IntegrationTests|KernelBuildTests'
 
 bench: build images ## speed and memory beside their floors
 	@bench/bench.py

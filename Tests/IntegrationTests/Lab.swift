@@ -124,6 +124,11 @@ final class Lab: Sendable {
             ["unshare", "--net", "--", "sh", "-c", "ip link set lo up && echo ready && exec cat"], open: true)
         try holder.expect("ready")
         namespace.value = holder
+        // Kernels of our own making, which these tests are to run with (make test-kernel).
+        if let kernels = ProcessInfo.processInfo.environment["HULL_TEST_KERNELS"] {
+            try FileManager.default.createDirectory(atPath: root, withIntermediateDirectories: true)
+            try FileManager.default.createSymbolicLink(atPath: "\(root)/kernels", withDestinationPath: kernels)
+        }
         try good("pull", "-q", image)
     }
 

@@ -82,7 +82,7 @@ extension IntegrationTests {
 
         @Test func eachMachineHasOneTenant() throws {
             let members = try fill(2)
-            let runs = try (0..<3).map { _ in try lab.start(["run", "--rm"] + Self.shape + [lab.image, "sh", "-c", "hostname; sleep 2"]) }
+            let runs = try (0..<3).map { _ in try Program(lab.line(["run", "--rm"] + Self.shape + [lab.image, "sh", "-c", "hostname; sleep 2"])) }
             let names = try runs.map { try $0.finish(seconds: 120).word }
             #expect(Set(names).count == 3)
             #expect(names.count { members.contains($0) } == 2)

@@ -65,7 +65,7 @@ import Testing
             let payload = packed.standardOutput + [UInt8](repeating: 9, count: trailer)
             let path = "\(folder)/vmlinuz-test"
             try writeFile(path, BootImageTests.image(payload: payload), flags: O_WRONLY | O_CREAT)
-            let kernel = try await KernelStore(cache: "\(folder)/cache").kernel(at: path)
+            let kernel = try await KernelStore(cache: "\(folder)/cache", library: KernelLibrary("\(folder)/library")).kernel(path)
             #expect(try readFile(kernel.image) == elf)
             #expect(kernel.release == "6.1.0")
             #expect(kernel.modules == nil)
@@ -74,7 +74,8 @@ import Testing
 
     @Test @Loop func refusals() async throws {
         try await Self.withFolder { folder in
-            let store = KernelStore(cache: "\(folder)/cache", boot: "\(folder)/boot")
+            let store = KernelStore(
+                cache: "\(folder)/cache", library: KernelLibrary("\(folder)/library"), boot: "\(folder)/boot")
             await #expect(throws: KernelError.self) { try await store.kernel() }
             await #expect(throws: KernelError.self) { try await store.kernel("\(folder)/nothing") }
             try writeFile("\(folder)/text", Array("no kernel".utf8), flags: O_WRONLY | O_CREAT)
