@@ -90,6 +90,9 @@ final class EngineSandbox {
         self.spec = spec
         let folder = "\(paths.runtime)/machine"
         try makeDirectories(folder)
+        if hypervisor.reclaiming != nil {
+            try await ledger.hold(.machine(hypervisor: record.machine.hypervisor, id: record.id)) {}
+        }
         let start = MachineStart(
             hypervisor: hypervisor,
             // A template's memory is shown with other owners, which no mount of a plain user's does.
