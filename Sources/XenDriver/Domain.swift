@@ -77,20 +77,23 @@ final class Domain: VirtualMachine {
         recording = Task { @Loop in await console.record() }
     }
 
-    /// Waits for the memory that the agent shares, and carries the stream. What goes wrong there ends the stream, whose reader is told.
+    /// Waits for the memory that the agent shares, and carries the stream. What goes wrong there ends the machine, which can then say why.
     private func carry() async {
-        defer { shutdown(carried.raw, Int32(SHUT_RDWR)) }
         do {
             for await _ in try await store.watch("/local/domain/\(id)/data/hull") {
                 guard let text = try await store.read("/local/domain/\(id)/data/hull"), !text.isEmpty else { continue }
                 guard let offer = MemoryOffer(text) else { throw MachineError(.refused, "the guest offers no memory: '\(text)'") }
                 let memory = try SharedMemory(of: id, offer)
-                await memory.carry(carried)
-                memory.unmap()
-                return
+                defer { memory.unmap() }
+                return try await memory.carry(carried)
             }
         } catch is CancellationError {
-        } catch { complaints += "\(error)\n" }
+        } catch {
+            complaints += "\(error)\n"
+            let (toolstack, id) = (toolstack, id)
+            // In a task of its own: the domain's end cancels this one. What is gone already cannot be destroyed.
+            Task { @Loop in try? await toolstack.destroy(id) }
+        }
     }
 
     /// Follows the domain to its end, and takes it away.
@@ -113,6 +116,8 @@ final class Domain: VirtualMachine {
         try? await withDeadline(.seconds(5), awaiting: "the console's end") { await recording?.value }
         recording?.cancel()
         store.close()
+        // Only now, so that whoever reads the stream finds out why it ended.
+        shutdown(carried.raw, Int32(SHUT_RDWR))
         if reason == .reset, console?.showsPanic == true { reason = .panicked }
         return MachineExit(reason: reason ?? .destroyed, consoleTail: console?.lines(reason == .panicked ? 100 : 40) ?? "", complaints: complaints)
     }
@@ -148,6 +153,7 @@ final class Domain: VirtualMachine {
         guard let ending else {
             // It did not come to run: what there is of it goes.
             do { try await Reclaimer(toolstack: toolstack).reclaim(uuid: plan.uuid, nil) } catch { complaints += "\(error)\n" }
+            shutdown(carried.raw, Int32(SHUT_RDWR))
             return store.close()
         }
         if grace > .zero {

@@ -71,23 +71,31 @@ final class SharedMemory {
         changed.open()
     }
 
-    /// Carries bytes between the memory and `socket`, which must not block, until the task is cancelled, the socket's other end is closed, or the
-    /// guest breaks the memory's rules: the socket is shut down then.
-    func carry(_ socket: SharedDescriptor) async {
-        let tasks = [
-            Task { @Loop in try await self.listen() }, Task { @Loop in try await self.carryOut(socket) },
-            Task { @Loop in try await self.carryIn(socket) },
-        ]
-        await withTaskCancellationHandler {
-            // Whichever direction ends, for whatever reason, the other is of no use.
-            _ = await tasks[2].result
-            tasks[0].cancel()
-            tasks[1].cancel()
-            for task in tasks { _ = await task.result }
+    /// Carries bytes between the memory and `socket`, which must not block, until the task is cancelled or the socket's other end is closed. Throws
+    /// when the guest breaks the memory's rules.
+    func carry(_ socket: SharedDescriptor) async throws {
+        // Whichever ends first, for whatever reason, the others are of no use.
+        let (ends, end) = AsyncStream.makeStream(of: Result<Void, any Error>.self)
+        func start(_ body: @escaping @Loop () async throws -> Void) -> Task<Void, Never> {
+            Task { @Loop in
+                do {
+                    try await body()
+                    end.yield(.success(()))
+                } catch { end.yield(.failure(error)) }
+            }
+        }
+        let tasks = [start(listen), start { try await self.carryOut(socket) }, start { try await self.carryIn(socket) }]
+        let outcome = await withTaskCancellationHandler {
+            for await outcome in ends { return outcome }
+            return .success(())
         } onCancel: {
             for task in tasks { task.cancel() }
         }
-        shutdown(socket.raw, Int32(SHUT_RDWR))
+        for task in tasks {
+            task.cancel()
+            await task.value
+        }
+        try outcome.get()
     }
 
     /// Takes the guest's events.
@@ -102,7 +110,6 @@ final class SharedMemory {
 
     /// From the guest to the socket.
     private func carryOut(_ socket: SharedDescriptor) async throws {
-        defer { shutdown(socket.raw, Int32(SHUT_RDWR)) }
         var buffer = [UInt8](repeating: 0, count: SharedStream.size)
         while isMapped {
             let count = try buffer.withUnsafeMutableBytes { try stream.read(into: $0) }
