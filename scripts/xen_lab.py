@@ -55,10 +55,17 @@ done
 """
 
 
-class Dom0:
-    """The machine. `memory` and `own` are MiB: all of it, and the Dom0's."""
+# Debian 12's, as fetch-qemu-7.2.sh unpacks it. Under QEMU 10.0's emulation of SVM a PVH domain halts before its first word (docs/adr/017).
+OLDER = os.path.realpath(f"{HERE}/../.build/qemu-7.2/usr")
 
-    def __init__(self, folder, lab, memory=2560, own=1280):
+
+class Dom0:
+    """The machine. `memory` and `own` are MiB: all of it, and the Dom0's. Without `hardware` its domains are PV, and any QEMU will do."""
+
+    def __init__(self, folder, lab, memory=2560, own=1280, hardware=False):
+        program = ["qemu-system-x86_64"]
+        if hardware and os.path.exists(OLDER):
+            program = [f"{OLDER}/bin/qemu-system-x86_64", "-L", f"{OLDER}/share/qemu", "-L", "/usr/share/seabios"]
         loaded = modules(("crc32c_generic", "virtio_pci", "virtiofs", "overlay"), root=f"{lab}/root/usr", kernels="*")
         entries = dict.fromkeys(("bin", "proc", "sys", "dev", "lower", "tools", "rw", "new", "modules"))
         entries |= {f"modules/{name}": data for name, data in loaded.items()}
@@ -70,7 +77,7 @@ class Dom0:
         passed = [theirs, *(share for _, share in shares)]
         # One processor and no newer instructions: with more, TCG's emulation of Xen has been seen to go wrong (docs/adr/017).
         command = [
-            "qemu-system-x86_64", "-M", "pc,memory-backend=memory", "-accel", "tcg,thread=multi", "-cpu", "qemu64,+svm,+npt", "-smp", "1",
+            *program, "-M", "pc,memory-backend=memory", "-accel", "tcg,thread=multi", "-cpu", "qemu64,+svm,+npt", "-smp", "1",
             "-m", str(memory), "-object", f"memory-backend-memfd,id=memory,size={memory}M,share=on",
             "-kernel", f"{lab}/xen", "-append", f"console=com1 com1=115200,8n1 dom0_mem={own}M,max:{own}M",
             "-initrd", f"{lab}/vmlinux console=hvc0 quiet,{cpio(entries, f'{folder}/initramfs')}",
