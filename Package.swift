@@ -57,7 +57,8 @@ let package = Package(
         .executableTarget(
             name: "hull",
             dependencies: [
-                "Sandboxes", "QEMUDriver", "XenDriver", "EngineSetup", "HostNetwork", "Images", "LinuxSystem", "Machines", "Netlink",
+                "Sandboxes", "QEMUDriver", "XenDriver", "EngineSetup", "HostNetwork", "Images", "LinuxSystem", "Machines",
+                "Netlink",
                 "OCISpec",
                 "Storage",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),

@@ -13,7 +13,7 @@ recipe=$(cat "$0" "$here/../bench/machine.py" | sha256sum)
 readonly version=4.17
 # Xen's own, and two libraries that little else needs. The other libraries belong to every Debian 12 that setup.sh has prepared.
 readonly tools=(
-    xen-hypervisor-$version-amd64 xen-utils-$version xen-utils-common xenstore-utils libxenmisc$version libxenstore4 libxencall1
+    "xen-hypervisor-$version-amd64" "xen-utils-$version" xen-utils-common xenstore-utils "libxenmisc$version" libxenstore4 libxencall1
     libxendevicemodel1 libxenevtchn1 libxenforeignmemory1 libxengnttab1 libxenhypfs1 libxentoolcore1 libxentoollog1 libyajl2 libfdt1
 )
 
@@ -41,7 +41,7 @@ PYTHONPATH=$here/../bench python3 -c 'import sys; from machine import extract_ke
 
 # Every system that has a merged /usr sees these folders there.
 root=$work/lab/root
-rm -rf "$root/boot" "$root/usr/share/doc" "$root/usr/share/man"
+rm -rf "${root:?}/boot" "$root/usr/share/doc" "$root/usr/share/man"
 for folder in bin sbin lib; do
     [[ -d $root/$folder ]] || continue
     mkdir -p "$root/usr/$folder"

@@ -100,7 +100,9 @@ struct QEMUPlan {
                 .unsupported, "'\(nic.mac)' is no MAC address of a network interface: six pairs of lower-case hexadecimal digits")
         }
         for nic in spec.nics {
-            guard case .tap = nic.end else { throw MachineError(.unsupported, "QEMU's machines have taps at the host's end of their NICs") }
+            guard case .tap = nic.end else {
+                throw MachineError(.unsupported, "QEMU's machines have taps at the host's end of their NICs")
+            }
         }
         program = try QEMUProgram.find()
         accelerator = try ResolvedAccelerator.resolve(spec.accelerator, KVMState.probe())

@@ -151,7 +151,8 @@ extension HostResource {
         case .network(let key): try await network.detach(key)
         case .machine(let hypervisor, let id):
             guard let driver = drivers[hypervisor]?() else {
-                throw SandboxError("the machine of sandbox \(id.prefix(12)) cannot be taken back: this program has no driver \"\(hypervisor)\"")
+                throw SandboxError(
+                    "the machine of sandbox \(id.prefix(12)) cannot be taken back: this program has no driver \"\(hypervisor)\"")
             }
             try await driver.reclaiming?.reclaim(id)
         case .folder(let path): try ContainerPaths.removeWhole(path)

@@ -39,8 +39,10 @@ final class Domain: VirtualMachine {
         let file = "\(directory.path)/domain.cfg"
         try replaceFile(file, Array(try plan.configuration(spec, devices: disks.map(\.path)).text().utf8))
         let releases = try await store.watch("@releaseDomain")
+        // Told once at the beginning, when there is nothing to be seen yet.
+        await Self.next(of: releases)
         try await toolstack.create(file)
-        guard let id = try await toolstack.domains()[plan.uuid]?.id else {
+        guard let id = try await number() else {
             throw MachineError(.startFailed, "xl made the domain \(plan.name), and it is not there")
         }
         self.id = id
@@ -58,6 +60,14 @@ final class Domain: VirtualMachine {
         withExtendedLifetime(disks) {}
     }
 
+    /// The domain's number; nil when it is not there.
+    private func number() async throws -> UInt32? {
+        for name in try await store.list("/local/domain") {
+            if try await store.read("/local/domain/\(name)/vm") == "/vm/\(plan.uuid)" { return UInt32(name) }
+        }
+        return nil
+    }
+
     /// What Xen's hotplug scripts would tell the backend.
     private func connect(_ kind: String, _ device: Int, _ values: [String: String]) async throws {
         let backend = "/local/domain/0/backend/\(kind)/\(id)/\(device)"
@@ -67,8 +77,11 @@ final class Domain: VirtualMachine {
 
     private func openConsole() async throws {
         let path = try await store.value(
-            at: "/local/domain/\(id)/console/tty", awaiting: "the domain's console (is xenconsoled running?)", within: .seconds(30))
-        guard path.hasPrefix("/dev/pts/") else { throw MachineError(.refused, "the domain's console is at \(path), which is no terminal") }
+            at: "/local/domain/\(id)/console/tty", awaiting: "the domain's console (is xenconsoled running?)",
+            within: .seconds(30))
+        guard path.hasPrefix("/dev/pts/") else {
+            throw MachineError(.refused, "the domain's console is at \(path), which is no terminal")
+        }
         let terminal = SharedDescriptor(try openFile(path, O_RDWR | O_NOCTTY | O_NONBLOCK))
         // Else the guest's words would come back to it as input.
         try Terminal(terminal.raw)?.makeRaw()
@@ -99,17 +112,20 @@ final class Domain: VirtualMachine {
     /// Follows the domain to its end, and takes it away.
     private func end(_ releases: AsyncStream<Void>) async -> MachineExit {
         var reason: MachineExit.Reason?
+        var state: DomainState?
         while reason == nil {
             await Self.next(of: releases)
             do {
-                let state = try await toolstack.domains()[plan.uuid]
+                state = try await toolstack.domains()[plan.uuid]
                 reason = self.reason(state)
             } catch { complaints += "\(error)\n" }
         }
         hasEnded = true
         carrying?.cancel()
         await carrying?.value
-        do { try await Reclaimer(toolstack: toolstack).reclaim(uuid: plan.uuid, releases) } catch { complaints += "\(error)\n" }
+        do { try await Reclaimer(toolstack: toolstack).reclaim(uuid: plan.uuid, seen: state, releases) } catch {
+            complaints += "\(error)\n"
+        }
         // The console closes with the domain; a daemon that forgets it must not hold us.
         let recording = recording
         // Late or not, what came is in the log.
@@ -119,7 +135,9 @@ final class Domain: VirtualMachine {
         // Only now, so that whoever reads the stream finds out why it ended.
         shutdown(carried.raw, Int32(SHUT_RDWR))
         if reason == .reset, console?.showsPanic == true { reason = .panicked }
-        return MachineExit(reason: reason ?? .destroyed, consoleTail: console?.lines(reason == .panicked ? 100 : 40) ?? "", complaints: complaints)
+        return MachineExit(
+            reason: reason ?? .destroyed, consoleTail: console?.lines(reason == .panicked ? 100 : 40) ?? "",
+            complaints: complaints)
     }
 
     /// Why a domain in this state has ended; nil while it has not.
@@ -152,7 +170,7 @@ final class Domain: VirtualMachine {
     func stop(grace: Duration) async {
         guard let ending else {
             // It did not come to run: what there is of it goes.
-            do { try await Reclaimer(toolstack: toolstack).reclaim(uuid: plan.uuid, nil) } catch { complaints += "\(error)\n" }
+            do { try await Reclaimer(toolstack: toolstack).reclaim(uuid: plan.uuid) } catch { complaints += "\(error)\n" }
             shutdown(carried.raw, Int32(SHUT_RDWR))
             return store.close()
         }

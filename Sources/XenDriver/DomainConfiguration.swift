@@ -45,7 +45,8 @@ struct DomainConfiguration: Hashable, Sendable {
                 lines.append(
                     "    "
                         + (try Self.quoted(
-                            "format=raw,vdev=\(disk.name),access=\(access),backendtype=phy,script=\(Self.script),target=\(disk.path)"))
+                            "format=raw,vdev=\(disk.name),access=\(access),backendtype=phy,script=\(Self.script),target=\(disk.path)"
+                        ))
                         + ",")
             }
             lines.append("]")
@@ -61,7 +62,8 @@ struct DomainConfiguration: Hashable, Sendable {
     /// xl's strings know no escape for the quote that they end with.
     static func quoted(_ text: String) throws(MachineError) -> String {
         guard text.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7F && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }) else {
-            throw MachineError(.unsupported, "xl cannot be told of '\(text)': no quotes, backslashes and control characters may be in it")
+            throw MachineError(
+                .unsupported, "xl cannot be told of '\(text)': no quotes, backslashes and control characters may be in it")
         }
         return "\"\(text)\""
     }

@@ -17,7 +17,9 @@ enum DomainList {
         var all: [String: DomainState] = [:]
         for line in text.split(separator: "\n") {
             let words = line.split(whereSeparator: \.isWhitespace)
-            guard let place = words.firstIndex(where: isUUID), place >= 6, place + 1 < words.count, let id = UInt32(words[place - 5]) else {
+            guard let place = words.firstIndex(where: isUUID), place >= 6, place + 1 < words.count,
+                let id = UInt32(words[place - 5])
+            else {
                 continue
             }
             let state = words[place - 2]
@@ -31,6 +33,7 @@ enum DomainList {
     }
 
     private static func isUUID(_ word: Substring) -> Bool {
-        word.utf8.count == 36 && word.split(separator: "-", omittingEmptySubsequences: false).map(\.utf8.count) == [8, 4, 4, 4, 12]
+        word.utf8.count == 36
+            && word.split(separator: "-", omittingEmptySubsequences: false).map(\.utf8.count) == [8, 4, 4, 4, 12]
     }
 }

@@ -16,7 +16,8 @@ struct DomainPlan: Sendable {
         guard spec.memoryBytes >= Self.leastMemory else {
             throw MachineError(
                 .unsupported,
-                "a domain with \(spec.memoryBytes >> 20) MiB of memory cannot boot: give it at least \(Self.leastMemory >> 20) MiB")
+                "a domain with \(spec.memoryBytes >> 20) MiB of memory cannot boot: give it at least \(Self.leastMemory >> 20) MiB"
+            )
         }
         guard (1...128).contains(spec.vcpus) else {
             throw MachineError(.unsupported, "a domain cannot have \(spec.vcpus) CPUs: from 1 to 128")
@@ -30,12 +31,14 @@ struct DomainPlan: Sendable {
             guard hasHardware else {
                 throw MachineError(
                     .unsupported,
-                    "this Xen runs no hardware-assisted domains (xl info, virt_caps): use --machine pv, or enable virtualisation in the firmware")
+                    "this Xen runs no hardware-assisted domains (xl info, virt_caps): use --machine pv, or enable virtualisation in the firmware"
+                )
             }
             kind = .pvh
         case .auto: kind = hasHardware ? .pvh : .pv
         case .microvm, .q35:
-            throw MachineError(.unsupported, "Xen has no board \(spec.kind.rawValue), which is one of QEMU's: choose pv, pvh or auto")
+            throw MachineError(
+                .unsupported, "Xen has no board \(spec.kind.rawValue), which is one of QEMU's: choose pv, pvh or auto")
         }
         guard let uuid = Self.uuid(of: spec.id) else {
             throw MachineError(.unsupported, "a domain's id must begin with 32 hexadecimal digits, unlike '\(spec.id)'")
@@ -61,7 +64,8 @@ struct DomainPlan: Sendable {
     /// What xl is told, with the host's block devices of the spec's disks.
     func configuration(_ spec: MachineSpec, devices: [String]) -> DomainConfiguration {
         DomainConfiguration(
-            name: name, uuid: uuid, kind: kind, megabytes: (spec.memoryBytes + 0xF_FFFF) >> 20, vcpus: spec.vcpus, kernel: spec.kernel,
+            name: name, uuid: uuid, kind: kind, megabytes: (spec.memoryBytes + 0xF_FFFF) >> 20, vcpus: spec.vcpus,
+            kernel: spec.kernel,
             initramfs: spec.initramfs,
             // A panic is told from a reboot by its reason, which the kernel gives only so.
             commandLine: ["console=hvc0", "quiet", "panic=-1", "xen_legacy_crash", "cryptomgr.notests=1", "random.trust_cpu=on"]
@@ -79,12 +83,14 @@ extension GuestLayout {
         if spec.share != nil {
             throw MachineError(
                 .unsupported,
-                "a Xen domain shares no folders with its host yet: leave bind mounts, volumes and rootfs: out, or use --hypervisor qemu")
+                "a Xen domain shares no folders with its host yet: leave bind mounts, volumes and rootfs: out, or use --hypervisor qemu"
+            )
         }
         for nic in spec.nics {
             guard case .interface = nic.end else {
                 throw MachineError(
-                    .unsupported, "a Xen domain has no taps, which container engines' networks are led to: use --network none there")
+                    .unsupported,
+                    "a Xen domain has no taps, which container engines' networks are led to: use --network none there")
             }
         }
         var disks: [String: GuestDisk] = [:]
@@ -98,7 +104,8 @@ extension GuestLayout {
         if !spec.disks.isEmpty { modules.append("xen_blkfront") }
         if !spec.nics.isEmpty { modules.append("xen_netfront") }
         self.init(
-            disks: disks, share: nil, nics: spec.nics.map(\.mac), modules: modules, agentStream: .sharedMemory, kernelArguments: [])
+            disks: disks, share: nil, nics: spec.nics.map(\.mac), modules: modules, agentStream: .sharedMemory,
+            kernelArguments: [])
     }
 
     static func xenDisk(_ index: Int) -> String { "xvd\(Character(Unicode.Scalar(UInt8(ascii: "a") + UInt8(index))))" }

@@ -55,7 +55,9 @@ final class SharedMemory {
         }
     }
 
-    private static func map(_ device: SharedDescriptor, _ domain: UInt32, _ references: [UInt32]) throws -> UnsafeMutableRawPointer {
+    private static func map(_ device: SharedDescriptor, _ domain: UInt32, _ references: [UInt32]) throws
+        -> UnsafeMutableRawPointer
+    {
         var mapped: UnsafeMutableRawPointer?
         let failure = hull_xen_map(device.raw, domain, references, references.count, &mapped)
         guard failure == 0, let mapped else { throw SystemError("map the memory that the guest shares", code: -failure) }

@@ -85,7 +85,9 @@ final class Store {
                     self.answers[request] = continuation
                     // Messages are small: one that does not fit in the socket's buffer means that nobody reads there.
                     let wrote = Glibc.write(self.connection.raw, bytes, bytes.count)
-                    if wrote != bytes.count { self.answers.removeValue(forKey: request)?.resume(throwing: SystemError("ask Xen's store")) }
+                    if wrote != bytes.count {
+                        self.answers.removeValue(forKey: request)?.resume(throwing: SystemError("ask Xen's store"))
+                    }
                 }
             } onCancel: {
                 Task { @Loop in self.answers.removeValue(forKey: request)?.resume(throwing: CancellationError()) }
@@ -102,7 +104,9 @@ final class Store {
 
     /// The names below `path`; none when it is not there.
     func list(_ path: String) async throws -> [String] {
-        do { return try await ask(.directory, [path]).words } catch let error as StoreError where error.word == "ENOENT" { return [] }
+        do { return try await ask(.directory, [path]).words } catch let error as StoreError where error.word == "ENOENT" {
+            return []
+        }
     }
 
     /// Writes a value.

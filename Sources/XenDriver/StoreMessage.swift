@@ -27,7 +27,8 @@ struct StoreMessage: Hashable, Sendable {
     }
 
     var encoded: [UInt8] {
-        [kind, request, 0, UInt32(payload.count)].flatMap { word in (0..<4).map { UInt8(truncatingIfNeeded: word >> (8 * $0)) } } + payload
+        [kind, request, 0, UInt32(payload.count)].flatMap { word in (0..<4).map { UInt8(truncatingIfNeeded: word >> (8 * $0)) } }
+            + payload
     }
 
     /// The payload's words, without their zeros.

@@ -17,7 +17,8 @@ struct Toolstack: Sendable {
         let places =
             ["/usr/lib/xen-\(version.joined(separator: "."))/bin/xl", "/usr/local/sbin/xl", "/usr/sbin/xl", "/usr/bin/xl"]
         guard let found = places.first(where: { access($0, X_OK) == 0 }) else {
-            throw MachineError(.missing, "xl was not found: install Xen's tools (Debian: xen-utils-\(version.joined(separator: ".")))")
+            throw MachineError(
+                .missing, "xl was not found: install Xen's tools (Debian: xen-utils-\(version.joined(separator: ".")))")
         }
         return Toolstack(program: found)
     }
@@ -25,7 +26,9 @@ struct Toolstack: Sendable {
     nonisolated private init(program: String) { self.program = program }
 
     /// Makes the domain that the file describes, paused; nobody but us watches over it.
-    func create(_ file: String) async throws { try await run(["create", "-p", "-e", "-q", file], "create the domain", seconds: 180) }
+    func create(_ file: String) async throws {
+        try await run(["create", "-p", "-e", "-q", file], "create the domain", seconds: 180)
+    }
     func unpause(_ domain: UInt32) async throws { try await run(["unpause", "\(domain)"], "let the domain run") }
     func pause(_ domain: UInt32) async throws { try await run(["pause", "\(domain)"], "pause the domain") }
     /// Takes a domain away; it may go on dying for a moment.
@@ -58,7 +61,8 @@ struct Toolstack: Sendable {
             try await Spawn(program, arguments, environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]).run()
         }
         guard output.status.isSuccess else {
-            throw MachineError(.refused, "Xen did not \(what): \(output.complaint.isEmpty ? "xl ended without a word" : output.complaint)")
+            throw MachineError(
+                .refused, "Xen did not \(what): \(output.complaint.isEmpty ? "xl ended without a word" : output.complaint)")
         }
         return output.standardOutput
     }

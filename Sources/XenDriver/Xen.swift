@@ -18,7 +18,8 @@ public struct Xen: Hypervisor {
 
     public func check() async throws -> [String] {
         guard Self.isHere else {
-            throw MachineError(.missing, "this host is no Dom0 (/proc/xen/capabilities): install xen-system-amd64 and boot it under Xen")
+            throw MachineError(
+                .missing, "this host is no Dom0 (/proc/xen/capabilities): install xen-system-amd64 and boot it under Xen")
         }
         let toolstack = try Toolstack.find()
         for (path, module) in [
@@ -36,7 +37,10 @@ public struct Xen: Hypervisor {
             "\(facts["free_memory"] ?? "?") MiB of memory are free for domains",
             "domains share no folders with the host yet: bind mounts, volumes and rootfs: are refused",
         ]
-        if !Self.hasHardware { remarks.append("no hardware-assisted domains: machines are PV, which Xen's makers advise against for what is not trusted") }
+        if !Self.hasHardware {
+            remarks.append(
+                "no hardware-assisted domains: machines are PV, which Xen's makers advise against for what is not trusted")
+        }
         if access("/sys/module/xen_netback", F_OK) != 0 { remarks.append("only --network none works yet: modprobe xen-netback") }
         return remarks
     }

@@ -50,7 +50,8 @@ import Testing
             spec.vcpus = 3
             spec.kernelArguments = ["a=b", "c"]
             spec.disks = [
-                Disk(name: "root", path: "/images/root.erofs", readOnly: true), Disk(name: "rw", path: "/c/disk.img", readOnly: false),
+                Disk(name: "root", path: "/images/root.erofs", readOnly: true),
+                Disk(name: "rw", path: "/c/disk.img", readOnly: false),
             ]
             spec.nics = [NIC(mac: "02:42:0a:d5:00:02", mtu: 1500, end: .interface { _ in })]
         }
@@ -96,7 +97,8 @@ import Testing
     @Test("What cannot be honoured is refused before anything is made")
     func refusals() throws {
         let wrong: [(inout MachineSpec) -> Void] = [
-            { $0.kind = .microvm }, { $0.kind = .q35 }, { $0.accelerator = .kvm }, { $0.memoryBytes = 64 << 20 }, { $0.vcpus = 0 },
+            { $0.kind = .microvm }, { $0.kind = .q35 }, { $0.accelerator = .kvm }, { $0.memoryBytes = 64 << 20 },
+            { $0.vcpus = 0 },
             { $0.id = "short" }, { $0.id = "Z" + String(Self.id.dropFirst()) },
             { $0.share = Share(tag: "hull", entries: [ShareEntry(name: "m0", hostPath: "/data")]) },
             { $0.disks = [Disk(name: "a", path: "/a", readOnly: true), Disk(name: "a", path: "/b", readOnly: true)] },
