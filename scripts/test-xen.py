@@ -96,6 +96,9 @@ CHECKS = [
         hull rm -f pipe
     """),
     ("a network, and a published port", r"""
+        # What nft would load on demand, within the time that Hull gives it.
+        modprobe -a tun bridge br_netfilter nf_tables nft_chain_nat nft_ct nft_nat nft_masq nft_fib_inet nf_conntrack_bridge nft_meta_bridge || true
+        nft list ruleset
         hull run -d --name web --memory 64m --machine pv -p 8080:80 $image sh -c 'mkdir -p /www; echo served >/www/index.html; exec busybox httpd -f -p 80 -h /www'
         near sh -c 'wget -qO- http://127.0.0.1:8080/ | grep served'
         address=$(hull inspect web | grep -o '10\.[0-9.]*\|172\.30\.[0-9.]*' | head -1)

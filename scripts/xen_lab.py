@@ -34,7 +34,7 @@ mkdir -p /dev/pts /dev/shm /run/lock /run/xen /run/xenstored /run/xen-hotplug /v
 mount -t devpts -o ptmxmode=0666 devpts /dev/pts; mount -t tmpfs shm /dev/shm
 for link in fd: stdin:/0 stdout:/1 stderr:/2; do ln -sfn /proc/self/fd${link#*:} /dev/${link%%:*}; done
 ln -sfn /run /var/run 2>/dev/null; ln -sfn /run/lock /var/lock 2>/dev/null
-for module in xen-privcmd xen-evtchn xen-gntdev xen-gntalloc xenfs xen-blkback loop virtio_console; do modprobe $module; done
+modprobe -a xen-privcmd xen-evtchn xen-gntdev xen-gntalloc xenfs xen-blkback xen-netback loop virtio_console
 mount -t xenfs xenfs /proc/xen
 ip link set lo up
 # Debian has a wrapper for each of them, which looks for the running version first.

@@ -15,16 +15,17 @@ struct Reclaimer: Reclaiming {
     @Loop
     func reclaim(uuid: String, seen: DomainState? = nil, _ releases: AsyncStream<Void>? = nil) async throws {
         var asked = false
-        if let seen, !seen.isDying {
-            asked = true
-            // Somebody else may have been quicker: what is left is seen below.
-            do { try await toolstack.destroy(seen.id) } catch { asked = false }
-        }
         try await withDeadline(.seconds(120), awaiting: "the end of the domain \(uuid)") {
-            while let state = try await toolstack.domains()[uuid] {
-                if !asked, !state.isDying {
+            var state = seen
+            while true {
+                if state == nil { state = try await toolstack.domains()[uuid] }
+                guard let now = state else { return }
+                state = nil
+                if !asked {
                     asked = true
-                    do { try await toolstack.destroy(state.id) } catch {
+                    // One that dies already may have lost whoever was destroying it: its devices, without whose end it stays, are still to be
+                    // taken away.
+                    do { try await toolstack.destroy(now.id) } catch {
                         // Somebody else may have been quicker.
                         if try await toolstack.domains()[uuid]?.isDying == false { throw error }
                     }
