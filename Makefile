@@ -13,7 +13,7 @@ export HULL_IMAGES ?= $(CURDIR)/.build/images
 RELEASE := .build/release
 SOURCES := Package.swift Sources Tests guest/Package.swift guest/Sources
 
-.PHONY: help setup build guest demo test test-unit test-vm test-engines test-storm test-workloads test-kvm test-host test-xen images bench lint format install clean
+.PHONY: help setup build guest demo test test-unit test-vm test-engines test-storm test-workloads test-kvm test-host test-xen kernel test-kernel images bench lint format install clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,7 @@ build: ## leaves bin/hull and what it needs beside it
 	install -m 755 -s $(RELEASE)/hull-runtime bin/hull-runtime
 	install -m 755 -s $(RELEASE)/hull-unpack bin/hull-unpack
 	install -m 755 "$$(guest/build.sh)" bin/hull-init
+	install -m 644 kernel/hull.config bin/hull.config
 
 guest: ## builds the program of the guest alone
 	@scripts/check-swift.sh
@@ -79,6 +80,16 @@ test-host: build images ## Hull on a Debian 12 host as users have one: systemd, 
 test-xen: build images ## Hull in a Dom0 of Xen, under QEMU's software emulation
 	@scripts/test-xen.py
 
+kernel: build ## a kernel of our own making, below .build/kernel; some 15 minutes of a processor
+	@apt-get -qq install -y --no-install-recommends linux-source-6.1 flex bison bc libelf-dev kmod perl xz-utils >/dev/null
+	export HULL_ROOT=$(CURDIR)/.build/kernel HULL_EXEC_ROOT=$(CURDIR)/.build/kernel/run
+	name=$$(bin/hull kernel ls -q | grep -v '^host$$' | head -1 || true)
+	[ -n "$$name" ] || name=$$(bin/hull kernel build)
+	bin/hull kernel use $$name
+
+test-kernel: kernel images ## the tests that run containers in real machines, with a kernel of our own making
+	@HULL_TEST_KERNELS=$(CURDIR)/.build/kernel/kernels scripts/test.sh --filter 'IntegrationTests|KernelBuildTests'
+
 bench: build images ## speed and memory beside their floors
 	@bench/bench.py
 
@@ -95,6 +106,7 @@ install: ## installs what `make build` left, under DESTDIR and PREFIX
 	install -m 755 bin/hull $(DESTDIR)$(PREFIX)/bin/hull
 	install -m 755 bin/hull-runtime $(DESTDIR)$(PREFIX)/bin/hull-runtime
 	install -m 755 bin/hull-unpack bin/hull-init $(DESTDIR)$(PREFIX)/libexec/hull/
+	install -m 644 bin/hull.config $(DESTDIR)$(PREFIX)/libexec/hull/
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
 	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	bin/hull --generate-completion-script bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/hull

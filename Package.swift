@@ -57,7 +57,8 @@ let package = Package(
         .executableTarget(
             name: "hull",
             dependencies: [
-                "Sandboxes", "QEMUDriver", "XenDriver", "EngineSetup", "HostNetwork", "Images", "LinuxSystem", "Machines",
+                "Sandboxes", "QEMUDriver", "XenDriver", "EngineSetup", "HostNetwork", "Images", "Kernels", "LinuxSystem",
+                "Machines",
                 "Netlink",
                 "OCISpec",
                 "Storage",

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """bench.py [--runs N] [--json FILE] [SECTION…]: speed and memory of Hull beside their floors, in one run.
 
-Sections: start clone verbs exec memory output disk runtime docker (all of them without a name). Runs as root, after `make build`.
+Sections: start clone kernel fork crowd verbs exec memory output disk runtime docker (all of them without a name). Runs as root, after `make build`.
 What is compared is measured alternately, and medians are shown: the machine's noise falls on both sides.
 """
 import argparse
@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import engines
@@ -87,6 +88,13 @@ def bench_clone(raw, image, runs):
         limits = dict(zip(kinds, (1.3, 1.56, 1.56, 1.56)))
         for kind, limit in limits.items():
             row(kind, statistics.median(times[kind]), "s", statistics.median(floor), limit)
+        # Filled before each run: what comes of a machine that waits, without another that boots beside it.
+        pooled = []
+        for _ in range(runs):
+            hull("pool", "set", "-n", "1", "--network", "none", "--memory", f"{MEMORY}m", image)
+            pooled.append(seconds("run", *run_flags(), image, "true"))
+        hull("pool", "rm", "--all")
+        row("the first of these, from a pool", statistics.median(pooled), "s", statistics.median(floor))
 
 
 def bench_verbs(_, image, runs):
@@ -108,28 +116,29 @@ class Container:
     def __exit__(self, *_):
         hull("rm", "--force", self.id)
 
-    def processes(self):
-        """The monitor and what it started, as pid → the program's name."""
-        parents, found = {}, {}
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                words = open(f"/proc/{pid}/cmdline").read().split("\0")
-                status = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
-                ours = f"HULL_ROOT={os.environ['HULL_ROOT']}\0" in open(f"/proc/{pid}/environ").read()
-            except OSError:
-                continue  # it ended meanwhile
-            parents[int(pid)] = int(status[1])
-            if ours and "monitor" in words[:3]:
-                found[int(pid)] = "monitor"
-        grown = True
-        while grown:
-            grown = False
-            for pid, parent in parents.items():
-                if parent in found and pid not in found:
-                    words = open(f"/proc/{pid}/cmdline").read().replace("\0", " ")
-                    found[pid] = next((name for name in ("qemu", "virtiofsd") if name in words), "other")
-                    grown = True
-        return found
+
+def every_process():
+    """The monitors of this bench and what they started, as pid → the program's name."""
+    parents, found = {}, {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = open(f"/proc/{pid}/cmdline").read().split("\0")
+            status = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+            ours = f"HULL_ROOT={os.environ['HULL_ROOT']}\0" in open(f"/proc/{pid}/environ").read()
+        except OSError:
+            continue  # it ended meanwhile
+        parents[int(pid)] = int(status[1])
+        if ours and "monitor" in words[:3]:
+            found[int(pid)] = "monitor"
+    grown = True
+    while grown:
+        grown = False
+        for pid, parent in parents.items():
+            if parent in found and pid not in found:
+                words = open(f"/proc/{pid}/cmdline").read().replace("\0", " ")
+                found[pid] = next((name for name in ("qemu", "virtiofsd") if name in words), "other")
+                grown = True
+    return found
 
 
 def bench_exec(_, image, runs):
@@ -144,11 +153,117 @@ def bench_memory(_, image, __):
     with tempfile.TemporaryDirectory() as folder, Container("-v", f"{folder}:/mnt", image) as container:
         time.sleep(5)  # idle means that start-up is over
         guest = 0
-        for pid, name in sorted(container.processes().items(), key=lambda item: item[1]):
+        for pid, name in sorted(every_process().items(), key=lambda item: item[1]):
             size = proportional_set(pid)
             guest += size["guest"]
             row(f"PSS of an idle container: {name}", size["rest"] / 1024, "MB", limit=6 if name == "monitor" else None)
         row("PSS of an idle container: guest memory", guest / 1024, "MB")
+
+
+class Ticker:
+    """An attached container that has dirtied half of its memory and prints a line every 2 ms; notes when lines came."""
+
+    def __init__(self, image):
+        self.name = "ticker"
+        self.times = []
+        self.run = subprocess.Popen(
+            [HULL, "run", "--name", self.name, "--network", "none", "--memory", f"{MEMORY}m", image, "io", "tick", "-",
+             f"{MEMORY // 2}"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+        deadline = time.monotonic() + 120
+        while len(self.times) < 200:
+            if time.monotonic() > deadline:
+                raise SystemExit("bench: the container that ticks says nothing")
+            time.sleep(0.05)
+
+    def read(self):
+        while os.read(self.run.stdout.fileno(), 65536):
+            self.times.append(time.monotonic())
+
+    def longest_gap(self, since):
+        times = [moment for moment in list(self.times) if moment >= since]
+        return max((later - earlier for earlier, later in zip(times, times[1:])), default=0)
+
+    def close(self):
+        hull("rm", "--force", self.name)
+        self.run.wait()
+
+
+def bench_fork(_, image, runs):
+    """A running container with half of its memory dirtied is copied: how long it stands still, and when the copy answers."""
+    ticker = Ticker(image)
+    try:
+        still, usual, verb, answer = [], [], [], []
+        for _ in range(runs):
+            began = time.monotonic()
+            time.sleep(1)
+            usual.append(ticker.longest_gap(began))
+            began = time.monotonic()
+            copy = hull("fork", ticker.name)
+            verb.append(time.monotonic() - began)
+            hull("exec", copy, "true")
+            answer.append(time.monotonic() - began)
+            still.append(ticker.longest_gap(began))
+            hull("rm", "--force", copy)
+        row("fork, half of the memory dirtied: it is silent for", 1000 * statistics.median(still), "ms", limit=60)
+        row("  without a fork, within a second", 1000 * statistics.median(usual), "ms")
+        row("  hull fork C", statistics.median(verb), "s")
+        row("  hull fork C, and an exec in the copy is done", statistics.median(answer), "s", limit=0.35)
+    finally:
+        ticker.close()
+
+
+def bench_crowd(_, image, runs):
+    """A hundred clones at once: how fast they come, and what they take."""
+    count = 100
+    flags = ["--network", "none", "--memory", "64m"]
+    hull("template", "build", *flags)
+    names, times = [], []
+    try:
+        before = available()
+        for _ in range(count):
+            began = time.monotonic()
+            names.append(hull("run", "-d", *flags, image, "sleep", "1000000"))
+            times.append(time.monotonic() - began)
+        time.sleep(5)  # idle means that start-up is over
+        taken = before - available()
+        row("100 clones: starts a second", count / sum(times), "/s")
+        row("  the last ten, beside the first ten", statistics.median(times[-10:]), "s", statistics.median(times[:10]), 1.2)
+        row("  memory that the host lost for each", taken / count, "MB")
+        sizes = {"monitor": [], "qemu": []}
+        for pid, name in every_process().items():
+            if name in sizes:
+                sizes[name].append(proportional_set(pid))
+        for name, all_sizes in sizes.items():
+            row(f"  PSS of each {name}", statistics.median(one["guest"] + one["rest"] for one in all_sizes) / 1024, "MB")
+        row("  each QEMU's own memory", statistics.median(one["own"] for one in sizes["qemu"]) / 1024, "MB", limit=30)
+    finally:
+        for name in names:
+            hull("rm", "--force", name)
+
+
+def available():
+    """Megabytes of the host's memory that somebody could have."""
+    for line in open("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) / 1024
+    return 0
+
+
+def bench_kernel(raw, image, runs):
+    """A boot of Hull's own kernel beside one of the host's. HULL_KERNEL_IMAGE names it: hull kernel build takes its time."""
+    own = os.environ.get("HULL_KERNEL_IMAGE", f"{HERE}/../.build/kernel/kernels/default/vmlinux")
+    if not os.path.exists(own):
+        print("kernel: left out, there is none: make kernel builds one")
+        return
+    ours, stock = [], []
+    for flags in (["--kernel", own], []):
+        hull("run", *run_flags(), "--no-template", *flags, image, "true")
+    for _ in range(runs):
+        stock.append(seconds("run", *run_flags(), "--no-template", image, "true"))
+        ours.append(seconds("run", *run_flags(), "--no-template", "--kernel", own, image, "true"))
+    row("cold start with our kernel, beside the host's", statistics.median(ours), "s", statistics.median(stock), 0.6)
 
 
 def bench_output(raw, image, _):
@@ -231,7 +346,8 @@ def bench_docker(raw, image, runs):
     engines.bench_docker(row, raw, runs, os.path.join(os.path.dirname(image.removeprefix("oci-archive:")), "root"))
 
 
-SECTIONS = {"start": bench_start, "clone": bench_clone, "verbs": bench_verbs, "exec": bench_exec, "memory": bench_memory,
+SECTIONS = {"start": bench_start, "clone": bench_clone, "kernel": bench_kernel, "fork": bench_fork, "crowd": bench_crowd,
+            "verbs": bench_verbs, "exec": bench_exec, "memory": bench_memory,
             "output": bench_output, "disk": bench_disk, "runtime": bench_runtime, "docker": bench_docker}
 
 

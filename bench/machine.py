@@ -124,6 +124,10 @@ class Raw:
         entries |= {"modules/order": "\n".join(loaded).encode(), "init": GUEST_INIT,
                     "bin/busybox": open("/bin/busybox", "rb").read(), "bin/io": open(io_program, "rb").read()}
         self.guest_initramfs = cpio(entries, f"{folder}/guest.cpio")
+        loaded |= modules(["virtio_net"])
+        entries |= {f"modules/{name}": data for name, data in loaded.items()}
+        entries["modules/order"] = "\n".join(loaded).encode()
+        self.wired_initramfs = cpio(entries, f"{folder}/wired.cpio")
 
     def command(self, initramfs, machine=MACHINE, quiet="quiet"):
         accel = accelerator()
@@ -188,7 +192,26 @@ class Guest:
     def close(self):
         self.process.kill()
         self.process.wait()
-        self.server.wait()
+        if self.server:
+            self.server.wait()
+
+
+class Wired(Guest):
+    """A raw machine with a serial port to talk over and a NIC on a tap, which is in the network namespace at `namespace`."""
+
+    def __init__(self, raw, namespace, tap, mac, address):
+        ours, theirs = socket.socketpair()
+        self.server = None
+        command = raw.command(raw.wired_initramfs) + [
+            "-chardev", f"socket,id=port,fd={theirs.fileno()}", "-device", "virtio-serial-device",
+            "-device", "virtserialport,chardev=port,name=bench",
+            "-netdev", f"tap,id=net,ifname={tap},script=no,downscript=no", "-device", f"virtio-net-device,netdev=net,mac={mac}"]
+        self.process = subprocess.Popen(["nsenter", f"--net={namespace}", "--", *command], pass_fds=(theirs.fileno(),))
+        theirs.close()
+        ours.settimeout(120)
+        self.stream = ours.makefile("rwb")
+        self.ask(None)
+        self.ask(f"ifconfig lo up; ifconfig eth0 {address} netmask 255.255.255.0")
 
 
 class RawTemplate:
@@ -298,19 +321,21 @@ def start_share_server(folder, shared):
 
 
 def proportional_set(pid):
-    """Kilobytes by what backs them: guest memory (memfd), and the rest."""
-    guest = rest = 0
+    """Kilobytes by what backs them: guest memory (a memfd, or a template's file), and the rest; and what is the process's own."""
+    guest = rest = own = 0
     shared = False
     for line in open(f"/proc/{pid}/smaps"):
         words = line.split()
         if "-" in words[0] and not words[0].endswith(":"):
-            shared = "memfd:" in line or "hull-mem" in line
+            shared = "memfd:" in line or "hull-mem" in line or line.rstrip().endswith("/memory")
         elif words[0] == "Pss:":
             if shared:
                 guest += int(words[1])
             else:
                 rest += int(words[1])
-    return {"guest": guest, "rest": rest}
+        elif words[0] in ("Private_Clean:", "Private_Dirty:"):
+            own += int(words[1])
+    return {"guest": guest, "rest": rest, "own": own}
 
 
 def as_json(value):

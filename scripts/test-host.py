@@ -97,6 +97,8 @@ is() { local wanted=$(printf '%b' "$2"); [ "$1" = "$wanted" ] || { echo "expecte
 near() { for try in $(seq 60); do if "$@" >/dev/null 2>&1; then return; fi; sleep 0.5; done; "$@"; }
 has() { grep -e "$1" >/dev/null; }
 cgroup() { echo /sys/fs/cgroup$(cut -d: -f3 /proc/$1/cgroup); }
+vmm() { pgrep -n -x qemu-system-x86; }
+none() { ! for exe in /proc/[0-9]*/exe; do readlink $exe; done 2>/dev/null | grep -E '/(hull|hull-runtime|qemu-system-x86_64|virtiofsd)$'; }
 pid() { docker inspect -f '{{.State.Pid}}' $1; }
 user() { runuser -l user -c "export XDG_RUNTIME_DIR=/run/user/1000; set -eu; $1"; }
 answers() { [[ $(exec 3<>/dev/tcp/$2/$3; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; timeout 5 cat <&3) == *"$1"* ]]; }
@@ -140,6 +142,10 @@ CHECKS = [
         is "$(docker run --rm --runtime=hull $image sh -c 'echo out; echo err >&2; exit 42' 2>/dev/null || echo $?)" "out\n42"
         docker run -d --name one --runtime=hull --memory 64m --cpus 0.5 --pids-limit 50 $image sleep 10000
         docker inspect -f '{{.AppArmorProfile}}' one | has docker-default
+        # The profile is the VMM's.
+        is "$(cat /proc/$(vmm)/attr/current)" "docker-default (enforce)"
+        hull-runtime features | has '"apparmor":{"enabled":true}'
+        ! docker run --rm --runtime=hull --security-opt apparmor=nobodys $image true 2>/run/words; has 'nobodys' </run/words
         is "$(docker exec one cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max)" "67108864\n50"
         is "$(docker exec one sh -c 'exit 9' || echo $?)" 9
         docker top one | has 'sleep 10000'
@@ -152,7 +158,7 @@ CHECKS = [
         is "$(systemctl show -p MemoryMax --value $scope)" $(((64 + 96 + 256) << 20))
         [ $(wc -l <$group/cgroup.procs) -ge 3 ]
         # In it is all that the machine is made of, and nothing of it is elsewhere.
-        for process in $(pgrep -f '^(virtiofsd|qemu-system)'); do is $(cgroup $process) $group; done
+        for process in $(vmm) $(pgrep -x virtiofsd); do is $(cgroup $process) $group; done
         systemctl daemon-reload
         is "$(cat $group/memory.max $group/cpu.max)" "$(((64 + 96 + 256) << 20))\n50000 100000"
     """),
@@ -199,6 +205,9 @@ CHECKS = [
     ("--privileged, --cpuset-cpus, --security-opt apparmor=unconfined", r"""
         is "$(docker run --rm --privileged --runtime=hull $image sh -c 'mount -t tmpfs t /tmp && echo mounted')" mounted
         is "$(docker run --rm --cpuset-cpus 1 --security-opt apparmor=unconfined --runtime=hull $image nproc)" 1
+        docker run -d --name free --security-opt apparmor=unconfined --runtime=hull $image sleep 1000
+        is "$(cat /proc/$(vmm)/attr/current)" unconfined
+        docker rm -f free
     """),
     ("podman, whose cgroup is in machine.slice", r"""
         is "$(podman --runtime hull run --rm $image sh -c 'echo out; exit 42' || echo $?)" "out\n42"
@@ -207,6 +216,7 @@ CHECKS = [
         is "$(dirname $group)" /sys/fs/cgroup/machine.slice
         is "$(cat $group/memory.max $group/cpu.max)" "$(((64 + 96 + 256) << 20))\n50000 100000"
         is "$(podman exec one cat /sys/fs/cgroup/memory.max)" 67108864
+        has '^containers-default-.* (enforce)' </proc/$(vmm)/attr/current
         podman stats --no-stream one
         podman rm -f -t 0 one
         near sh -c '! ls -d /sys/fs/cgroup/machine.slice/libpod-*.scope'
@@ -226,7 +236,7 @@ CHECKS = [
         is "$(cat $group/memory.max)" $(((64 + 96 + 256) << 20))
         is "$(user "podman exec one cat /sys/fs/cgroup/memory.max")" 67108864
         # QEMU is neither root nor the user, and none of its ids is the host's.
-        is "$(ps -o user= -p $(pgrep -f '^qemu-system'))" $(($(awk -F: '/^user/ { print $2 + $3 - 1 }' /etc/subuid)))
+        is "$(ps -o user= -p $(vmm))" $(($(awk -F: '/^user/ { print $2 + $3 - 1 }' /etc/subuid)))
         near answers hello 127.0.0.1 8081
         user "podman stats --no-stream one"
         user "podman rm -f -t 0 one"
@@ -245,7 +255,7 @@ CHECKS = [
         hull uninstall docker; hull uninstall podman; hull uninstall containerd; hull uninstall kubernetes
         systemctl reload docker
         hull gc
-        near sh -c '! pgrep -f "^(qemu-system|virtiofsd)|hull-"'
+        near none
         is "$(find /run/hull /run/user/1000/hull -name monitor.sock)" ""
         is "$(systemctl list-units --all --no-legend 'docker-*.scope' 'libpod-*.scope')" ""
         is "$(systemctl --failed --no-legend)" ""

@@ -130,6 +130,7 @@ int hull_ioctl_set_window_size(int t, unsigned short r, unsigned short c) {
 int hull_ioctl_pty_number(int m, unsigned *n) { return ioctl(m, TIOCGPTN, n); }
 int hull_ioctl_pty_unlock(int m) { int off = 0; return ioctl(m, TIOCSPTLCK, &off); }
 int hull_ioctl_pty_peer(int m, int flags) { return ioctl(m, TIOCGPTPEER, flags); }
+int hull_ioctl_take_terminal(int t) { return ioctl(t, TIOCSCTTY, 0); }
 int hull_ioctl_tun_set(int fd, const char *name, short flags) {
     struct ifreq r;
     memset(&r, 0, sizeof r);

@@ -11,11 +11,11 @@
 #include <unistd.h>
 
 struct failure { int error; unsigned step; };
-enum { CGROUP, NAMESPACE, ROOT, USER, SESSION, TERMINAL, DESCRIPTORS, LIMITS, OOM, CREDENTIALS, CAPABILITIES, DIRECTORY, EXEC, CLONE };
+enum { CGROUP, NAMESPACE, ROOT, USER, SESSION, TERMINAL, DESCRIPTORS, LIMITS, OOM, CREDENTIALS, CAPABILITIES, DIRECTORY, LABEL, EXEC, CLONE };
 static const char *const steps[] = {
     "join its cgroup", "join a namespace", "enter its root", "enter its user namespace", "start a session", "take its terminal",
     "arrange its descriptors", "set its limits", "set its OOM score", "take its user id", "drop its capabilities",
-    "enter its directory", "execute", "make a process",
+    "enter its directory", "take its AppArmor profile", "execute", "make a process",
 };
 
 static void fail(int report, unsigned step) {
@@ -89,6 +89,13 @@ static void child(const struct hull_spawn *how, int report) {
         snprintf(text, sizeof text, "%d", how->oom_score);
         if (write_file("/proc/self/oom_score_adj", text) < 0 && errno != EACCES) fail(report, OOM);
     }
+    if (how->profile) {
+        // For the program that is executed; only a process itself may ask, and later its root has no /proc.
+        char text[512];
+        if (snprintf(text, sizeof text, "exec %s", how->profile) >= (int)sizeof text) { errno = ENAMETOOLONG; fail(report, LABEL); }
+        if (write_file("/proc/self/attr/apparmor/exec", text) < 0 && (errno != ENOENT || write_file("/proc/self/attr/exec", text) < 0))
+            fail(report, LABEL);
+    }
     if (how->join_net >= 0 && setns(how->join_net, CLONE_NEWNET) < 0) fail(report, NAMESPACE);
     if (how->join_mount >= 0 && setns(how->join_mount, CLONE_NEWNS) < 0) fail(report, NAMESPACE);
     if (how->namespaces & CLONE_NEWNS && mount("", "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
@@ -161,6 +168,27 @@ int hull_spawn_process(const struct hull_spawn *how, pid_t *pid, int *pidfd, con
         return f.error;
     }
     *pid = (pid_t)made;
+    return 0;
+}
+
+pid_t hull_fork_apart(int keep) {
+    sigset_t all, before, none;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &before);
+    pid_t pid = fork();
+    int error = errno;
+    if (pid != 0) {
+        sigprocmask(SIG_SETMASK, &before, NULL);
+        return pid < 0 ? -error : pid;
+    }
+    struct sigaction plain = { .sa_handler = SIG_DFL };
+    for (int s = 1; s < NSIG; s++)
+        if (s != SIGPIPE) sigaction(s, &plain, NULL);
+    setsid();
+    if ((keep != 3 && dup2(keep, 3) < 0) || fcntl(3, F_SETFD, FD_CLOEXEC) < 0) _exit(127);
+    syscall(SYS_close_range, 4u, ~0u, 0);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     return 0;
 }
 

@@ -22,20 +22,30 @@ public struct KernelStore {
     private let cache: ContentCache
     private let boot: String
     private let modulesRoot: String
+    private let library: KernelLibrary
 
-    /// Keeps what it makes below `cache`. `boot` and `modules` are the host's folders of kernels and of module trees.
-    public init(cache: String, boot: String = "/boot", modules: String = "/lib/modules") {
+    /// Keeps what it makes below `cache`. `library` has the kernels of Hull's own making; `boot` and `modules` are the host's folders of
+    /// kernels and of module trees.
+    public init(cache: String, library: KernelLibrary, boot: String = "/boot", modules: String = "/lib/modules") {
         self.cache = ContentCache(path: cache)
+        self.library = library
         self.boot = boot
         self.modulesRoot = modules
     }
 
-    /// The kernel at `path`, or the host's best one: the newest `vmlinuz-*` of those made for the cloud, which boot quickest, else the newest.
-    public func kernel(at path: String? = nil) async throws -> Kernel {
-        let source = try path ?? newest()
+    /// The kernel that `wanted` names: one of the library's, the file of that path, or `host`, the host's best one (the newest `vmlinuz-*` of those
+    /// made for the cloud, which boot quickest, else the newest). nil is what `hull kernel use` chose, else the host's best.
+    public func kernel(_ wanted: String? = nil) async throws -> Kernel {
+        let named = wanted ?? library.chosen ?? KernelLibrary.host
+        let own = library.contains(named)
+        if !own, named == library.chosen {
+            throw KernelError(
+                "the kernel \(named), which hull kernel use chose, is not there any more: choose another, or the host's with hull kernel use host")
+        }
+        let source = try own ? "\(library.folder(named))/vmlinux" : named == KernelLibrary.host ? newest() : named
         let stamp: FileStamp
         do { stamp = try FileStamp(source) } catch {
-            throw KernelError("the kernel \(source) cannot be read: give --kernel the path of a vmlinuz or vmlinux", cause: error)
+            throw KernelError("the kernel \(source) cannot be read: give --kernel the path of a vmlinuz or vmlinux, or a name that hull kernel ls shows", cause: error)
         }
         let name = ShortName.of(["1", stamp.text])
         let image = try await cache.file("kernels", name) { file, _ in try await self.unpack(source, into: file) }
@@ -52,7 +62,7 @@ public struct KernelStore {
         guard lines.count == 2, KernelRelease.isPlausible(lines[0]) else {
             throw KernelError("\(facts) is damaged: remove it, and it is made again")
         }
-        let tree = "\(modulesRoot)/\(lines[0])"
+        let tree = own ? "\(library.folder(named))/modules" : "\(modulesRoot)/\(lines[0])"
         return Kernel(
             image: image, release: lines[0], identity: lines[1], source: source,
             modules: access("\(tree)/modules.dep", R_OK) == 0 ? tree : nil)

@@ -30,6 +30,8 @@ public struct Spawn {
     /// The capabilities that stay, as a mask; nil leaves all as they are.
     public var capabilities: UInt64?
     public var noNewPrivileges = false
+    /// The AppArmor profile that the program runs under; nil for the caller's own.
+    public var profile: String?
     /// setsid(2); `controllingTerminal` is the child's descriptor number to take as its terminal.
     public var newSession = false
     public var controllingTerminal: Int32?
@@ -54,7 +56,7 @@ public struct Spawn {
     public func spawn() throws(SystemError) -> ChildProcess {
         var argv: [UnsafeMutablePointer<CChar>?] = arguments.map { strdup($0) } + [nil]
         var envp: [UnsafeMutablePointer<CChar>?] = environment.map { strdup($0) } + [nil]
-        let strings = [file, root, directory].map { $0.flatMap { strdup($0) } }
+        let strings = [file, root, directory, profile].map { $0.flatMap { strdup($0) } }
         defer { for pointer in argv + envp + strings { free(pointer) } }
         // The numbers of its descriptors are used below, not the descriptors.
         defer { withExtendedLifetime(self) {} }
@@ -99,6 +101,7 @@ public struct Spawn {
                                     how.keep_capabilities = capabilities
                                 }
                                 how.no_new_privileges = noNewPrivileges ? 1 : 0
+                                how.profile = UnsafePointer(strings[3])
                                 how.new_session = newSession ? 1 : 0
                                 how.controlling_terminal = controllingTerminal ?? -1
                                 how.death_signal = deathSignal
@@ -147,6 +150,13 @@ public final class ChildProcess: Sendable {
     init(pid: Int32, descriptor: SharedDescriptor) {
         self.pid = pid
         self.descriptor = descriptor
+    }
+
+    /// A child of ours that was made by fork(2) and that nobody has waited for.
+    public convenience init(forked pid: Int32) throws(SystemError) {
+        let descriptor = hull_pidfd_open(pid)
+        if descriptor < 0 { throw SystemError("hold on to process \(pid)", code: -descriptor) }
+        self.init(pid: pid, descriptor: SharedDescriptor(owning: descriptor))
     }
 
     /// The process as this host's `/proc` names it, which may belong to another pid namespace than ours; nil when it was reaped.

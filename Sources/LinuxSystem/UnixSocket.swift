@@ -50,6 +50,18 @@ public enum UnixSocket {
         return socket
     }
 
+    /// Whether somebody listens at the socket at an open place for connections that keep messages apart (SOCK_SEQPACKET): the only kind that
+    /// cannot be known without connecting. Sockets of other kinds notice nothing.
+    public static func keepsMessagesApart(at place: SharedDescriptor) -> Bool {
+        do throws(SystemError) {
+            let socket = try open(SOCK_SEQPACKET)
+            try withAddress("/proc/self/fd/\(place.raw)") { address, length throws(SystemError) in
+                try checked("connect to a socket") { hull_connect(socket.raw, address, length) }
+            }
+            return true
+        } catch { return error.code == EAGAIN }
+    }
+
     /// Waits for the next connection; it is non-blocking.
     public static func accept(_ listener: SharedDescriptor) async throws -> SharedDescriptor {
         while true {

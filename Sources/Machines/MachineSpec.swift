@@ -200,6 +200,8 @@ public struct Confinement: Sendable {
     /// Whether we are root of a user namespace only, whose ids are all there are: filesystems map no owners for us, devices cannot be
     /// made, and our groups stay, because they may open `/dev/kvm`.
     public var isRootless = false
+    /// The AppArmor profile that the VMM runs under; nil for none. It is loaded.
+    public var profile: String?
 
     /// For root of a user namespace, in which the highest id becomes the VMM's.
     public static var rootless: Confinement {

@@ -75,7 +75,7 @@ extension QEMUMachine: Snapshotting {
             ["capabilities": .array([.object(["capability": .string("events"), "state": .bool(true)])])])
         try await control.execute("migrate-incoming", ["uri": .string("file:/dev/fdset/\(QEMUArguments.stateSet)")])
         let statuses = events.migrationStatuses
-        try await withDeadline(.seconds(30), awaiting: "the devices' state") {
+        try await withDeadline(Self.saveDeadline, awaiting: "the devices' state") {
             for await status in statuses {
                 if status == "completed" { return }
                 if status == "failed" || status == "cancelled" { break }

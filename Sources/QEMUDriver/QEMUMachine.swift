@@ -109,6 +109,7 @@ final class QEMUMachine: VirtualMachine {
             how.arguments[0] = plan.program.path
             how.identity = (user, user, [])
             how.keepsGroups = confinement.isRootless
+            how.profile = confinement.profile
             how.capabilities = 0
             qemu = try ConfinedProcess(role: "qemu", how, root: root, confinement: confinement, descriptors: inherited)
         } catch {
@@ -193,7 +194,8 @@ final class QEMUMachine: VirtualMachine {
             // Beside QEMU's own start.
             for one in copying { try copyData(from: one.from, one.range, to: one.to, "the saved machine's memory") }
             copying = []
-            try await withDeadline(.seconds(30), awaiting: "QEMU's answer on its control channel") {
+            // Long for a host that is a machine itself, and busy; a QEMU that ends is noticed at once.
+            try await withDeadline(.seconds(120), awaiting: "QEMU's answer on its control channel") {
                 _ = try await self.control.execute("qmp_capabilities")
             }
             if let snapshot {

@@ -5,14 +5,14 @@ import Machines
 /// What a machine boots from: a kernel, an initramfs with just the modules that this machine needs, and a disk with all the others.
 struct Booting {
     let record: ContainerRecord
-    let cache: String
+    let roots: Roots
     let hypervisor: any Hypervisor
 
     /// The machine's spec, whole.
     @Loop
     func complete(_ host: Planner.Host, _ planner: Planner, _ mounts: [ResolvedMount]) async throws -> MachineSpec {
-        let kernels = KernelStore(cache: cache)
-        let kernel = try await kernels.kernel(at: record.machine.kernel)
+        let kernels = KernelStore(cache: roots.cache, library: roots.kernels)
+        let kernel = try await kernels.kernel(record.machine.kernel)
         var host = host
         host.kernel = kernel.image
         host.modulesDisk = try await kernels.modulesImage(for: kernel)
@@ -29,8 +29,8 @@ struct Booting {
 
     /// One sentence about the kernel that machines get: for `hull doctor`.
     @Loop
-    static func describeKernel(cache: String) async throws -> String {
-        let kernel = try await KernelStore(cache: cache).kernel()
+    static func describeKernel(_ roots: Roots) async throws -> String {
+        let kernel = try await KernelStore(cache: roots.cache, library: roots.kernels).kernel()
         return "guests boot \(kernel.release), from \(kernel.source)\(kernel.modules == nil ? ", without modules" : "")"
     }
 }

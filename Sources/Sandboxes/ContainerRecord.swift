@@ -28,6 +28,8 @@ public struct ContainerRecord: Codable, Sendable {
     public var autoRemove = false
     /// The snapshot, or the container, that it was made of while that ran.
     public var origin: String?
+    /// The pool in which its machine waits for a container; nil once it is one.
+    public var pool: String?
     /// Whose it is, where a container engine made it (`hull-runtime`).
     public var engine: EngineOwner?
 

@@ -24,8 +24,11 @@ public struct ContainerStore: Sendable {
         self.drivers = drivers
     }
 
-    /// Every container, newest first. A folder that is being made or removed is none.
-    public func list() throws -> [Container] {
+    /// Every container, newest first. A folder that is being made or removed is none, nor is a machine that waits in a pool.
+    public func list() throws -> [Container] { try everything().filter { $0.record.pool == nil } }
+
+    /// The same, and the machines that wait.
+    func everything() throws -> [Container] {
         guard exists(roots.containers) else { return [] }
         var all: [Container] = []
         for id in try listDirectory(roots.containers) where !id.hasPrefix(".") {
@@ -87,7 +90,7 @@ public struct ContainerStore: Sendable {
             try SparedFile("\(aside)/state.json").replace(Array(try JSONEncoder().encode(state)))
             try await prepare(aside)
             let lock = try FileLock.acquire(roots.storeLock)
-            if let other = try list().first(where: { $0.name == record.name }) {
+            if let other = try everything().first(where: { $0.name == record.name }) {
                 throw SandboxError(
                     "the name \"\(record.name)\" is in use by container \(other.id.prefix(12)): remove or rename that one, or choose another name"
                 )

@@ -12,6 +12,10 @@ public struct Request: Codable, Sendable {
         case start(Streams)
         /// Starts it where it was saved: the folder of a snapshot; as the one that it was, or as a new one. As `start` comes first.
         case restore(folder: String, isFork: Bool, Streams)
+        /// Makes its machine ready, and lets it wait for a container. As `start` comes first; answered when it waits.
+        case keep
+        /// Takes a waiting machine for the container of this record; `start` follows over the same connection.
+        case claim(ContainerRecord)
         /// Saves it to a folder that is there. Answered by a document, what `SnapshotManifest` needs. With `ends` it stands still then until
         /// `Later.end` comes, which ends it and is answered; where that does not come, it goes on.
         case save(folder: String, ends: Bool)

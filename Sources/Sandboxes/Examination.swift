@@ -49,7 +49,7 @@ public struct Examination: Sendable {
             }
         }
         do {
-            all.append(Finding(level: .good, subject: "kernel", text: try await Booting.describeKernel(cache: roots.cache)))
+            all.append(Finding(level: .good, subject: "kernel", text: try await Booting.describeKernel(roots)))
         } catch {
             all.append(Finding(level: .missing, subject: "kernel", text: "\(error)"))
         }

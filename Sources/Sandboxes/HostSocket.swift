@@ -37,6 +37,11 @@ final class HostSocket {
             isDatagram = true
         } catch {
             isDatagram = false
+            if UnixSocket.keepsMessagesApart(at: place) {
+                throw SandboxError(
+                    "the socket \(path) keeps messages apart (SOCK_SEQPACKET), which cannot be relayed into a machine: leave its mount out",
+                    exitCode: 1)
+            }
         }
     }
 

@@ -66,7 +66,8 @@ final class MonitorServer {
         switch verb {
         case .engine:
             throw SandboxError("container \(container.record.name) belongs to no container engine: use hull", exitCode: 1)
-        case .start, .restore:
+        case .claim: throw MemberTaken()
+        case .start, .restore, .keep:
             throw SandboxError("container \(container.record.name) is running already", exitCode: 1)
         case .attach(let streams):
             let attachment = container.streams.attach(streams, descriptors.take()) { Self.tellOutputClosed(channel) }

@@ -12,11 +12,11 @@ public struct Reaper: Sendable {
     @Loop
     public func reapDead(_ complain: (String) -> Void) async {
         do {
-            for container in try store.list() where container.state.isLive {
+            for container in try store.everything() where container.state.isLive {
                 try await attempt(complain, "container \(container.name)") { try await reap(container) }
             }
             // A monitor that was killed between its last word on the state and the removal that --rm asks for.
-            for container in try store.list() where container.isOverdue {
+            for container in try store.everything() where container.isOverdue {
                 try await attempt(complain, "container \(container.name)") {
                     try await Removal(store).remove(container, volumes: true)
                 }
@@ -115,8 +115,13 @@ extension Container {
         !state.isLive && exists(paths.restoring) && !FileLock.isHeld(paths.restoring) && !FileLock.isHeld(paths.lock)
     }
 
-    /// Whether it has ended, was to go with its end, and nobody is at it.
+    /// Whether it has ended, was to go with its end, and nobody is at it; or was to wait in a pool, and whoever made it died before its machine began.
     fileprivate var isOverdue: Bool {
-        if case .exited = state.status { record.autoRemove && !FileLock.isHeld(paths.lock) } else { false }
+        guard !FileLock.isHeld(paths.lock) else { return false }
+        switch state.status {
+        case .exited: return record.autoRemove
+        case .created: return record.pool != nil && !FileLock.isHeld("\(roots.data)/pools/.lock")
+        case .starting, .running: return false
+        }
     }
 }

@@ -1,4 +1,5 @@
 public import HostNetwork
+public import Kernels
 import LinuxSystem
 public import Storage
 
@@ -34,6 +35,8 @@ public struct Roots: Codable, Hashable, Sendable {
     public var volumes: String { "\(data)/volumes" }
     /// Kernels, initramfs and templates of disks: what can be made again.
     public var cache: String { "\(data)/cache" }
+    /// Kernels of Hull's own making.
+    public var kernels: KernelLibrary { KernelLibrary("\(data)/kernels") }
     /// Booted machines, kept for cloning.
     public var templates: TemplateStore { TemplateStore("\(cache)/templates") }
     /// Saved containers.

@@ -12,12 +12,13 @@ import Storage
 /// One sandbox: what it needs on the host, its machine, its container. `run` is its whole life.
 @Loop
 final class Sandbox {
-    let record: ContainerRecord
+    /// That of the container; as long as the machine waits for one, of what it waits for.
+    private(set) var record: ContainerRecord
     let paths: ContainerPaths
     private let roots: Roots
     private let hypervisor: any Hypervisor
     private let ledger: Ledger
-    let planner: Planner
+    private(set) var planner: Planner
     /// The container, from its first process's start on.
     private(set) var container: RunningContainer?
     private let isFirstStart: Bool
@@ -70,7 +71,7 @@ final class Sandbox {
         if let saved {
             spec = try saved.spec(planner, on: host, mounts: mounts, paths: paths)
         } else {
-            spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor).complete(host, planner, mounts)
+            spec = try await Booting(record: record, roots: roots, hypervisor: hypervisor).complete(host, planner, mounts)
         }
         origin = MachineOrigin(
             spec: spec, recipe: try saved?.manifest.saved.machine ?? TemplateRecipe(spec, hypervisor: record.machine.hypervisor),
@@ -155,10 +156,21 @@ final class Sandbox {
             let watching = Task { @Loop in try? await DescriptorGuard.watch(machine, agent) }
             defer { watching.cancel() }
             let process: GuestProcess
+            var (mounts, streams, descriptors, channel) = (mounts, streams, descriptors, channel)
             if let saved {
                 process = try await saved.resume(agent, planner, endpoint)
             } else {
-                process = try await begin(agent, machine.guest, isClone: isClone, mounts, endpoint, streams)
+                try await greet(agent, isClone: isClone)
+                Fault.point("agent:hello")
+                let configuring = Task { @Loop in try await self.configure(agent, machine.guest, isClone: isClone, endpoint) }
+                if record.pool != nil {
+                    try await Self.outcome(of: configuring, within: Self.bootDeadline, awaiting: "the guest's set-up")
+                    let claim = try await waitForContainer(agent, machine, channel)
+                    (streams, descriptors, channel) = (claim.streams, claim.descriptors, claim.channel)
+                    mounts = try resolveMounts()
+                    announcer.turn(to: channel)
+                }
+                process = try await begin(agent, machine.guest, mounts, endpoint, streams, after: configuring)
             }
             let output = ProcessStreams(process, log: try LogWriter(paths.log))
             let container = RunningContainer(
@@ -182,21 +194,32 @@ final class Sandbox {
         }
     }
 
-    /// Sets the guest up, and starts the container's first process in it.
-    private func begin(
-        _ agent: AgentConnection, _ guest: GuestLayout, isClone: Bool, _ mounts: [ResolvedMount], _ endpoint: Endpoint?,
-        _ streams: Streams
-    ) async throws -> GuestProcess {
-        try await greet(agent, isClone: isClone)
-        Fault.point("agent:hello")
-        // All three at once: the agent carries them out in order, and does not stand idle while an answer travels.
+    /// Sets the guest up.
+    private func configure(_ agent: AgentConnection, _ guest: GuestLayout, isClone: Bool, _ endpoint: Endpoint?) async throws {
         var sandbox = planner.sandbox(guest, endpoint: endpoint, entropy: Self.entropy(), now: Timestamp.now.nanoseconds)
         // The template has mounted it.
         if isClone { sandbox.modules = nil }
-        let asked = sandbox
+        try await agent.configure(sandbox, followsClock: false)
+    }
+
+    /// Waits in a pool until a verb has a container for the machine, whose record is this sandbox's from then on.
+    private func waitForContainer(_ agent: AgentConnection, _ machine: any VirtualMachine, _ channel: Channel) async throws -> Claim {
+        agent.followClock()
+        try await withDeadline(Self.bootDeadline, awaiting: "the guest's rehearsal") { try await self.prepare(agent, machine.guest) }
+        let claim = try await PoolMember(ContainerStore(roots), paths).wait(machine) { try await channel.send(Reply.done) }
+        record = claim.record
+        planner = Planner(record)
+        return claim
+    }
+
+    /// Starts the container's first process, once the guest is set up.
+    private func begin(
+        _ agent: AgentConnection, _ guest: GuestLayout, _ mounts: [ResolvedMount], _ endpoint: Endpoint?, _ streams: Streams,
+        after configuring: Task<Void, any Error>
+    ) async throws -> GuestProcess {
+        // All at once: the agent carries them out in order, and does not stand idle while an answer travels.
         let made = try planner.container(guest, mounts: mounts, endpoint: endpoint)
         let first = try planner.process(record.process, number: 1, isExec: false, streams: streams)
-        let configuring = Task { @Loop in try await agent.configure(asked, followsClock: false) }
         let creating = Task { @Loop in try await agent.createContainer(made) }
         let starting = Task { @Loop in try await agent.start(first) }
         // The first failure is the one that explains the others, and a guest that fell silent must not hold the host for ever.

@@ -45,6 +45,7 @@ public final class SandboxMonitor {
     private static func beginning(_ verb: Request.Verb) throws -> (Streams, SavedContainer?)? {
         switch verb {
         case .start(let streams): (streams, nil)
+        case .keep: (Streams(), nil)
         case .restore(let folder, let isFork, let streams): (streams, try SavedContainer(folder, isFork: isFork))
         default: nil
         }
@@ -57,7 +58,7 @@ public final class SandboxMonitor {
     ) async throws -> Int32 {
         let lock = try await takeLock()
         defer { withExtendedLifetime(lock) {} }
-        guard let container = try store.load(paths.id) else {
+        guard var container = try store.load(paths.id) else {
             try paths.removeRuntime()
             throw SandboxError("container \(paths.id.prefix(12)) was removed meanwhile")
         }
@@ -84,7 +85,7 @@ public final class SandboxMonitor {
                 _ = try await signals.next()
                 if let running = sandbox.container {
                     await running.stop(
-                        signal: Signals.number(container.record.stopSignal) ?? SIGTERM, seconds: container.record.stopTimeout)
+                        signal: Signals.number(sandbox.record.stopSignal) ?? SIGTERM, seconds: sandbox.record.stopTimeout)
                 } else {
                     life.cancel()
                 }
@@ -92,6 +93,8 @@ public final class SandboxMonitor {
         }
         var outcome = await life.result
         asked.cancel()
+        // One that waited in a pool may have become a container meanwhile, also one that never ran.
+        if let now = try store.load(paths.id) { container.record = now.record }
         if case .failure = outcome, life.isCancelled {
             outcome = .failure(
                 SandboxError("container \(container.name) was asked to end before it ran", exitCode: 128 + SIGTERM))
@@ -200,13 +203,19 @@ final class Chronicle {
 /// Who is to be told how it ended: the verb that started it, and all that attached or wait.
 @Loop
 final class Announcer {
-    private let first: Channel
+    private var first: Channel
     private var attached: [Channel]
     private var waiting: [Channel] = []
 
     init(first: Channel) {
         self.first = first
         attached = [first]
+    }
+
+    /// Another verb starts it than the one that made its machine wait.
+    func turn(to channel: Channel) {
+        first = channel
+        attached = [channel]
     }
 
     /// It runs: the verb that started it may be told.

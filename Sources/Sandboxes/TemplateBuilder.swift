@@ -59,7 +59,8 @@ public struct TemplateBuilder {
         }
         // Frames of a guest that has no address yet go nowhere: the taps are in this process's own network namespace.
         let taps = try recipe.mtus.indices.map { try Tap.open("hull-template\($0)") }
-        let spec = recipe.spec(in: making.folder, taps: taps, confinement: Confinement(uidBase: Self.uidBase))
+        let spec = recipe.spec(
+            in: making.folder, taps: taps, confinement: UserNamespace.isInitial ? Confinement(uidBase: Self.uidBase) : .rootless)
         let shape = try templating.shape(of: spec)
         guard TemplateRecipe.key(shape) == key else {
             throw SandboxError("something that it depends on has changed since it was wanted")

@@ -53,7 +53,7 @@ public struct TemplateWish: Sendable {
         let host = Planner.Host(
             kernel: "", modulesDisk: nil, consoleLog: "\(folder)/console.log", disk: "\(folder)/rw", diskIsFresh: true,
             confinement: Confinement(uidBase: 0), nic: nic)
-        let spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor)
+        let spec = try await Booting(record: record, roots: roots, hypervisor: hypervisor)
             .complete(host, Planner(record), mounts)
         let key = TemplateRecipe.key(try templating.shape(of: spec))
         let recipe = try TemplateRecipe(spec, hypervisor: request.machine.hypervisor)

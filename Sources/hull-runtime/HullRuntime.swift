@@ -10,7 +10,6 @@ enum HullRuntime {
         let words = Array(CommandLine.arguments.dropFirst())
         // Those that Hull starts itself.
         if words.first == "monitor" || words.first == "member" { MonitorVerb.main(words) }
-        if words.first == "holder" { HolderVerb.main(words) }
         if words == ["exhaust"] { exhaust() }
         if words == ["template-builder"] { TemplateBuilderVerb.main() }
         let globals: Globals
@@ -19,16 +18,24 @@ enum HullRuntime {
             StandardStreams.complain("\(error)")
             exit(1)
         }
+        // Before there is a loop: it makes a copy of this process.
+        if rest.first == "exec", rest.dropFirst().first.map({ $0 != "--help" && $0 != "-h" }) ?? true {
+            ExecVerb.main(Array(rest.dropFirst()), globals)
+        }
         let result: Result<Int32, any Error> = Loop.run {
             do { return .success(try await perform(rest, globals)) } catch { return .failure(error) }
         }
         fflush(nil)
         switch result {
         case .success(let code): exit(code)
-        case .failure(let error):
-            globals.log(error: "\(error)")
-            exit((error as? any HullError).map { $0.exitCode == 0 ? 1 : $0.exitCode } ?? 1)
+        case .failure(let error): fail(error, globals)
         }
+    }
+
+    /// Says what failed, and ends.
+    static func fail(_ error: any Error, _ globals: Globals) -> Never {
+        globals.log(error: "\(error)")
+        exit((error as? any HullError).map { $0.exitCode == 0 ? 1 : $0.exitCode } ?? 1)
     }
 
     /// Uses memory until the cgroup's limit ends it, so that an engine sees what happened in the guest.
@@ -47,7 +54,7 @@ enum HullRuntime {
             return 0
         }
         let rest = words.dropFirst()
-        if rest.contains("--help") || rest.first == "-h", name != "exec", name != "help" {
+        if rest.contains("--help") || rest.first == "-h", name != "help" {
             print(Usage.text(of: name))
             return 0
         }
@@ -62,7 +69,6 @@ enum HullRuntime {
         case "resume": return try await LifeVerbs.resume(rest, globals)
         case "list": return try ListVerb.perform(rest, globals)
         case "ps": return try await PsVerb.perform(rest, globals)
-        case "exec": return try await ExecVerb.perform(rest, globals)
         case "update": return try await UpdateVerb.perform(rest, globals)
         case "events": return try await EventsVerb.perform(rest, globals)
         case "spec": return try SpecVerb.perform(rest)

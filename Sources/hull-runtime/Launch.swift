@@ -36,25 +36,6 @@ enum Launch {
         return try withExtendedLifetime((lock, console)) { (MonitorClient(ours), try how.spawn()) }
     }
 
-    /// The process that stands for an exec.
-    @Loop static func holder(of container: Container, streams: [SharedDescriptor], console: Console?) throws -> (
-        channel: Channel, process: ChildProcess
-    ) {
-        let (ours, theirs) = try makeSocketPair(nonBlocking: true)
-        let null = SharedDescriptor(try openFile("/dev/null", O_RDWR))
-        var how = Spawn(
-            "/proc/self/exe", ["holder", container.paths.socket, console == nil ? "-" : "tty"], environment: environment())
-        how.arguments[0] = "hull-exec"
-        how.descriptors = [(null, 0), (null, 1), (null, 2), (theirs, 3)]
-        how.newSession = true
-        how.directory = "/"
-        if let console {
-            how.descriptors.append((console.slave, 4))
-            how.controllingTerminal = 4
-        }
-        return (Channel(ours), try how.spawn())
-    }
-
     /// The maker of templates, where one is wanted. It gives way to everything else, nobody waits for it, and nothing depends on it.
     @Loop static func makeWantedTemplates(_ roots: Roots) {
         do {

@@ -12,8 +12,9 @@ struct Creation: Sendable {
     var options: ContainerOptions
     var arguments: [String]
 
-    /// Makes the container's record and its disk; pulls the image where it must.
-    @Loop func make(in store: ContainerStore) async throws -> Container {
+    /// Makes the container's record and its disk; pulls the image where it must. Where `mayClaim` allows it and a machine waits for such a
+    /// container, it gets that, and the connection over which it is started.
+    @Loop func make(in store: ContainerStore, mayClaim: Bool = false) async throws -> (Container, MonitorClient?) {
         var words = arguments[...]
         if words.first == "--" { words = words.dropFirst() }
         guard let name = words.popFirst() else { throw ValidationError("no image given") }
@@ -37,22 +38,31 @@ struct Creation: Sendable {
         try store.roots.prepare()
         let source = try ImageSource(name, relativeTo: Globals.absolute("."))
         let id = ContainerStore.newIdentifier()
-        let (record, held) = try await resolve(source, as: name, id: id, request, policy, store)
-        let isImage = if case .image = record.root { true } else { false }
-        let templates = "\(store.roots.cache)/disks"
-        let container = try await store.add(record) { folder in
-            if isImage { try await WritableDisk.make("\(folder)/disk.img", sizeBytes: Planner.diskSize, templates: templates) }
-        }
+        let display = PullDisplay(quiet: options.container.quiet)
+        let (record, held) = try await Self.resolve(source, as: name, id: id, request, policy, store, display)
+        let claimed = mayClaim ? try await PoolStore(store).claim(record) : nil
+        let container: Container
+        if let claimed { container = claimed.0 } else { container = try await Self.add(record, to: store) }
         withExtendedLifetime(held) {}
         if let cidfile = options.container.cidfile {
-            try writeFile(cidfile, Array(id.utf8), flags: O_WRONLY | O_CREAT | O_EXCL, mode: 0o644)
+            try writeFile(cidfile, Array(container.id.utf8), flags: O_WRONLY | O_CREAT | O_EXCL, mode: 0o644)
         }
-        return container
+        return (container, claimed?.1)
+    }
+
+    /// Adds the container with a disk of its own, where its root is an image.
+    @Loop static func add(_ record: ContainerRecord, to store: ContainerStore) async throws -> Container {
+        let isImage = if case .image = record.root { true } else { false }
+        let templates = "\(store.roots.cache)/disks"
+        return try await store.add(record) { folder in
+            if isImage { try await WritableDisk.make("\(folder)/disk.img", sizeBytes: Planner.diskSize, templates: templates) }
+        }
     }
 
     /// The record, and a hold on the image's content until the record is written.
-    @Loop private func resolve(
-        _ source: ImageSource, as name: String, id: String, _ request: RunRequest, _ policy: PullPolicy, _ store: ContainerStore
+    @Loop static func resolve(
+        _ source: ImageSource, as name: String, id: String, _ request: RunRequest, _ policy: PullPolicy, _ store: ContainerStore,
+        _ display: PullDisplay
     ) async throws -> (ContainerRecord, FileLock?) {
         let now = Timestamp.now.nanoseconds
         if case .rootfs(let directory) = source {
@@ -64,7 +74,7 @@ struct Creation: Sendable {
         }
         let images = try store.imageStore()
         let held = try images.hold()
-        let image = try await images.resolve(source, pull: policy, progress: PullDisplay(quiet: options.container.quiet).callback)
+        let image = try await images.resolve(source, pull: policy, progress: display.callback)
         let root = ContainerRecord.Root.image(reference: name, id: image.id.description, file: image.rootPath)
         return (try request.record(id: id, root: root, image: image.config, now: now), held)
     }

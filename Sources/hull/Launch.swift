@@ -50,12 +50,36 @@ enum Launch {
         }
     }
 
+    /// Has pools filled again that a start took a machine from. As above.
+    @Loop private static func fillPools() {
+        do {
+            let pools = PoolStore(ContainerStore(Globals.roots, drivers: Drivers.all))
+            guard try pools.isWanting() else { return }
+            let null = SharedDescriptor(try openFile("/dev/null", O_RDWR))
+            let log = SharedDescriptor(try openFile(pools.log, O_WRONLY | O_CREAT | O_TRUNC))
+            var how = Spawn("/proc/self/exe", ["pool-keeper"], environment: environment())
+            how.arguments[0] = "hull-pool-keeper"
+            how.descriptors = [(null, 0), (null, 1), (log, 2)]
+            how.newSession = true
+            how.directory = "/"
+            _ = try how.spawn()
+        } catch {
+            Complaint.remark("the pools are not filled again: \(error)")
+        }
+    }
+
+    /// What starts leave to be made for the next ones.
+    @Loop static func makeWanted() {
+        makeWantedTemplates()
+        fillPools()
+    }
+
     /// The same, for a verb that stays with its container: once it has run for a while, so that its start is not slowed.
-    @Loop static func makeWantedTemplatesLater() -> Task<Void, Never> {
+    @Loop static func makeWantedLater() -> Task<Void, Never> {
         Task { @Loop in
             // Cancelled when the container ends first: the verb does it then.
             do { try await sleep(for: .seconds(3)) } catch { return }
-            makeWantedTemplates()
+            makeWanted()
         }
     }
 

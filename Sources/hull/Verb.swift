@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import Kernels
 import LinuxSystem
 import Sandboxes
 import Storage
@@ -34,6 +35,9 @@ extension Verb {
         }
         do { try store.roots.snapshots.collectLeftovers() } catch {
             Complaint.remark("cannot take back what a killed maker of snapshots left: \(error)")
+        }
+        do { try store.roots.kernels.collectLeftovers() } catch {
+            Complaint.remark("cannot take back what a killed hull kernel left: \(error)")
         }
         return store
     }

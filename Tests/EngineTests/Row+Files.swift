@@ -157,6 +157,16 @@ extension Row {
             }
             try await s.shell("kill $(cat $S/pid)")
         },
+        Row("a Unix socket that keeps messages apart is refused", .sockets, machineOnly: true) { s in
+            try await s.shell(
+                "(socat UNIX-LISTEN:$S/seq,type=5,fork EXEC:true & echo $! >$S/pid; until test -S $S/seq; do sleep 0.1; done) >/dev/null 2>&1"
+            )
+            do { try await s.fails("run --rm -v \(s.scratch)/seq:/seq @ true", says: "SOCK_SEQPACKET") } catch {
+                try await s.shell("kill $(cat $S/pid)")
+                throw error
+            }
+            try await s.shell("kill $(cat $S/pid)")
+        },
         Row("a device under another name", .devices) { s in
             try await s.ok(
                 "run --rm --device /dev/zero:/dev/nought:r @ sh -c 'head -c 4 /dev/nought | xxd -p; test -c /dev/nought && echo c'",

@@ -9,8 +9,7 @@ extension IntegrationTests {
         let lab = Lab.shared
 
         /// A bundle of the host's static busybox that runs `script`, changed by `change`.
-        private func bundle(_ name: String, _ script: String, _ change: (inout [String: Any]) -> Void = { _ in }) throws -> String
-        {
+        func bundle(_ name: String, _ script: String, _ change: (inout [String: Any]) -> Void = { _ in }) throws -> String {
             let folder = try lab.scratch("bundle-\(name)")
             let root = try lab.scratch("bundle-\(name)/rootfs/bin")
             try? FileManager.default.copyItem(atPath: "/bin/busybox", toPath: "\(root)/busybox")  // there from the last time
@@ -33,33 +32,37 @@ extension IntegrationTests {
             return folder
         }
 
-        private var environment: [String: String] { ["HULL_ROOT": lab.root, "HULL_EXEC_ROOT": lab.execRoot] }
+        var environment: [String: String] { ["HULL_ROOT": lab.root, "HULL_EXEC_ROOT": lab.execRoot] }
 
-        private func line(_ words: [String]) throws -> [String] {
+        func line(_ words: [String]) throws -> [String] {
             try lab.inside(["\(lab.program)-runtime", "--root", "\(lab.folder)/engine"] + words)
         }
 
         @discardableResult
-        private func runtime(_ words: String..., input: [UInt8] = []) throws -> Program.Output {
-            try Program(try line(words), environment: environment, input: input).finish(seconds: 60)
+        func runtime(_ words: String..., input: [UInt8] = [], with more: [String: String] = [:]) throws -> Program.Output {
+            try Program(
+                try line(words), environment: environment.merging(more, uniquingKeysWith: { $1 }), input: input
+            ).finish(seconds: 60)
         }
 
         /// As `runtime`, for verbs that leave something behind which holds their streams.
         @discardableResult
-        private func leaving(_ words: String...) throws -> (code: Int32, errors: String) {
+        func leaving(_ words: String..., with more: [String: String] = [:]) throws -> (code: Int32, errors: String) {
             let file = "\(lab.folder)/said"
             let shell = ["sh", "-c", "exec \"$@\" </dev/null >/dev/null 2>\(file)", "sh"]
-            let output = try Program(shell + (try line(words)), environment: environment).finish(seconds: 60)
+            let output = try Program(
+                shell + (try line(words)), environment: environment.merging(more, uniquingKeysWith: { $1 })
+            ).finish(seconds: 60)
             return (output.code, try lab.read(file))
         }
 
-        private func state(_ id: String) throws -> [String: Any] {
+        func state(_ id: String) throws -> [String: Any] {
             let output = try runtime("state", id)
             return try #require(try JSONSerialization.jsonObject(with: Data(output.bytes)) as? [String: Any], "\(output.errors)")
         }
 
         /// Waits until the container's state is that.
-        private func becomes(_ id: String, _ status: String) throws {
+        func becomes(_ id: String, _ status: String) throws {
             for _ in 0..<100 {
                 if try state(id)["status"] as? String == status { return }
                 usleep(50_000)
@@ -208,7 +211,7 @@ extension IntegrationTests {
         }
 
         /// Sandboxes that are there, by their folders.
-        private func sandboxes() throws -> [String] {
+        func sandboxes() throws -> [String] {
             try FileManager.default.contentsOfDirectory(atPath: lab.execRoot).filter { $0.count == 64 }
         }
 

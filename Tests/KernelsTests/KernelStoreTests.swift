@@ -22,7 +22,7 @@ import Testing
     @Test(.enabled(if: hasKernel, "no kernel in /boot: install linux-image-cloud-amd64")) @Loop
     func theHostsKernel() async throws {
         try await Self.withFolder { folder in
-            let store = KernelStore(cache: folder)
+            let store = KernelStore(cache: folder, library: KernelLibrary("\(folder)/library"))
             let kernel = try await store.kernel()
             #expect(kernel.source.contains(kernel.release))
             #expect(KernelELF(try readFile(kernel.image))?.hasPVHEntry == true)
@@ -65,7 +65,7 @@ import Testing
             let payload = packed.standardOutput + [UInt8](repeating: 9, count: trailer)
             let path = "\(folder)/vmlinuz-test"
             try writeFile(path, BootImageTests.image(payload: payload), flags: O_WRONLY | O_CREAT)
-            let kernel = try await KernelStore(cache: "\(folder)/cache").kernel(at: path)
+            let kernel = try await KernelStore(cache: "\(folder)/cache", library: KernelLibrary("\(folder)/library")).kernel(path)
             #expect(try readFile(kernel.image) == elf)
             #expect(kernel.release == "6.1.0")
             #expect(kernel.modules == nil)
@@ -74,20 +74,21 @@ import Testing
 
     @Test @Loop func refusals() async throws {
         try await Self.withFolder { folder in
-            let store = KernelStore(cache: "\(folder)/cache", boot: "\(folder)/boot")
+            let store = KernelStore(
+                cache: "\(folder)/cache", library: KernelLibrary("\(folder)/library"), boot: "\(folder)/boot")
             await #expect(throws: KernelError.self) { try await store.kernel() }
-            await #expect(throws: KernelError.self) { try await store.kernel(at: "\(folder)/nothing") }
+            await #expect(throws: KernelError.self) { try await store.kernel("\(folder)/nothing") }
             try writeFile("\(folder)/text", Array("no kernel".utf8), flags: O_WRONLY | O_CREAT)
-            await #expect(throws: KernelError.self) { try await store.kernel(at: "\(folder)/text") }
+            await #expect(throws: KernelError.self) { try await store.kernel("\(folder)/text") }
             try writeFile("\(folder)/elf", KernelELFTests.elf(notes: []), flags: O_WRONLY | O_CREAT)
             do {
-                _ = try await store.kernel(at: "\(folder)/elf")
+                _ = try await store.kernel("\(folder)/elf")
                 Issue.record("a kernel without a PVH entry was taken")
             } catch { #expect("\(error)".contains("CONFIG_PVH")) }
             // A payload that is cut short.
             let head: [UInt8] = [0xFD, 0x37, 0x7A, 0x58, 0x5A, 0x00] + [UInt8](repeating: 1, count: 30)
             try writeFile("\(folder)/cut", BootImageTests.image(payload: head), flags: O_WRONLY | O_CREAT)
-            await #expect(throws: KernelError.self) { try await store.kernel(at: "\(folder)/cut") }
+            await #expect(throws: KernelError.self) { try await store.kernel("\(folder)/cut") }
             // Nothing half made is left.
             #expect(try listDirectory("\(folder)/cache/kernels") == [".lock"])
         }
@@ -96,7 +97,7 @@ import Testing
     @Test(.enabled(if: hasKernel, "no kernel in /boot: install linux-image-cloud-amd64")) @Loop
     func severalAtOnce() async throws {
         try await Self.withFolder { folder in
-            let store = KernelStore(cache: folder)
+            let store = KernelStore(cache: folder, library: KernelLibrary("\(folder)/library"))
             // A maker that was killed left this.
             try makeDirectories("\(folder)/kernels")
             try writeFile("\(folder)/kernels/.new", [1, 2, 3], flags: O_WRONLY | O_CREAT)

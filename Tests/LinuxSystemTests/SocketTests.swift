@@ -75,4 +75,25 @@ import Testing
             ("RTMIN+", nil), ("RTMAX--1", nil), ("1.5", nil),
         ] as [(String, Int32?)])
     func signalNumbers(name: String, number: Int32?) { #expect(Signals.number(name) == number) }
+
+    @Loop @Test(arguments: [(SOCK_STREAM, false), (SOCK_DGRAM, false), (SOCK_SEQPACKET, true)])
+    func kindsAreKnown(_ kind: __socket_type, _ keepsMessagesApart: Bool) throws {
+        let scratch = try Scratch()
+        let path = "\(scratch.path)/it"
+        let listener = SharedDescriptor(
+            owning: try checked("make a socket") { socket(AF_UNIX, Int32(kind.rawValue) | O_CLOEXEC | O_NONBLOCK, 0) })
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+        try checked("bind") {
+            withUnsafePointer(to: &address) { hull_bind(listener.raw, $0, UInt32(MemoryLayout<sockaddr_un>.size)) }
+        }
+        let place = SharedDescriptor(try openFile(path, O_PATH))
+        #expect(!UnixSocket.keepsMessagesApart(at: place), "nobody listens yet")
+        if kind != SOCK_DGRAM { try checked("listen") { listen(listener.raw, 1) } }
+        #expect(UnixSocket.keepsMessagesApart(at: place) == keepsMessagesApart)
+        // Those of other kinds have noticed nothing.
+        if !keepsMessagesApart, kind == SOCK_STREAM { #expect(accept(listener.raw, nil, nil) < 0 && errno == EAGAIN) }
+        withExtendedLifetime(listener) {}
+    }
 }

@@ -224,6 +224,19 @@ import Testing
         #expect(!other.isAlive && !other.signal(0))
     }
 
+    /// It has ended and nobody has asked how: its number is still there, and it is not alive.
+    @Loop @Test func whatEndedIsNotAlive() async throws {
+        let child = try Spawn("/bin/sleep", ["60"]).spawn()
+        let identity = try #require(ProcessIdentity(pid: child.pid))
+        #expect(identity.isAlive)
+        kill(child.pid, SIGKILL)
+        try await withDeadline(.seconds(10), awaiting: "the child's end") {
+            while identity.isAlive { try await sleep(for: .milliseconds(1)) }
+        }
+        #expect(ProcessIdentity(pid: child.pid) == identity, "nobody has reaped it")
+        #expect(try await child.wait() == .signal(SIGKILL))
+    }
+
     @Loop @Test func muchEachWay() async throws {
         var input = [UInt8](repeating: 0, count: 10 << 20)
         for index in input.indices { input[index] = UInt8(truncatingIfNeeded: index &* 2_654_435_761 >> 13) }

@@ -68,7 +68,7 @@ struct Lab {
 
     static func kernel() async throws -> Kernel {
         if let prepared { return prepared.kernel }
-        let kernel = try await KernelStore(cache: cache).kernel()
+        let kernel = try await KernelStore(cache: cache, library: KernelLibrary("\(cache)/library")).kernel()
         prepared = (kernel, [:])
         return kernel
     }

@@ -1,4 +1,5 @@
 import AgentProtocol
+import LinuxSystem
 import OCISpec
 import Testing
 
@@ -35,6 +36,22 @@ import Testing
         #expect(made.mounts.map(\.data) == ["mode=0620,gid=200005"])
         #expect(try Self.plan(linux: Self.mappings).container(id: "x").userIDs.isEmpty)
         #expect([IDRange(inside: 0, outside: .max, count: 5)].outside(1) == nil)
+    }
+
+    /// The VMM gets the profile; an engine's own never fails a container, and one that somebody asked for is not left out in silence.
+    @Test func profilesAreTheMachines() throws {
+        let host = AppArmor(isEnabled: true, profiles: ["docker-default", "mine"])
+        func profile(_ name: String, on host: AppArmor) throws -> String? {
+            try Self.plan(process: ",\"apparmorProfile\":\"\(name)\"").profile(on: host)
+        }
+        #expect(try profile("docker-default", on: host) == "docker-default" && profile("mine", on: host) == "mine")
+        #expect(try profile("unconfined", on: host) == nil && profile("", on: host) == nil)
+        #expect(try Self.plan().profile(on: host) == nil)
+        #expect(try profile("mine", on: AppArmor(isEnabled: false, profiles: nil)) == nil)
+        for name in ["containers-default-0.50.1", "cri-containerd.apparmor.d"] { #expect(try profile(name, on: host) == nil) }
+        #expect(throws: SandboxError.self) { try profile("other", on: host) }
+        // Nobody may read the list: the kernel decides.
+        #expect(try profile("other", on: AppArmor(isEnabled: true, profiles: nil)) == "other")
     }
 
     @Test func schedulingBecomesNumbers() throws {

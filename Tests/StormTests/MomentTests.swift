@@ -76,7 +76,7 @@ extension Storms {
             } else if let id, let victim = try storm.processes(id).first(where: { $0.role == moment.victim }) {
                 kill(victim.pid, SIGKILL)
             }
-            _ = try await withDeadline(.seconds(40), awaiting: "the end of \(moment)") { try await child.wait() }
+            _ = try await withDeadline(.seconds(150), awaiting: "the end of \(moment)") { try await child.wait() }
             // A verb that was quicker than our look at it has made one all the same.
             guard let id = try id ?? storm.identifier(name) else { return }
             if moment.victim == "monitor" {

@@ -70,7 +70,7 @@ extension Storm {
     /// Waits for the maker of templates that a start leaves behind.
     private func templatesMade() async throws {
         let lock = "\(data)/cache/templates/.lock"
-        try await withDeadline(.seconds(120), awaiting: "the maker of templates") {
+        try await withDeadline(.seconds(300), awaiting: "the maker of templates") {
             while FileLock.isHeld(lock) { try await sleep(for: .milliseconds(50)) }
         }
     }

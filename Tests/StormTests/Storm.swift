@@ -82,7 +82,8 @@ final class Storm {
 
     func hull(_ arguments: [String], fault: String? = nil) async throws -> Result {
         let how = spawn(arguments, fault: fault)
-        let output = try await withDeadline(.seconds(120), awaiting: "hull \(arguments.joined(separator: " ")) (\(fault ?? ""))")
+        // Twenty machines may boot at once on two processors, with other work beside them.
+        let output = try await withDeadline(.seconds(300), awaiting: "hull \(arguments.joined(separator: " ")) (\(fault ?? ""))")
         {
             try await how.run()
         }

@@ -79,6 +79,7 @@ struct hull_spawn {
     int drop_capabilities;            ///< 1: every set emptied, the bounding set too
     uint64_t keep_capabilities;       ///< with drop_capabilities: those that stay (bounding, permitted, effective)
     int no_new_privileges;
+    const char *profile;              ///< an AppArmor profile that the program is to run under
     int new_session;                  ///< setsid
     int controlling_terminal;         ///< with new_session: the child's descriptor to make the controlling terminal, or -1
     int death_signal;                 ///< PR_SET_PDEATHSIG: give it only from a thread that lives as long as the process
@@ -88,6 +89,10 @@ struct hull_spawn {
 
 /// Makes a child. Returns 0, or an errno with `*step` naming what failed. `*pidfd` is close-on-exec.
 int hull_spawn_process(const struct hull_spawn *how, pid_t *pid, int *pidfd, const char **step);
+
+/// fork(2): a child in a session of its own, with plain signals and no descriptors but 0 to 2 and `keep`, which is its 3. Returns its
+/// number, 0 in the child, or -errno.
+pid_t hull_fork_apart(int keep);
 
 /// Gives up all capabilities of this process but `keep`, a mask. 0 or -errno.
 int hull_keep_capabilities(uint64_t keep);
@@ -144,6 +149,7 @@ int hull_ioctl_set_window_size(int terminal, unsigned short rows, unsigned short
 int hull_ioctl_pty_number(int master, unsigned *number);
 int hull_ioctl_pty_unlock(int master);
 int hull_ioctl_pty_peer(int master, int flags);
+int hull_ioctl_take_terminal(int terminal);
 int hull_ioctl_tun_set(int descriptor, const char *name, short flags);
 int hull_ioctl_tun_vnet_header_size(int descriptor, int size);
 int hull_ioctl_clone_file(int to, int from);

@@ -62,9 +62,10 @@ final class EngineSandbox {
         } else if plan.network != .host {
             try await network.attach(spares: Self.spares)
         }
-        let confinement: Confinement =
+        var confinement: Confinement =
             UserNamespace.isInitial
             ? Confinement(uidBase: try await Identifiers.take(roots, owner: record.id, ledger)) : .rootless
+        confinement.profile = try plan.profile(on: AppArmor.ofHost())
         let nics = network.nics
         var host = Planner.Host(
             kernel: "", modulesDisk: nil, consoleLog: paths.console, disk: paths.disk,
@@ -78,7 +79,7 @@ final class EngineSandbox {
             try Self.makePoints(mounts, in: plan.rootfs)
             spec = try saved.spec(planner, on: host, nics: nics, mounts: mounts, paths: paths)
         } else {
-            spec = try await Booting(record: record, cache: roots.cache, hypervisor: hypervisor).complete(host, planner, mounts)
+            spec = try await Booting(record: record, roots: roots, hypervisor: hypervisor).complete(host, planner, mounts)
         }
         spec.nics = nics
         let disks = try await AnnotatedDisks(record.machine.disks ?? [], roots)
@@ -95,8 +96,8 @@ final class EngineSandbox {
         }
         let start = MachineStart(
             hypervisor: hypervisor,
-            // A template's memory is shown with other owners, which no mount of a plain user's does.
-            templates: UserNamespace.isInitial ? Templates(record, roots, hypervisor) : nil, saved: saved
+            // An engine's machine has a share, and so a copy of the template's memory: nobody's owners have to be mapped.
+            templates: Templates(record, roots, hypervisor), saved: saved
         ) { StandardStreams.complain("hull-runtime: \($0)") }
         do {
             let exit = try await start.run(spec, in: MachineDirectory(folder), isGreeted: { isGreeted }) { machine, isClone in

@@ -23,6 +23,8 @@ public enum EngineCheckpoint {
         if let workFolder { try makeDirectories(workFolder) }
         let target = "\(folder)/\(file)"
         if exists(target) { throw SandboxError("the folder \(folder) has a checkpoint already: name another", exitCode: 1) }
+        // What one that was killed here has left.
+        for name in try listDirectory(folder) where name.hasPrefix("\(file).new-") { try removeTree("\(folder)/\(name)") }
         let snapshots = container.roots.snapshots
         let making = try snapshots.begin()
         do {
@@ -40,7 +42,9 @@ public enum EngineCheckpoint {
                 let output = SharedDescriptor(try openFile(beside, O_WRONLY | O_CREAT | O_EXCL))
                 try SnapshotArchive.write(.init(manifest: manifest, folder: making.folder, size: 0), to: output)
                 try checked("sync", target) { fsync(output.raw) }
+                Fault.point("checkpoint:written")
                 try checked("rename", target) { rename(beside, target) }
+                Fault.point("checkpoint:there")
             } catch {
                 unlink(beside)
                 throw error
@@ -71,6 +75,7 @@ public enum EngineCheckpoint {
                 }
             }
             _ = try roots.snapshots.seal(making, manifest, durable: false)
+            Fault.point("checkpoint:opened")
             return making
         } catch {
             try making.discard()

@@ -74,6 +74,8 @@ enum LifeVerbs {
         let arguments = try Arguments(words, plain: ["force"], short: ["f": "force"])
         let id = try arguments.id("delete")
         let engines = globals.engines
+        // What a save or a restore left that was killed.
+        do { try globals.roots.snapshots.collectLeftovers() } catch { StandardStreams.complain("hull-runtime: \(error)") }
         guard let container = try engines.find(id) else {
             if arguments.has("force") { return 0 }
             throw SandboxError("container does not exist", exitCode: 1)

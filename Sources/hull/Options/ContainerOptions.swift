@@ -1,4 +1,5 @@
 import ArgumentParser
+import LinuxSystem
 import Sandboxes
 
 /// The flags that `run` and `create` share: Docker's, by Docker's names, and the machine's own; a group of `--help` is a type.
@@ -61,7 +62,11 @@ struct RightOptions: ParsableArguments {
 struct MachineOptions: ParsableArguments {
     @Option(name: .long, help: "The hypervisor: qemu or xen. Unless told: xen in a Dom0, else qemu.") var hypervisor: String?
     @Option(name: .long, help: "The board: auto, microvm or q35; pv or pvh of Xen.") var machine: String?
-    @Option(name: .long, help: "A kernel for the guest: bzImage or vmlinux. Its modules are looked for in /lib/modules.")
+    @Option(
+        name: .long,
+        help:
+            "A kernel for the guest: a bzImage or vmlinux (its modules are looked for in /lib/modules), a name of hull kernel ls, or host."
+    )
     var kernel: String?
     @Option(name: .long, help: "Added to the guest's kernel command line.") var kernelArgs: String?
     @Option(name: .long, help: "The accelerator: auto, kvm or tcg.") var accel: String?
@@ -70,7 +75,8 @@ struct MachineOptions: ParsableArguments {
     func apply(to request: inout RunRequest) {
         request.machine.hypervisor = hypervisor ?? Drivers.standard
         request.machine.machine = machine
-        request.machine.kernel = kernel.map(Globals.absolute)
+        // What is no file is a name.
+        request.machine.kernel = kernel.map { exists($0) || $0.contains("/") ? Globals.absolute($0) : $0 }
         request.machine.kernelArguments = kernelArgs
         request.machine.accelerator = accel
         request.machine.withoutTemplate = noTemplate ? true : nil

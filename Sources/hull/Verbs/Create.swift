@@ -12,7 +12,7 @@ struct Create: Verb {
 
     func perform() async throws -> Int32 {
         if image.first == "--help" { throw CleanExit.helpRequest(Self.self) }
-        let container = try await Creation(options: options, arguments: image).make(
+        let (container, _) = try await Creation(options: options, arguments: image).make(
             in: try await openStore())
         print(container.id)
         return 0

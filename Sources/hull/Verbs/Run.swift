@@ -25,8 +25,10 @@ struct Run: Verb {
         let store = try await openStore()
         let creation = Creation(options: options, arguments: image)
         let keys = try DetachKeys(detachKeys)
-        let container = try await creation.make(in: store)
-        let (client, monitor) = try await Launch.monitor(of: container)
+        let (container, claimed) = try await creation.make(in: store, mayClaim: true)
+        let client: MonitorClient
+        var monitor: ChildProcess?
+        if let claimed { client = claimed } else { (client, monitor) = try await Launch.monitor(of: container) }
         if detach {
             do {
                 try await client.ask(.start(Streams()))
@@ -36,16 +38,16 @@ struct Run: Verb {
                 throw error
             }
             print(container.id)
-            Launch.makeWantedTemplates()
+            Launch.makeWanted()
             return 0
         }
         let session = Session(
             client, monitor: monitor, terminal: container.record.process.terminal, input: container.record.process.input,
             detachKeys: keys)
-        let later = Launch.makeWantedTemplatesLater()
+        let later = Launch.makeWantedLater()
         defer {
             later.cancel()
-            Launch.makeWantedTemplates()
+            Launch.makeWanted()
         }
         do {
             return try await session.run { .start($0) }

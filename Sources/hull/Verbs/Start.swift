@@ -18,10 +18,10 @@ struct Start: Verb {
         guard !joined || containers.count == 1 else {
             throw ValidationError("only one container can be attached to at a time")
         }
-        let later = joined ? Launch.makeWantedTemplatesLater() : nil
+        let later = joined ? Launch.makeWantedLater() : nil
         defer {
             later?.cancel()
-            Launch.makeWantedTemplates()
+            Launch.makeWanted()
         }
         return try await ForEach.container(containers) { reference in
             let container = try store.find(reference)

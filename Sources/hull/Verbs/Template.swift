@@ -49,29 +49,13 @@ struct TemplateVerb: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Make the template of a machine now.",
             discussion: "The flags are those of hull run, as far as the machine depends on them.")
-        @Option(name: [.customLong("network"), .customLong("net")], help: "none, or bridge (the default).") var network = "bridge"
+        @OptionGroup var shape: ShapeOptions
         @Flag(name: .long, help: "For containers with bind mounts or volumes.") var share = false
-        @Option(name: .shortAndLong, help: "Memory of the container, e.g. 512m.") var memory: String?
-        @Option(name: .long, help: "Processors, e.g. 1.5.") var cpus: Double?
-        @OptionGroup(title: "Machine") var machine: MachineOptions
 
         func perform() async throws -> Int32 {
             let store = try await openStore()
             let templates = store.roots.templates
-            var request = RunRequest()
-            machine.apply(to: &request)
-            guard let mode = ContainerRecord.NetworkSettings.Mode(rawValue: network) else {
-                throw SandboxError("unknown network \"\(network)\": none and bridge are known")
-            }
-            request.network.mode = mode
-            request.resources.memory = try memory.map { text in
-                guard let bytes = ByteCount.parse(text) else {
-                    throw SandboxError("invalid --memory \"\(text)\": write e.g. 512m or 2g")
-                }
-                return bytes
-            }
-            request.resources.cpus = cpus
-            let key = try await TemplateWish(roots: store.roots, drivers: Drivers.all).make(request, share: share)
+            let key = try await TemplateWish(roots: store.roots, drivers: Drivers.all).make(try shape.request(), share: share)
             // Somebody else may be at it, and at this very one.
             try await withDeadline(.seconds(600), awaiting: "the template \(key)") {
                 while try templates.wanted().contains(where: { $0.key == key }) {

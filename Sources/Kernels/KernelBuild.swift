@@ -1,0 +1,170 @@
+import CLinux
+import Glibc
+public import LinuxSystem
+
+/// Makes a kernel from a distribution's source package, for the `KernelLibrary`. It takes 15 minutes of a processor and 3 GB of disk, which are
+/// given back. The compilers are in a namespace of processes of their own, so that they end with us.
+@Loop
+public struct KernelBuild {
+    /// The kernel's name in the library; nil: its release.
+    public var name: String?
+    /// A tar archive, packed or not, or a folder of Linux's source; nil: the newest `linux-source-*` archive in `sources`.
+    public var source: String?
+    /// The options that it gets beyond `allnoconfig`.
+    public var configuration: String
+    /// Compilers at once.
+    public var jobs: Int
+    /// Where distributions put archives of source.
+    public var sources = "/usr/src"
+
+    public init(name: String? = nil, source: String? = nil, configuration: String, jobs: Int) {
+        self.name = name
+        self.source = source
+        self.configuration = configuration
+        self.jobs = jobs
+    }
+
+    private static let path = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/bin"]
+    /// What a build calls or includes, and Debian's package of it.
+    private static let needs: [(files: [String], package: String)] = [
+        (path.map { "\($0)/make" }, "make"), (path.map { "\($0)/gcc" }, "gcc"), (path.map { "\($0)/ld" }, "binutils"),
+        (path.map { "\($0)/flex" }, "flex"), (path.map { "\($0)/bison" }, "bison"), (path.map { "\($0)/bc" }, "bc"),
+        (path.map { "\($0)/perl" }, "perl"), (path.map { "\($0)/tar" }, "tar"), (path.map { "\($0)/xz" }, "xz-utils"),
+        (path.map { "\($0)/depmod" }, "kmod"), (["/usr/include/libelf.h"], "libelf-dev"),
+    ]
+
+    /// Builds it and adds it to `library`; returns its name. `tell` hears one line for each step, and what the configuration asks for in vain.
+    public func run(into library: KernelLibrary, tell: (String) -> Void) async throws -> String {
+        if let name, !KernelLibrary.isName(name) {
+            throw KernelError(
+                "a kernel cannot be called \"\(name)\": letters, digits, _ . and - make a name, a letter or digit first, and not host or default")
+        }
+        guard jobs > 0 else { throw KernelError("\(jobs) compilers at once make no kernel: give --jobs a number above 0") }
+        let missing = Self.needs.filter { !$0.files.contains(where: exists) }.map(\.package)
+        guard missing.isEmpty else {
+            throw KernelError("packages that building a kernel needs are missing: install them with apt-get install \(missing.joined(separator: " "))")
+        }
+        let archive = try source ?? newestSource()
+        guard exists(archive) else { throw KernelError("the kernel's source \(archive) is not there") }
+        let wanted = KernelConfiguration(try readText(configuration))
+        try makeDirectories(library.path, mode: 0o755)
+        guard let lock = try FileLock.attempt(library.lock) else { throw KernelLibrary.busy }
+        defer { withExtendedLifetime(lock) {} }
+        try removeTree(library.staging)
+        try makeDirectories(library.staging, mode: 0o755)
+        do {
+            let name = try await build(archive, wanted, library, tell)
+            try removeTree(library.staging)
+            return name
+        } catch {
+            // What cannot be removed now goes with the next verb.
+            try? removeTree(library.staging)
+            throw error
+        }
+    }
+
+    private func newestSource() throws -> String {
+        // No such folder, no source.
+        let names = ((try? listDirectory(sources)) ?? []).filter { $0.hasPrefix("linux-source-") && $0.contains(".tar") }
+        let newest = names.max { KernelRelease.isOlder(String($0.dropFirst(13)), than: String($1.dropFirst(13))) }
+        guard let newest else {
+            throw KernelError("there is no kernel source in \(sources): install the package linux-source-6.1, or give --source")
+        }
+        return "\(sources)/\(newest)"
+    }
+
+    private func build(
+        _ archive: String, _ wanted: KernelConfiguration, _ library: KernelLibrary, _ tell: (String) -> Void
+    ) async throws -> String {
+        let staging = library.staging
+        let log = SharedDescriptor(try openFile("\(staging)/log", O_RDWR | O_CREAT | O_EXCL, mode: 0o644))
+        func run(_ program: String, _ arguments: [String], _ failure: String) async throws {
+            try await self.run(program, arguments, log: log, library, failure)
+        }
+        var tree = archive
+        if !Self.isFolder(archive) {
+            tell("unpacking \(archive)")
+            tree = "\(staging)/source"
+            try makeDirectories(tree, mode: 0o755)
+            try await run("tar", ["-xf", archive, "-C", tree, "--strip-components=1"], "\(archive) cannot be unpacked")
+        }
+        guard exists("\(tree)/Kbuild"), exists("\(tree)/arch/x86") else { throw KernelError("\(archive) is no source of Linux") }
+
+        let output = "\(staging)/objects"
+        try makeDirectories(output, mode: 0o755)
+        func make(_ words: [String], _ failure: String) async throws {
+            try await run("make", ["-C", tree, "O=\(output)", "ARCH=x86", "LOCALVERSION=-hull"] + words, failure)
+        }
+        tell("configuring with \(configuration)")
+        try await make(["KCONFIG_ALLCONFIG=\(configuration)", "allnoconfig"], "\(configuration) is no configuration for \(archive)")
+        let got = KernelConfiguration(try readText("\(output)/.config"))
+        if let lacking = got.lacking {
+            throw KernelError("a kernel configured with \(configuration) starts no container: it lacks CONFIG_\(lacking)=y")
+        }
+        let vain = got.missing(of: wanted)
+        if !vain.isEmpty { tell("not in this source, and left out: \(vain.joined(separator: " "))") }
+
+        try await make(["prepare"], "the kernel could not be prepared")
+        let release = try readText("\(output)/include/config/kernel.release").split(separator: "\n").first.map(String.init) ?? ""
+        let name = name ?? release
+        guard KernelRelease.isPlausible(release), KernelLibrary.isName(name) else {
+            throw KernelError("the source's release \(release) is no name: give the kernel one")
+        }
+        guard !library.contains(name) else {
+            throw KernelError("there is a kernel \(name) already: remove it with hull kernel rm \(name), or give this one another name")
+        }
+        tell("compiling \(release), \(jobs) at once: some 15 minutes of a processor")
+        try await make(["-j\(jobs)", "vmlinux", "modules"], "the kernel could not be compiled")
+        let result = "\(staging)/result"
+        try await make(
+            ["modules_install", "INSTALL_MOD_PATH=\(staging)/installed", "INSTALL_MOD_STRIP=1"], "the kernel's modules could not be installed")
+        try makeDirectories(result, mode: 0o755)
+        // Links to the folders of this build, which are about to go.
+        for link in ["build", "source"] { unlink("\(staging)/installed/lib/modules/\(release)/\(link)") }
+        try checked("rename", "\(result)/modules") { rename("\(staging)/installed/lib/modules/\(release)", "\(result)/modules") }
+        try checked("rename", "\(result)/vmlinux") { rename("\(output)/vmlinux", "\(result)/vmlinux") }
+        try checked("rename", "\(result)/config") { rename("\(output)/.config", "\(result)/config") }
+        let title = archive.split(separator: "/").last.map(String.init) ?? archive
+        try writeFile("\(result)/facts", Array("\(release)\n\(title)\n".utf8), flags: O_WRONLY | O_CREAT)
+        // Else a power cut could leave a name with empty files.
+        for file in ["vmlinux", "config", "facts", "modules/modules.dep"] {
+            let written = try openFile("\(result)/\(file)", O_RDONLY)
+            try checked("sync", file) { fsync(written.raw) }
+        }
+        let place = library.folder(name)
+        try checked("rename", place) { rename(result, place) }
+        return name
+    }
+
+    private static func isFolder(_ path: String) -> Bool {
+        var status = stat()
+        return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+    }
+
+    /// Runs a program of the host whose output goes to `log`. What failed keeps the log, below the library.
+    private func run(
+        _ program: String, _ arguments: [String], log: SharedDescriptor, _ library: KernelLibrary, _ failure: String
+    ) async throws {
+        let file = Self.path.map { "\($0)/\(program)" }.first(where: exists) ?? "/usr/bin/\(program)"
+        var how = Spawn(
+            file, arguments,
+            environment: [
+                "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin", "LC_ALL=C", "KBUILD_BUILD_USER=hull", "KBUILD_BUILD_HOST=hull",
+                "TMPDIR=\(library.staging)",
+            ])
+        // Its children are gone when it is, and it is when we are.
+        how.namespaces = Int32(CLONE_NEWPID)
+        how.deathSignal = SIGKILL
+        how.descriptors = [(SharedDescriptor(try openFile("/dev/null", O_RDONLY)), 0), (log, 1), (log, 2)]
+        let child = try how.spawn()
+        let status = try await withTaskCancellationHandler {
+            try await child.wait()
+        } onCancel: {
+            child.signal(SIGKILL)
+        }
+        if status.isSuccess { return }
+        let kept = "\(library.path)/.log"
+        try checked("rename", kept) { rename("\(library.staging)/log", kept) }
+        throw KernelError("\(failure) (\(program): \(status)): \(kept) says why")
+    }
+}
