@@ -13,7 +13,7 @@ export HULL_IMAGES ?= $(CURDIR)/.build/images
 RELEASE := .build/release
 SOURCES := Package.swift Sources Tests guest/Package.swift guest/Sources
 
-.PHONY: help setup build guest demo test test-unit test-vm test-engines test-storm test-workloads test-kvm test-host kernel test-kernel images bench lint format install clean
+.PHONY: help setup build guest demo test test-unit test-vm test-engines test-storm test-workloads test-kvm test-host test-xen kernel test-kernel images bench lint format install clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,7 @@ images:
 	scripts/make-image.sh engines
 	scripts/make-image.sh postgres
 	scripts/fetch-qemu-7.2.sh
+	scripts/make-xen-lab.sh
 
 test: setup build images ## all tests, on a machine that has only what the set-up installed
 	@HULL_STORM_SEED=$${HULL_STORM_SEED:-20261121} scripts/test.sh
@@ -75,6 +76,9 @@ test-kvm: build images ## Hull with --accel kvm, inside a machine whose SVM is e
 
 test-host: build images ## Hull on a Debian 12 host as users have one: systemd, cgroup v2, AppArmor, rootless Podman
 	@scripts/test-host.py
+
+test-xen: build images ## Hull in a Dom0 of Xen, under QEMU's software emulation
+	@scripts/test-xen.py
 
 kernel: build ## a kernel of our own making, below .build/kernel; some 15 minutes of a processor
 	@apt-get -qq install -y --no-install-recommends linux-source-6.1 flex bison bc libelf-dev kmod perl xz-utils >/dev/null

@@ -40,6 +40,7 @@ let package = Package(
         library("AgentClient", ["AgentProtocol", "LinuxSystem"]),
         library("Machines", ["LinuxSystem"]),
         library("QEMUDriver", ["Machines", "LinuxSystem", "CLinux"]),
+        library("XenDriver", ["Machines", "AgentProtocol", "LinuxSystem", "CLinux"]),
         library("Kernels", ["LinuxSystem", "CLinux"]),
         library("Images", ["OCISpec", "LinuxSystem"]),
         library("Storage", ["LinuxSystem", "CLinux"]),
@@ -56,7 +57,9 @@ let package = Package(
         .executableTarget(
             name: "hull",
             dependencies: [
-                "Sandboxes", "QEMUDriver", "EngineSetup", "HostNetwork", "Images", "Kernels", "LinuxSystem", "Machines", "Netlink",
+                "Sandboxes", "QEMUDriver", "XenDriver", "EngineSetup", "HostNetwork", "Images", "Kernels", "LinuxSystem",
+                "Machines",
+                "Netlink",
                 "OCISpec",
                 "Storage",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -65,7 +68,7 @@ let package = Package(
         // The engines' program: a grammar of its own, over the same modules, quick to start. (Three of its files are links to hull's.)
         .executableTarget(
             name: "hull-runtime",
-            dependencies: ["Sandboxes", "QEMUDriver", "Storage", "LinuxSystem", "Machines", "OCISpec", "CLinux"],
+            dependencies: ["Sandboxes", "QEMUDriver", "XenDriver", "Storage", "LinuxSystem", "Machines", "OCISpec", "CLinux"],
             swiftSettings: strict),
         // Reads layers somebody else made: a program of its own, so that it can be confined and so that libarchive's
         // libraries stay out of every other start.
@@ -76,6 +79,7 @@ let package = Package(
         tests("OCISpecTests", ["OCISpec"]),
         tests("AgentProtocolTests", ["AgentProtocol", "AgentClient", "LinuxSystem"]),
         tests("QEMUDriverTests", ["QEMUDriver", "Machines", "Kernels", "LinuxSystem", "CLinux"]),
+        tests("XenDriverTests", ["XenDriver", "Machines", "LinuxSystem"]),
         tests("KernelsTests", ["Kernels", "LinuxSystem", "CLinux"]),
         tests("ImagesTests", ["Images", "Storage", "OCISpec", "LinuxSystem", "hull-unpack"]),
         tests("HostNetworkTests", ["HostNetwork", "Netlink", "LinuxSystem"]),

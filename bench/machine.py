@@ -23,9 +23,9 @@ def newest(pattern):
     return found[-1]
 
 
-def extract_kernel(out):
+def extract_kernel(out, pattern="/boot/vmlinuz-*-cloud-amd64"):
     """The ELF kernel inside Debian's bzImage: it starts sooner than the bzImage does."""
-    data = open(newest("/boot/vmlinuz-*-cloud-amd64"), "rb").read()
+    data = open(newest(pattern), "rb").read()
     commands = {b"\x02\x21\x4c\x18": ["lz4", "-dc"], b"\x28\xb5\x2f\xfd": ["zstd", "-dc"]}
     for magic in (b"\x02\x21\x4c\x18", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"\x1f\x8b\x08"):
         at = data.find(magic)
@@ -83,12 +83,12 @@ while read -r line; do sh -c "$line" </dev/null 2>&1; echo; echo "#done"; done
 """
 
 
-def modules(names=("virtio_mmio", "virtio_console", "virtio_blk", "virtiofs", "crc32c_generic")):
+def modules(names=("virtio_mmio", "virtio_console", "virtio_blk", "virtiofs", "crc32c_generic"), root="", kernels="*-cloud-amd64"):
     """The modules of a raw guest, as file name → content, in the order in which they load."""
-    release = os.path.basename(newest("/lib/modules/*-cloud-amd64"))
+    release = os.path.basename(newest(f"{root}/lib/modules/{kernels}"))
     found = {}
     for name in names:
-        shown = subprocess.run(["modprobe", "-S", release, "--show-depends", name],
+        shown = subprocess.run(["modprobe", "-d", root or "/", "-S", release, "--show-depends", name],
                                stdout=subprocess.PIPE, text=True, check=True).stdout
         for line in shown.splitlines():
             if line.startswith("insmod"):

@@ -28,7 +28,7 @@ public struct EndpointRequest: Codable, Hashable, Sendable {
 public struct Endpoint: Codable, Hashable, Sendable {
     public var key: String
     public var name: String
-    /// The host's end.
+    /// The host's end: a tap, or an interface that got this name (`HostNetwork.connect`).
     public var tap: String
     public var bridge: String
     public var mac: MACAddress
@@ -48,8 +48,8 @@ public struct Endpoint: Codable, Hashable, Sendable {
 /// An endpoint that is there, and the descriptors that must stay open as long as it is used.
 public struct Attachment: Sendable {
     public var endpoint: Endpoint
-    /// The open tap (IFF_VNET_HDR), for the VMM. The kernel removes the tap when the last copy is closed.
-    public var tap: SharedDescriptor
+    /// The open tap (IFF_VNET_HDR), for the VMM. The kernel removes the tap when the last copy is closed. Nil where none was asked for.
+    public var tap: SharedDescriptor?
     /// What keeps other programs off the published ports. Hold it until the sandbox ends; `LoopbackRelay` serves on it.
     public var reservedPorts: [ReservedPort]
 }

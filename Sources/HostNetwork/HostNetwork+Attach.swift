@@ -6,8 +6,9 @@ extension HostNetwork {
     /// Makes an endpoint, and the network around it if it is the first. The record is written before anything is made, so
     /// that `detach(key)` can undo it wherever this ends. A key that has an endpoint already is detached first. Throws
     /// `HostNetworkError`, `NetlinkError`, `SystemError`.
+    /// Without `withTap` the host's end of it is an interface that somebody else makes, and that is then given to `connect`.
     @Loop
-    public func attach(_ request: EndpointRequest) async throws -> Attachment {
+    public func attach(_ request: EndpointRequest, withTap: Bool = true) async throws -> Attachment {
         try records.prepare()
         let lock = try await records.lock()
         defer { withExtendedLifetime(lock) {} }
@@ -42,7 +43,7 @@ extension HostNetwork {
         try records.write(choice)
         try records.write(endpoint)
         do {
-            let bridge = try makeBridge(routes, pool, mtu: endpoint.mtu)
+            _ = try makeBridge(routes, pool, mtu: endpoint.mtu)
             // The guards stand before the tap does.
             try await applyRules(
                 Ruleset(
@@ -52,13 +53,8 @@ extension HostNetwork {
             try await ForeignFirewall(bridge: configuration.bridge, namespace: namespace).open()
             // What a tap of that name is left of belongs to nobody: its record would be among the others.
             try routes.delete(named: endpoint.tap)
-            let tap = try Tap.open(endpoint.tap, in: namespace)
-            let index = try routes.index(of: endpoint.tap)
-            try routes.change(index, master: bridge, mtu: endpoint.mtu, noLinkLocal: ipv6)
-            // A guest's connection to its own published port: where br_netfilter is at work, the translated frame does not
-            // leave the bridge.
-            try routes.setHairpin(index, true)
-            try routes.change(index, up: true)
+            let tap = withTap ? try Tap.open(endpoint.tap, in: namespace) : nil
+            if withTap { try connect(endpoint.tap, to: endpoint) }
             try forgetDatagrams(endpoint, leaving: false)
             return Attachment(endpoint: endpoint, tap: tap, reservedPorts: sockets)
         } catch {
@@ -71,6 +67,19 @@ extension HostNetwork {
             }
             throw error
         }
+    }
+
+    /// Makes the interface `name` the host's end of an endpoint: it gets the endpoint's name and becomes a port of its bridge.
+    public func connect(_ name: String, to endpoint: Endpoint) throws {
+        let routes = try RouteSocket(in: namespace)
+        let index = try routes.index(of: name)
+        if name != endpoint.tap { try routes.change(index, name: endpoint.tap) }
+        try routes.change(
+            index, master: try routes.index(of: endpoint.bridge), mtu: endpoint.mtu, noLinkLocal: endpoint.ipv6 != nil)
+        // A guest's connection to its own published port: where br_netfilter is at work, the translated frame does not
+        // leave the bridge.
+        try routes.setHairpin(index, true)
+        try routes.change(index, up: true)
     }
 
     /// The subnet of those who are there, else the one chosen before if it still collides with nothing, else a new one.

@@ -61,4 +61,7 @@ public struct GuestShare: Sendable, Hashable {
 public enum AgentStream: Sendable, Hashable {
     /// A virtio console port: the `/dev/vportNpM` whose `/sys/class/virtio-ports/*/name` is this.
     case virtioPort(name: String)
+    /// Memory that the guest shares with the host, and events (AgentProtocol's `SharedStream`): the guest makes it as soon as the drivers for
+    /// that are there, and tells the host where it is.
+    case sharedMemory
 }

@@ -17,6 +17,9 @@ public protocol Hypervisor: Sendable {
     /// Whether and how machines are made from saved ones; nil for a driver that cannot.
     nonisolated var templating: (any Templating)? { get }
 
+    /// What takes away a machine that outlived its monitor; nil for a driver whose machines are processes of the monitor's.
+    nonisolated var reclaiming: (any Reclaiming)? { get }
+
     /// Starts a machine, runs `body` with it, and ends the machine with it: when this returns or throws, no process, mount
     /// or descriptor of the machine is left. The guest already runs when `body` is called.
     func withMachine<R: Sendable>(
@@ -32,10 +35,17 @@ public struct HypervisorTraits: Sendable, Hashable {
     /// The host's overhead of one machine besides the guest's memory, in bytes: added to a container's memory limit.
     public var overheadBytes: UInt64
 
-    public init(name: String, overheadBytes: UInt64) {
+    /// What a NIC's host end must be.
+    public var nicEnd: NICEnd
+
+    public init(name: String, overheadBytes: UInt64, nicEnd: NICEnd = .tap) {
         self.name = name
         self.overheadBytes = overheadBytes
+        self.nicEnd = nicEnd
     }
+
+    /// Who makes the host's interface of a NIC: whoever plans the machine, as a tap; or the driver.
+    public enum NICEnd: Sendable { case tap, interface }
 }
 
 /// What a machine is made from.
@@ -91,6 +101,12 @@ public protocol VirtualMachine: AnyObject, Sendable {
 
     /// The last of the guest's console, at most `lines` lines.
     func consoleTail(lines: Int) -> String
+}
+
+/// Takes away what a machine left that was not a process of its monitor's, and so did not end with it.
+public protocol Reclaiming: Sendable {
+    /// Ends the machine of the spec's `id`, whatever state it is in, and returns when nothing of it is left. None is fine.
+    @Loop func reclaim(_ id: String) async throws
 }
 
 /// More and less of what a running machine computes with.
@@ -155,6 +171,8 @@ public struct MachineExit: Sendable, Hashable {
         case stopped
         /// The VMM ended by itself, or somebody killed it.
         case vmmDied(ExitStatus)
+        /// Somebody took the machine away, behind its owner's back.
+        case destroyed
         /// A helper without which the machine cannot go on ended; the machine was ended too.
         case helperDied(role: String, ExitStatus)
     }

@@ -68,7 +68,7 @@ public struct MachineSpec: Sendable {
     }
 
     /// A board, as `--machine` names it. A driver that has no such board throws.
-    public enum Kind: String, Sendable, CaseIterable, Codable { case auto, microvm, q35 }
+    public enum Kind: String, Sendable, CaseIterable, Codable { case auto, microvm, q35, pv, pvh }
 
     /// An accelerator, as `--accel` names it.
     public enum Accelerator: String, Sendable, CaseIterable, Codable { case auto, kvm, tcg }
@@ -164,13 +164,26 @@ public struct NIC: Sendable {
     public var mac: String
     /// Bytes; nil leaves it to the guest.
     public var mtu: Int?
-    /// An open tap (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, header of 12 bytes).
-    public var tap: SharedDescriptor
+    /// The host's end.
+    public var end: HostEnd
 
+    /// A NIC of a machine whose driver wants taps (`HypervisorTraits.nicEnd`).
     public init(mac: String, mtu: Int? = nil, tap: SharedDescriptor) {
+        self.init(mac: mac, mtu: mtu, end: .tap(tap))
+    }
+
+    public init(mac: String, mtu: Int? = nil, end: HostEnd) {
         self.mac = mac
         self.mtu = mtu
-        self.tap = tap
+        self.end = end
+    }
+
+    /// What is at the host's end of a NIC.
+    public enum HostEnd: Sendable {
+        /// An open tap (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, header of 12 bytes).
+        case tap(SharedDescriptor)
+        /// The driver makes an interface, and gives its name to this before the guest runs: it is renamed then, and connected.
+        case interface(@Loop @Sendable (_ name: String) async throws -> Void)
     }
 }
 

@@ -67,6 +67,7 @@ public struct QEMU: Hypervisor {
     }
 
     public nonisolated var templating: (any Templating)? { QEMUTemplating() }
+    public nonisolated var reclaiming: (any Reclaiming)? { nil }
 }
 
 /// All that is decided about a machine before anything is started.
@@ -97,6 +98,11 @@ struct QEMUPlan {
         for nic in spec.nics where !Self.isMAC(nic.mac) {
             throw MachineError(
                 .unsupported, "'\(nic.mac)' is no MAC address of a network interface: six pairs of lower-case hexadecimal digits")
+        }
+        for nic in spec.nics {
+            guard case .tap = nic.end else {
+                throw MachineError(.unsupported, "QEMU's machines have taps at the host's end of their NICs")
+            }
         }
         program = try QEMUProgram.find()
         accelerator = try ResolvedAccelerator.resolve(spec.accelerator, KVMState.probe())

@@ -99,7 +99,10 @@ final class QEMUMachine: VirtualMachine {
                 console: 5,
                 share: server.map { inherit($0.connection) },
                 disks: disks.map { .init(descriptor: inherit($0.file), isBlockDevice: $0.isBlockDevice) },
-                taps: spec.nics.map { inherit($0.tap) })
+                taps: spec.nics.compactMap { nic in
+                    // The plan has made sure of it.
+                    if case .tap(let tap) = nic.end { inherit(tap) } else { nil }
+                })
             words = arguments
             var how = Spawn(plan.program.path, arguments.words(), environment: [])
             // Its only way to find its modules and firmware, without a /proc in its root.

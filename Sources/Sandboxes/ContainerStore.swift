@@ -16,8 +16,13 @@ public struct Container: Sendable {
 /// All containers below one root: a folder each, made and removed by a rename, so that there is never half of one.
 public struct ContainerStore: Sendable {
     public let roots: Roots
+    /// By which machines are taken back that outlived their monitors, as `--hypervisor` names them.
+    public let drivers: Ledger.Drivers
 
-    public init(_ roots: Roots) { self.roots = roots }
+    public init(_ roots: Roots, drivers: Ledger.Drivers = [:]) {
+        self.roots = roots
+        self.drivers = drivers
+    }
 
     /// Every container, newest first. A folder that is being made or removed is none, nor is a machine that waits in a pool.
     public func list() throws -> [Container] { try everything().filter { $0.record.pool == nil } }

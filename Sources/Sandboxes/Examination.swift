@@ -19,9 +19,13 @@ public struct Examination: Sendable {
     private let roots: Roots
     private let drivers: [String: @Sendable () -> any Hypervisor]
 
-    public init(roots: Roots, drivers: [String: @Sendable () -> any Hypervisor]) {
+    private let standard: String
+
+    /// `standard` is the driver that is taken unless told: what it needs must be there, others may be missing.
+    public init(roots: Roots, drivers: [String: @Sendable () -> any Hypervisor], standard: String) {
         self.roots = roots
         self.drivers = drivers
+        self.standard = standard
     }
 
     /// Programs by what needs them, and the Debian package that has them.
@@ -41,7 +45,7 @@ public struct Examination: Sendable {
                 all.append(Finding(level: .good, subject: name, text: "machines can run"))
                 all += remarks.map { Finding(level: .remark, subject: name, text: $0) }
             } catch {
-                all.append(Finding(level: .missing, subject: name, text: "\(error)"))
+                all.append(Finding(level: name == standard ? .missing : .remark, subject: name, text: "\(error)"))
             }
         }
         do {

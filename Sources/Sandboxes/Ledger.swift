@@ -2,6 +2,7 @@ import FoundationEssentials
 import Glibc
 import HostNetwork
 public import LinuxSystem
+public import Machines
 
 /// Something on the host that a sandbox holds and that the kernel would not take back by itself.
 public enum HostResource: Codable, Hashable, Sendable {
@@ -14,6 +15,8 @@ public enum HostResource: Codable, Hashable, Sendable {
     case network(key: String)
     /// A folder: it goes in one step, as others see it.
     case folder(String)
+    /// A machine that is no process of the monitor's, as a driver's `reclaiming` knows it.
+    case machine(hypervisor: String, id: String)
 }
 
 /// The list of what a sandbox holds, on disk: the intent is written before a thing is made, and the entry goes when the thing
@@ -29,12 +32,17 @@ public final class Ledger {
 
     private let path: String
     private let network: HostNetwork
+    private let drivers: Drivers
     private let file: SharedDescriptor
     private var entries: [(key: Int, resource: HostResource)] = []
     private var next = 0
 
-    /// Opens the ledger of a container, making it where there is none, and reads what it holds.
-    public init(_ paths: ContainerPaths) throws {
+    /// Drivers, as `--hypervisor` names them.
+    public typealias Drivers = [String: @Sendable () -> any Hypervisor]
+
+    /// Opens the ledger of a container, making it where there is none, and reads what it holds. `drivers` take machines back.
+    public init(_ paths: ContainerPaths, drivers: Drivers = [:]) throws {
+        self.drivers = drivers
         path = paths.ledger
         network = paths.roots.network
         file = SharedDescriptor(try openFile(path, O_RDWR | O_CREAT | O_APPEND))
@@ -108,7 +116,7 @@ public final class Ledger {
     }
 
     private func undo(_ key: Int, _ resource: HostResource) async throws {
-        try await resource.undo(network)
+        try await resource.undo(network, drivers)
         entries.removeAll { $0.key == key }
         // The ledger itself may lie in what was just removed.
         if exists(path) { try append(.gone(key)) }
@@ -127,12 +135,13 @@ extension HostResource {
         case .cgroup, .engineCgroup: "cgroup"
         case .network: "network"
         case .folder: "folder"
+        case .machine: "machine"
         }
     }
 
     /// Takes it back. It may be gone already, or never have been made.
     @Loop
-    func undo(_ network: HostNetwork) async throws {
+    func undo(_ network: HostNetwork, _ drivers: Ledger.Drivers) async throws {
         switch self {
         case .identifiers(let file, let owner):
             // The intent may have been written and the range then taken by somebody else.
@@ -140,6 +149,12 @@ extension HostResource {
         case .engineCgroup(let path): try Cgroup(everywhere: path).remove()
         case .cgroup(let path): try Cgroup(path).remove(withParent: true)
         case .network(let key): try await network.detach(key)
+        case .machine(let hypervisor, let id):
+            guard let driver = drivers[hypervisor]?() else {
+                throw SandboxError(
+                    "the machine of sandbox \(id.prefix(12)) cannot be taken back: this program has no driver \"\(hypervisor)\"")
+            }
+            try await driver.reclaiming?.reclaim(id)
         case .folder(let path): try ContainerPaths.removeWhole(path)
         }
     }

@@ -48,7 +48,7 @@ public struct Reaper: Sendable {
             try await attempt(complain, "sandbox \(id.prefix(12))") {
                 guard let lock = try paths.attemptLock(making: false) else { return }
                 defer { withExtendedLifetime(lock) {} }
-                if try store.load(id)?.state.isLive != true { try await Self.undo(paths) }
+                if try store.load(id)?.state.isLive != true { try await Self.undo(paths, store.drivers) }
             }
         }
     }
@@ -60,7 +60,7 @@ public struct Reaper: Sendable {
         // After a reboot there is no runtime folder, and nothing to undo in a new one.
         guard let lock = try paths.attemptLock(making: true) else { return }
         defer { withExtendedLifetime(lock) {} }
-        guard let now = try store.load(container.id), now.state.isLive else { return try await Self.undo(paths) }
+        guard let now = try store.load(container.id), now.state.isLive else { return try await Self.undo(paths, store.drivers) }
         var started: Int64?
         if case .running(let running) = now.state.status { started = running.started }
         let exit = ContainerState.Exit(
@@ -71,7 +71,7 @@ public struct Reaper: Sendable {
         try store.save(ContainerState(.exited(exit)), of: container.id)
         Fault.point("reap:saved")
         if container.record.autoRemove { try Removal(store).removeStopped(now, volumes: true) }
-        try await Self.undo(paths)
+        try await Self.undo(paths, store.drivers)
     }
 
     /// Whether a live state is that of a monitor that is gone. Where somebody else is reaping it, waits until the state says so:
@@ -90,8 +90,8 @@ public struct Reaper: Sendable {
 
     /// Takes back what the ledger names, and the folder even where its owner was killed before it had a ledger.
     @Loop
-    static func undo(_ paths: ContainerPaths) async throws {
-        let ledger = try Ledger(paths)
+    static func undo(_ paths: ContainerPaths, _ drivers: Ledger.Drivers) async throws {
+        let ledger = try Ledger(paths, drivers: drivers)
         if ledger.held.isEmpty { try await ledger.hold(.folder(paths.runtime)) {} }
         try await ledger.undoAll()
     }

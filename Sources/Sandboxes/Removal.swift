@@ -32,7 +32,7 @@ public struct Removal: Sendable {
             try removeStopped(now, volumes: volumes || container.record.autoRemove)
         }
         // A monitor that was killed after its last word on the state has left a ledger; the folder goes with it.
-        try await Reaper.undo(container.paths)
+        try await Reaper.undo(container.paths, store.drivers)
     }
 
     /// The container's lock, once whoever takes back its left-overs has done so: some milliseconds.

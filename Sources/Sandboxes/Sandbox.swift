@@ -63,8 +63,7 @@ final class Sandbox {
         var host = Planner.Host(
             kernel: "", modulesDisk: nil, consoleLog: paths.console, disk: paths.disk, diskIsFresh: isFirstStart,
             confinement: Confinement(uidBase: identifiers, cgroups: try cgroup.entrances()),
-            nic: attachment.map { NIC(mac: "\($0.endpoint.mac)", mtu: Int($0.endpoint.mtu), tap: $0.tap) }
-        )
+            nic: attachment.map { nic($0) })
         if case .folder(let path) = record.root {
             host.rootMounts = try SharedTree(of: path, own: "\(paths.runtime)/machine")?.submounts ?? []
         }
@@ -79,6 +78,10 @@ final class Sandbox {
             endpoint: attachment?.endpoint, paths: paths)
         let folder = "\(paths.runtime)/machine"
         try makeDirectories(folder)
+        if hypervisor.reclaiming != nil {
+            // Nothing is made yet; from here on something may be left that does not end with us.
+            try await ledger.hold(.machine(hypervisor: record.machine.hypervisor, id: record.id)) {}
+        }
         Fault.point("machine:start")
         let start = MachineStart(
             hypervisor: hypervisor, templates: Templates(record, roots, hypervisor), saved: saved, log: Self.log)
@@ -100,8 +103,17 @@ final class Sandbox {
             try await roots.network.attach(
                 EndpointRequest(
                     key: record.id, name: record.name, ports: record.network.ports,
-                    ipv4: saved?.wantedAddress?.ipv4.address))
+                    ipv4: saved?.wantedAddress?.ipv4.address),
+                withTap: hypervisor.traits.nicEnd == .tap)
         }
+    }
+
+    /// The machine's end of the attachment, with what the driver wants at the host's.
+    private func nic(_ attachment: Attachment) -> NIC {
+        let endpoint = attachment.endpoint
+        let network = roots.network
+        let end = attachment.tap.map { NIC.HostEnd.tap($0) } ?? .interface { name in try network.connect(name, to: endpoint) }
+        return NIC(mac: "\(endpoint.mac)", mtu: Int(endpoint.mtu), end: end)
     }
 
     /// Finds each mount's source on the host, making what Docker would make.
@@ -191,9 +203,13 @@ final class Sandbox {
     }
 
     /// Waits in a pool until a verb has a container for the machine, whose record is this sandbox's from then on.
-    private func waitForContainer(_ agent: AgentConnection, _ machine: any VirtualMachine, _ channel: Channel) async throws -> Claim {
+    private func waitForContainer(_ agent: AgentConnection, _ machine: any VirtualMachine, _ channel: Channel) async throws
+        -> Claim
+    {
         agent.followClock()
-        try await withDeadline(Self.bootDeadline, awaiting: "the guest's rehearsal") { try await self.prepare(agent, machine.guest) }
+        try await withDeadline(Self.bootDeadline, awaiting: "the guest's rehearsal") {
+            try await self.prepare(agent, machine.guest)
+        }
         let claim = try await PoolMember(ContainerStore(roots), paths).wait(machine) { try await channel.send(Reply.done) }
         record = claim.record
         planner = Planner(record)
@@ -296,6 +312,7 @@ extension SandboxError {
         case .reset: what = "the guest reset itself"
         case .panicked: what = "the guest's kernel panicked"
         case .stopped: what = "the machine was stopped"
+        case .destroyed: what = "the machine was destroyed by somebody else"
         case .vmmDied(let status): what = "the VMM ended (\(status.text))"
         case .helperDied(let role, let status):
             what = "\(role) ended (\(status.text)), and the machine with it"
@@ -305,7 +322,7 @@ extension SandboxError {
         if !exit.consoleTail.isEmpty {
             text += "\nthe last of the guest's console:\n\(exit.consoleTail)"
         }
-        self.init(text, exitCode: exit.reason == .stopped ? 137 : 125)
+        self.init(text, exitCode: exit.reason == .stopped || exit.reason == .destroyed ? 137 : 125)
     }
 }
 

@@ -20,7 +20,7 @@ public final class SandboxMonitor {
     ) {
         paths = roots.container(id)
         self.roots = roots
-        store = ContainerStore(roots)
+        store = ContainerStore(roots, drivers: drivers)
         self.drivers = drivers
     }
 
@@ -70,7 +70,7 @@ public final class SandboxMonitor {
                 "unknown hypervisor \"\(container.record.machine.hypervisor)\": \(drivers.keys.sorted().joined(separator: ", ")) is known"
             )
         }
-        let ledger = try Ledger(paths)
+        let ledger = try Ledger(paths, drivers: drivers)
         try await ledger.hold(.folder(paths.runtime)) {}
         let chronicle = Chronicle(store, paths.id, monitor: identity)
         try chronicle.starting()

@@ -125,7 +125,7 @@ struct Globals: Sendable {
         return roots
     }
 
-    var engines: EngineStore { EngineStore(ContainerStore(roots), root: root) }
+    var engines: EngineStore { EngineStore(ContainerStore(roots, drivers: Drivers.all), root: root) }
 
     /// Writes an error where the engine looks for it, and on standard error.
     func log(error: String) {

@@ -53,7 +53,7 @@ enum Launch {
     /// Has pools filled again that a start took a machine from. As above.
     @Loop private static func fillPools() {
         do {
-            let pools = PoolStore(ContainerStore(Globals.roots))
+            let pools = PoolStore(ContainerStore(Globals.roots, drivers: Drivers.all))
             guard try pools.isWanting() else { return }
             let null = SharedDescriptor(try openFile("/dev/null", O_RDWR))
             let log = SharedDescriptor(try openFile(pools.log, O_WRONLY | O_CREAT | O_TRUNC))

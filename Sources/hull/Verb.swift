@@ -28,7 +28,7 @@ extension Verb {
         guard geteuid() == 0 else {
             throw SandboxError("hull needs root, for taps, mounts and cgroups: run it with sudo")
         }
-        let store = ContainerStore(Globals.roots)
+        let store = ContainerStore(Globals.roots, drivers: Drivers.all)
         await Reaper(store).reapDead { Complaint.remark($0) }
         do { try store.roots.templates.collectLeftovers() } catch {
             Complaint.remark("cannot take back what a killed maker of templates left: \(error)")

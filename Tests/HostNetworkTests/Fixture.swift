@@ -108,7 +108,7 @@ final class Guest {
             try socket.addAddress(ipv6, to: index)
             try socket.addRoute(Route(defaultBy: gateway6))
         }
-        let tap = attachment.tap
+        guard let tap = attachment.tap else { preconditionFailure("a tap was asked for") }
         relays = [(tap, eth0), (eth0, tap)].map { from, to in
             Task { @Loop in await Self.carry(from, to) }
         }

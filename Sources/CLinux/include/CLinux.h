@@ -154,6 +154,16 @@ int hull_ioctl_tun_set(int descriptor, const char *name, short flags);
 int hull_ioctl_tun_vnet_header_size(int descriptor, int size);
 int hull_ioctl_clone_file(int to, int from);
 
+/// Xen (xen/gntdev.h, xen/evtchn.h): maps at most 64 pages of another domain, which it granted; binds to a channel of its, as one of ours; sends
+/// an event. 0 (or our channel), or -errno.
+int hull_xen_map(int device, unsigned domain, const uint32_t *references, size_t count, void *_Nullable *_Nonnull mapped);
+int hull_xen_bind(int events, unsigned domain, unsigned port);
+int hull_xen_notify(int events, unsigned port);
+/// A loop device over `file` that goes with its last user, open: its descriptor, and its number; or -errno.
+int hull_loop_attach(int file, int read_only, unsigned *number);
+unsigned hull_device_major(uint64_t device);
+unsigned hull_device_minor(uint64_t device);
+
 /// The CPU's time stamp counter; 0 where there is none that a program may read.
 static inline uint64_t hull_timestamp_counter(void) {
 #if defined(__x86_64__)

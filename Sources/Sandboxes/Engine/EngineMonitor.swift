@@ -20,7 +20,7 @@ public final class EngineMonitor {
     ) {
         paths = roots.container(id)
         self.roots = roots
-        store = ContainerStore(roots)
+        store = ContainerStore(roots, drivers: drivers)
         self.drivers = drivers
         self.terminal = terminal
     }
@@ -56,7 +56,7 @@ public final class EngineMonitor {
         guard let identity = ProcessIdentity(pid: SandboxMonitor.pidOnHost()),
             let make = drivers[container.record.machine.hypervisor]
         else { throw SandboxError("unknown hypervisor \"\(container.record.machine.hypervisor)\"", exitCode: 1) }
-        let ledger = try Ledger(paths)
+        let ledger = try Ledger(paths, drivers: drivers)
         let chronicle = Chronicle(store, paths.id, monitor: identity)
         try chronicle.starting()
         let sandbox = EngineSandbox(

@@ -91,6 +91,9 @@ final class EngineSandbox {
         self.spec = spec
         let folder = "\(paths.runtime)/machine"
         try makeDirectories(folder)
+        if hypervisor.reclaiming != nil {
+            try await ledger.hold(.machine(hypervisor: record.machine.hypervisor, id: record.id)) {}
+        }
         let start = MachineStart(
             hypervisor: hypervisor,
             // An engine's machine has a share, and so a copy of the template's memory: nobody's owners have to be mapped.

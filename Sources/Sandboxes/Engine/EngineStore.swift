@@ -99,7 +99,7 @@ public struct EngineStore: Sendable {
             }
         }
         try store.remove(container.id)
-        try await Reaper.undo(container.paths)
+        try await Reaper.undo(container.paths, store.drivers)
     }
 }
 

@@ -60,16 +60,20 @@ struct RightOptions: ParsableArguments {
 }
 
 struct MachineOptions: ParsableArguments {
-    @Option(name: .long, help: "The hypervisor to use.") var hypervisor = "qemu"
-    @Option(name: .long, help: "The board: auto, microvm or q35.") var machine: String?
-    @Option(name: .long, help: "A kernel for the guest: a bzImage or vmlinux (its modules are looked for in /lib/modules), a name of hull kernel ls, or host.")
+    @Option(name: .long, help: "The hypervisor: qemu or xen. Unless told: xen in a Dom0, else qemu.") var hypervisor: String?
+    @Option(name: .long, help: "The board: auto, microvm or q35; pv or pvh of Xen.") var machine: String?
+    @Option(
+        name: .long,
+        help:
+            "A kernel for the guest: a bzImage or vmlinux (its modules are looked for in /lib/modules), a name of hull kernel ls, or host."
+    )
     var kernel: String?
     @Option(name: .long, help: "Added to the guest's kernel command line.") var kernelArgs: String?
     @Option(name: .long, help: "The accelerator: auto, kvm or tcg.") var accel: String?
     @Flag(name: .long, help: "Boot the machine, though there may be a template to clone.") var noTemplate = false
 
     func apply(to request: inout RunRequest) {
-        request.machine.hypervisor = hypervisor
+        request.machine.hypervisor = hypervisor ?? Drivers.standard
         request.machine.machine = machine
         // What is no file is a name.
         request.machine.kernel = kernel.map { exists($0) || $0.contains("/") ? Globals.absolute($0) : $0 }

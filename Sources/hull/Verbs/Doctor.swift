@@ -9,7 +9,7 @@ struct Doctor: Verb {
     @Option(name: .long, help: "json.") var format: String?
 
     func perform() async throws -> Int32 {
-        let findings = await Examination(roots: Globals.roots, drivers: Drivers.all).findings()
+        let findings = await Examination(roots: Globals.roots, drivers: Drivers.all, standard: Drivers.standard).findings()
         if format == "json" {
             try Table(columns: [], rows: findings.map { ["Level": $0.level.rawValue, "Subject": $0.subject, "Text": $0.text] })
                 .print(format: "json")

@@ -111,13 +111,12 @@ extension Agent {
             process.errorWindow.sent(count)
         }
         let header = FrameHeader(.data, type: stream.rawValue, length: count, id: process.id, offset: offset).encoded
-        let port = self.port.number
         var sent = 0
         chunk.withUnsafeMutableBytes { raw in
             let frame = UnsafeMutableRawBufferPointer(rebasing: raw[start..<(start + FrameHeader.size + count)])
             frame.copyBytes(from: header)
             if queue.isEmpty, portWritable {
-                let wrote = write(port, frame.baseAddress, frame.count)
+                let wrote = port.write(UnsafeRawBufferPointer(frame))
                 if wrote > 0 { sent = wrote } else { portWritable = false }
             }
             if sent < frame.count { queue.append(UnsafeRawBufferPointer(rebasing: frame[sent...])) }

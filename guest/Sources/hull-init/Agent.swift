@@ -4,7 +4,7 @@ import CGuest
 /// The agent: one loop, one stream to the host, the containers and their processes.
 final class Agent {
     let loop: EventLoop
-    let port: Descriptor
+    var port: Port
     var session = GuestSession()
     var queue = ByteQueue()
     /// Whether the host listens.
@@ -32,7 +32,7 @@ final class Agent {
     static let pieces = 4
     private var logAllowance = 200
 
-    init(port: consuming Descriptor) throws(KernelError) {
+    init(port: consuming Port) throws(KernelError) {
         loop = try EventLoop()
         self.port = port
         var set = sigset_t()
@@ -43,7 +43,7 @@ final class Agent {
             owning: try KernelError.check(signalfd(-1, &set, Int32(SFD_NONBLOCK | SFD_CLOEXEC))))
         loop.add(signals.number, Ready.input, .signals)
         // The port says "hung up" all the time while no host is there: edges only.
-        loop.add(self.port.number, Ready.input | Ready.output | Ready.edge, .port)
+        loop.add(self.port.descriptor.number, Ready.input | Ready.output | Ready.edge, .port)
     }
 
     /// Runs until the machine ends.
@@ -65,6 +65,7 @@ final class Agent {
     private func handle(_ what: Watched, _ id: UInt64, _ events: UInt32) {
         switch what {
         case .port:
+            let events = port.meaning(events)
             if events & Ready.hangUp != 0 { hostLeft() }
             if events & (Ready.input | Ready.hangUp) != 0 { readPort() }
             // Each buffer that the host takes is an event: only where somebody waits for room is it news.
@@ -93,8 +94,7 @@ final class Agent {
 
     private func readPort() {
         while true {
-            let number = port.number
-            let got = session.fill(65536) { read(number, $0.baseAddress, $0.count) }
+            let got = session.fill(65536) { port.read($0) }
             if got <= 0 { return }
             arrival = guest_clock(CLOCK_MONOTONIC)
             while true {
@@ -167,8 +167,7 @@ final class Agent {
     /// Writes what is queued, as far as the port takes it.
     func flush() {
         while portWritable, !queue.isEmpty {
-            let number = port.number
-            let wrote = queue.drain { write(number, $0.baseAddress, min($0.count, 65536)) }
+            let wrote = queue.drain { port.write(UnsafeRawBufferPointer(rebasing: $0.prefix(65536))) }
             if wrote < 0 {
                 let error = guest_errno()
                 if error == EINTR { continue }

@@ -62,13 +62,14 @@ enum Boot {
     }
 
     /// Loads modules until the port to the host is there, and opens it; events tell, nothing sleeps.
-    static func openPort() -> Descriptor {
+    static func openPort() -> Port {
         let events = guest_netlink_socket(NETLINK_KOBJECT_UEVENT, 1)
         defer { if events >= 0 { close(events) } }
         remaining = BootModules.order()
         var buffer = [UInt8](repeating: 0, count: 8192)
         while true {
-            if let port = findPort() { return Descriptor(owning: port) }
+            if let port = findPort() { return Port(owning: port) }
+            if let port = Port.share() { return port }
             if !remaining.isEmpty {
                 // The port comes a moment after its driver; what else must be loaded fills that moment.
                 BootModules.load(remaining.removeFirst())

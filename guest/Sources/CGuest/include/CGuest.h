@@ -99,6 +99,14 @@ long guest_sysinfo_memory(void);
 ssize_t guest_read_pieces(int fd, void *buffer, size_t wanted, size_t gap, size_t piece);
 // Scheduling: with `batch` the caller is never woken into the middle of what runs, and has the highest weight.
 void guest_schedule(int batch);
+// Shares that many new pages (at most 64) with domain 0 of Xen, one behind the other; and the device through which its events come, bound to a
+// channel. NULL where the drivers are not there.
+void *guest_share_memory(uint32_t *references, unsigned pages, int *events, uint32_t *channel);
+// Writes a value (NAME, a zero, the value; at most 128 bytes) to this domain's part of Xen's store.
+int guest_write_store(const uint8_t *bytes, unsigned count);
+void guest_notify(int events, uint32_t channel);
+// Takes all events that are there, so that more can come.
+void guest_take_event(int events);
 // How a signal is handled: ignored, or by default.
 void guest_signal(int number, int ignored);
 #endif

@@ -1,11 +1,10 @@
-import CLinux
 import Glibc
-import LinuxSystem
+public import LinuxSystem
 
 /// The guest's console, kept in a file of bounded size. A guest may write without end: when the file is full, its older
 /// half goes (it becomes PATH.1, over the one before).
 @Loop
-final class ConsoleLog {
+public final class ConsoleLog {
     /// Of the file and of the one before it, each.
     static let fileLimit = 1 << 20
     /// What is kept in memory for error reports.
@@ -17,7 +16,8 @@ final class ConsoleLog {
     private var size: Int
     private var tail = ConsoleTail(limit: tailLimit)
 
-    init(_ path: String, from console: SharedDescriptor) throws {
+    /// Opens the log, to be filled from `console`, which must not block.
+    public init(_ path: String, from console: SharedDescriptor) throws {
         self.path = path
         self.console = console
         let file = SharedDescriptor(try openFile(path, O_WRONLY | O_CREAT | O_APPEND))
@@ -28,7 +28,7 @@ final class ConsoleLog {
     }
 
     /// Reads until the console closes; run it as long as the machine lives.
-    func record() async {
+    public func record() async {
         // A console that cannot be read any more is at its end.
         while let bytes = try? await readSome(console.raw, capacity: 16384), !bytes.isEmpty {
             tail.append(bytes)
@@ -47,26 +47,29 @@ final class ConsoleLog {
         size += bytes.count
     }
 
-    func lines(_ count: Int) -> String { tail.lines(count) }
+    /// The last lines of the console, cleaned for showing.
+    public func lines(_ count: Int) -> String { tail.lines(count) }
     /// Whether the kernel said that it panicked.
-    var showsPanic: Bool { tail.showsPanic }
+    public var showsPanic: Bool { tail.showsPanic }
 }
 
 /// The last bytes of a console, cleaned for showing. Pure.
-struct ConsoleTail: Sendable {
+public struct ConsoleTail: Sendable {
     let limit: Int
     private var bytes: [UInt8] = []
 
-    init(limit: Int) { self.limit = limit }
+    /// Keeps at least the last `limit` bytes.
+    public init(limit: Int) { self.limit = limit }
 
-    mutating func append(_ more: [UInt8]) {
+    /// Adds bytes of the console.
+    public mutating func append(_ more: [UInt8]) {
         bytes += more
         if bytes.count > 2 * limit { bytes.removeFirst(bytes.count - limit) }
     }
 
     /// The last `count` lines; control characters, with which a guest could write to the terminal of whoever reads it, are
     /// replaced.
-    func lines(_ count: Int) -> String {
+    public func lines(_ count: Int) -> String {
         let text = String(decoding: bytes.suffix(limit), as: UTF8.self)
         let clean = String(
             String.UnicodeScalarView(
@@ -79,7 +82,7 @@ struct ConsoleTail: Sendable {
     }
 
     /// The kernel's own words (kernel/panic.c), at the start of a line or behind its time stamp.
-    var showsPanic: Bool {
+    public var showsPanic: Bool {
         String(decoding: bytes.suffix(limit), as: UTF8.self).split(whereSeparator: \.isNewline).contains { line in
             var rest = line
             if rest.hasPrefix("["), let close = rest.firstIndex(of: "]") {

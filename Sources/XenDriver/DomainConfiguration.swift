@@ -1,0 +1,70 @@
+import Machines
+
+/// What `xl create` is told of a domain, as text in xl.cfg(5)'s form. Pure.
+struct DomainConfiguration: Hashable, Sendable {
+    /// How the guest's kernel is started.
+    enum Kind: String, Sendable { case pv, pvh }
+
+    /// A disk, by its block device on the host: loop devices are made before.
+    struct BlockDevice: Hashable, Sendable {
+        /// As the guest calls it, e.g. `xvda`.
+        var name: String
+        var path: String
+        var readOnly: Bool
+    }
+
+    var name: String
+    var uuid: String
+    var kind: Kind
+    var megabytes: UInt64
+    var vcpus: Int
+    var kernel: String
+    var initramfs: String
+    var commandLine: [String]
+    var disks: [BlockDevice]
+    /// MAC addresses of network interfaces.
+    var nics: [String]
+
+    /// What connects devices, in place of Xen's own scripts: nothing. Hull does it itself, in milliseconds, through the store.
+    static let script = "/bin/true"
+
+    /// The whole file. Throws where a text cannot be written in this form.
+    func text() throws(MachineError) -> String {
+        var lines = [
+            "name = \(try Self.quoted(name))", "uuid = \(try Self.quoted(uuid))", "type = \(try Self.quoted(kind.rawValue))",
+            "memory = \(megabytes)", "maxmem = \(megabytes)", "vcpus = \(vcpus)", "kernel = \(try Self.quoted(kernel))",
+            "ramdisk = \(try Self.quoted(initramfs))", "cmdline = \(try Self.quoted(commandLine.joined(separator: " ")))",
+        ]
+        // It stays until we have seen how it ended, and take it away ourselves.
+        lines += ["poweroff", "reboot", "crash", "watchdog", "soft_reset"].map { "on_\($0) = \"preserve\"" }
+        if !disks.isEmpty {
+            lines.append("disk = [")
+            for disk in disks {
+                // `target` takes all that follows: it is the last.
+                let access = disk.readOnly ? "ro" : "rw"
+                lines.append(
+                    "    "
+                        + (try Self.quoted(
+                            "format=raw,vdev=\(disk.name),access=\(access),backendtype=phy,script=\(Self.script),target=\(disk.path)"
+                        ))
+                        + ",")
+            }
+            lines.append("]")
+        }
+        if !nics.isEmpty {
+            lines.append("vif = [")
+            for mac in nics { lines.append("    " + (try Self.quoted("mac=\(mac),script=\(Self.script)")) + ",") }
+            lines.append("]")
+        }
+        return lines.map { $0 + "\n" }.joined()
+    }
+
+    /// xl's strings know no escape for the quote that they end with.
+    static func quoted(_ text: String) throws(MachineError) -> String {
+        guard text.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7F && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }) else {
+            throw MachineError(
+                .unsupported, "xl cannot be told of '\(text)': no quotes, backslashes and control characters may be in it")
+        }
+        return "\"\(text)\""
+    }
+}

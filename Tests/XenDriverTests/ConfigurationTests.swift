@@ -1,0 +1,142 @@
+import LinuxSystem
+import Machines
+import Testing
+
+@testable import XenDriver
+
+/// What xl is told, from specs, to the last letter.
+@Suite struct ConfigurationTests {
+    static let id = "0123456789abcdef0123456789abcdeffedcba9876543210fedcba9876543210"
+
+    static func spec(_ change: (inout MachineSpec) -> Void = { _ in }) -> MachineSpec {
+        var spec = MachineSpec(
+            id: id, memoryBytes: 256 << 20, kernel: "/cache/kernel", initramfs: "/cache/initramfs", consoleLog: "/log",
+            confinement: Confinement(uidBase: 100_000))
+        change(&spec)
+        return spec
+    }
+
+    @Test("A PV domain without devices")
+    func plain() throws {
+        let spec = Self.spec()
+        let plan = try DomainPlan(spec, hasHardware: false)
+        #expect(
+            try plan.configuration(spec, devices: []).text() == """
+                name = "hull-\(Self.id)"
+                uuid = "01234567-89ab-cdef-0123-456789abcdef"
+                type = "pv"
+                memory = 256
+                maxmem = 256
+                vcpus = 1
+                kernel = "/cache/kernel"
+                ramdisk = "/cache/initramfs"
+                cmdline = "console=hvc0 quiet panic=-1 xen_legacy_crash cryptomgr.notests=1 random.trust_cpu=on"
+                on_poweroff = "preserve"
+                on_reboot = "preserve"
+                on_crash = "preserve"
+                on_watchdog = "preserve"
+                on_soft_reset = "preserve"
+
+                """)
+        #expect(plan.layout.modules == ["xen_evtchn", "xen_gntalloc"])
+        #expect(plan.layout.agentStream == .sharedMemory)
+    }
+
+    @Test("A PVH domain with disks and a network interface")
+    func whole() throws {
+        let spec = Self.spec { spec in
+            spec.kind = .pvh
+            spec.memoryBytes = (300 << 20) + 1
+            spec.vcpus = 3
+            spec.kernelArguments = ["a=b", "c"]
+            spec.disks = [
+                Disk(name: "root", path: "/images/root.erofs", readOnly: true),
+                Disk(name: "rw", path: "/c/disk.img", readOnly: false),
+            ]
+            spec.nics = [NIC(mac: "02:42:0a:d5:00:02", mtu: 1500, end: .interface { _ in })]
+        }
+        let plan = try DomainPlan(spec, hasHardware: true)
+        #expect(
+            try plan.configuration(spec, devices: ["/dev/loop0", "/dev/loop7"]).text() == """
+                name = "hull-\(Self.id)"
+                uuid = "01234567-89ab-cdef-0123-456789abcdef"
+                type = "pvh"
+                memory = 301
+                maxmem = 301
+                vcpus = 3
+                kernel = "/cache/kernel"
+                ramdisk = "/cache/initramfs"
+                cmdline = "console=hvc0 quiet panic=-1 xen_legacy_crash cryptomgr.notests=1 random.trust_cpu=on a=b c"
+                on_poweroff = "preserve"
+                on_reboot = "preserve"
+                on_crash = "preserve"
+                on_watchdog = "preserve"
+                on_soft_reset = "preserve"
+                disk = [
+                    "format=raw,vdev=xvda,access=ro,backendtype=phy,script=/bin/true,target=/dev/loop0",
+                    "format=raw,vdev=xvdb,access=rw,backendtype=phy,script=/bin/true,target=/dev/loop7",
+                ]
+                vif = [
+                    "mac=02:42:0a:d5:00:02,script=/bin/true",
+                ]
+
+                """)
+        #expect(plan.layout.disks == ["root": GuestDisk(path: "/dev/xvda"), "rw": GuestDisk(path: "/dev/xvdb")])
+        #expect(plan.layout.nics == ["02:42:0a:d5:00:02"])
+        #expect(plan.layout.modules == ["xen_evtchn", "xen_gntalloc", "xen_blkfront", "xen_netfront"])
+    }
+
+    @Test("auto is PVH where the host can, else PV")
+    func kinds() throws {
+        #expect(try DomainPlan(Self.spec(), hasHardware: true).kind == .pvh)
+        #expect(try DomainPlan(Self.spec(), hasHardware: false).kind == .pv)
+        #expect(try DomainPlan(Self.spec { $0.kind = .pv }, hasHardware: true).kind == .pv)
+        #expect(throws: MachineError.self) { try DomainPlan(Self.spec { $0.kind = .pvh }, hasHardware: false) }
+    }
+
+    @Test("What cannot be honoured is refused before anything is made")
+    func refusals() throws {
+        let wrong: [(inout MachineSpec) -> Void] = [
+            { $0.kind = .microvm }, { $0.kind = .q35 }, { $0.accelerator = .kvm }, { $0.memoryBytes = 64 << 20 },
+            { $0.vcpus = 0 },
+            { $0.id = "short" }, { $0.id = "Z" + String(Self.id.dropFirst()) },
+            { $0.share = Share(tag: "hull", entries: [ShareEntry(name: "m0", hostPath: "/data")]) },
+            { $0.disks = [Disk(name: "a", path: "/a", readOnly: true), Disk(name: "a", path: "/b", readOnly: true)] },
+        ]
+        for change in wrong { #expect(throws: MachineError.self) { try DomainPlan(Self.spec(change), hasHardware: true) } }
+        for name in ["a\"b", "a\\b", "a\nb"] {
+            #expect(throws: MachineError.self) { try DomainConfiguration.quoted(name) }
+        }
+    }
+}
+
+/// xl list -v, as Xen 4.17 prints it.
+@Suite struct DomainListTests {
+    @Test("Domains are found by their UUID, and how they ended is told apart")
+    func parsing() {
+        let all = DomainList.parse(
+            """
+            Name                                        ID   Mem VCPUs\tState\tTime(s)   UUID                            Reason-Code\tSecurity Label
+            Domain-0                                     0  1280     1     r-----      71.8 00000000-0000-0000-0000-000000000000        -                -
+            hull-1                                       3   256     1     -b----       1.0 11111111-0000-0000-0000-000000000000        -                -
+            a name                                       4   256     1     --p---       0.0 22222222-0000-0000-0000-000000000000        -                -
+            hull-3                                       5   255     1     ---s--       9.9 33333333-0000-0000-0000-000000000000        0                -
+            hull-4                                       6   255     1     ---s--       9.9 44444444-0000-0000-0000-000000000000        1                -
+            hull-5                                       7   255     1     ---sc-       9.9 55555555-0000-0000-0000-000000000000        3                -
+            (null)                                       8     0     1     --psrd       9.9 66666666-0000-0000-0000-000000000000        1                -
+            """)
+        func state(_ digit: String) -> DomainState? { all["\(String(repeating: digit, count: 8))-0000-0000-0000-000000000000"] }
+        #expect(all.count == 7)
+        #expect(state("0") == DomainState(id: 0, isPaused: false, isDying: false, end: nil))
+        #expect(state("1") == DomainState(id: 3, isPaused: false, isDying: false, end: nil))
+        #expect(state("2") == DomainState(id: 4, isPaused: true, isDying: false, end: nil))
+        #expect(state("3")?.end == .powerOff)
+        #expect(state("4")?.end == .reboot)
+        #expect(state("5")?.end == .crash)
+        #expect(state("6")?.isDying == true)
+        #expect(state("7") == nil)
+    }
+
+    @Test("What is no list is empty")
+    func nonsense() { #expect(DomainList.parse("libxl: error: libxl.c\n\n-----\n a b c d e f g").isEmpty) }
+}

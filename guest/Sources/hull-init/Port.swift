@@ -1,0 +1,65 @@
+import AgentProtocol
+import CGuest
+
+/// The agent's end of the stream to the host: a port of the kernel's, or memory shared with the host (Xen).
+struct Port: ~Copyable {
+    /// What is watched: the port itself, or the device that the host's events come through.
+    let descriptor: Descriptor
+    private var memory: SharedStream?
+    private var channel: UInt32 = 0
+
+    /// A port of the kernel's.
+    init(owning number: Int32) { descriptor = Descriptor(owning: number) }
+
+    private init(memory: SharedStream, events: Int32, channel: UInt32) {
+        descriptor = Descriptor(owning: events)
+        self.memory = memory
+        self.channel = channel
+    }
+
+    /// Shares memory with the host and says where, in the domain's store; nil while there is no Xen that could.
+    static func share() -> Port? {
+        var references = [UInt32](repeating: 0, count: 1 + SharedStream.ringPages)
+        var channel: UInt32 = 0
+        var events: Int32 = -1
+        let count = UInt32(references.count)
+        guard let head = guest_share_memory(&references, count, &events, &channel) else { return nil }
+        let stream = SharedStream(serving: head, rings: head + SharedStream.page)
+        for (index, reference) in references.dropFirst().enumerated() {
+            head.storeBytes(of: reference, toByteOffset: SharedStream.referencesOffset + 4 * index, as: UInt32.self)
+        }
+        // The store takes what the first zero ends: the name, then the value.
+        let offer = Array("data/hull\0\(references[0]) \(channel)".utf8)
+        let written = guest_write_store(offer, UInt32(offer.count))
+        if written < 0 { console("the host cannot be told of the shared memory: \(KernelError(-written).words)") }
+        return Port(memory: stream, events: events, channel: channel)
+    }
+
+    /// As read(2); 0 when nothing is there.
+    mutating func read(_ buffer: UnsafeMutableRawBufferPointer) -> Int {
+        guard memory != nil else { return CGuest.read(descriptor.number, buffer.baseAddress, buffer.count) }
+        // The host is believed: what it breaks here is its own.
+        let got = (try? memory!.read(into: buffer)) ?? 0
+        tell()
+        return got
+    }
+
+    /// As write(2); 0 when there is no room.
+    mutating func write(_ bytes: UnsafeRawBufferPointer) -> Int {
+        guard memory != nil else { return CGuest.write(descriptor.number, bytes.baseAddress, bytes.count) }
+        let wrote = (try? memory!.write(bytes)) ?? 0  // as above
+        tell()
+        return wrote
+    }
+
+    private mutating func tell() {
+        if memory!.takeNotice() { guest_notify(descriptor.number, channel) }
+    }
+
+    /// What an event of the descriptor means for the stream.
+    borrowing func meaning(_ events: UInt32) -> UInt32 {
+        guard memory != nil else { return events }
+        guest_take_event(descriptor.number)
+        return Ready.input | Ready.output
+    }
+}
