@@ -37,12 +37,15 @@ public struct KernelBuild {
     public func run(into library: KernelLibrary, tell: (String) -> Void) async throws -> String {
         if let name, !KernelLibrary.isName(name) {
             throw KernelError(
-                "a kernel cannot be called \"\(name)\": letters, digits, _ . and - make a name, a letter or digit first, and not host or default")
+                "a kernel cannot be called \"\(name)\": letters, digits, _ . and - make a name, a letter or digit first, and not host or default"
+            )
         }
         guard jobs > 0 else { throw KernelError("\(jobs) compilers at once make no kernel: give --jobs a number above 0") }
         let missing = Self.needs.filter { !$0.files.contains(where: exists) }.map(\.package)
         guard missing.isEmpty else {
-            throw KernelError("packages that building a kernel needs are missing: install them with apt-get install \(missing.joined(separator: " "))")
+            throw KernelError(
+                "packages that building a kernel needs are missing: install them with apt-get install \(missing.joined(separator: " "))"
+            )
         }
         let archive = try source ?? newestSource()
         guard exists(archive) else { throw KernelError("the kernel's source \(archive) is not there") }
@@ -96,7 +99,8 @@ public struct KernelBuild {
             try await run("make", ["-C", tree, "O=\(output)", "ARCH=x86", "LOCALVERSION=-hull"] + words, failure)
         }
         tell("configuring with \(configuration)")
-        try await make(["KCONFIG_ALLCONFIG=\(configuration)", "allnoconfig"], "\(configuration) is no configuration for \(archive)")
+        try await make(
+            ["KCONFIG_ALLCONFIG=\(configuration)", "allnoconfig"], "\(configuration) is no configuration for \(archive)")
         let got = KernelConfiguration(try readText("\(output)/.config"))
         if let lacking = got.lacking {
             throw KernelError("a kernel configured with \(configuration) starts no container: it lacks CONFIG_\(lacking)=y")
@@ -111,13 +115,15 @@ public struct KernelBuild {
             throw KernelError("the source's release \(release) is no name: give the kernel one")
         }
         guard !library.contains(name) else {
-            throw KernelError("there is a kernel \(name) already: remove it with hull kernel rm \(name), or give this one another name")
+            throw KernelError(
+                "there is a kernel \(name) already: remove it with hull kernel rm \(name), or give this one another name")
         }
         tell("compiling \(release), \(jobs) at once: some 15 minutes of a processor")
         try await make(["-j\(jobs)", "vmlinux", "modules"], "the kernel could not be compiled")
         let result = "\(staging)/result"
         try await make(
-            ["modules_install", "INSTALL_MOD_PATH=\(staging)/installed", "INSTALL_MOD_STRIP=1"], "the kernel's modules could not be installed")
+            ["modules_install", "INSTALL_MOD_PATH=\(staging)/installed", "INSTALL_MOD_STRIP=1"],
+            "the kernel's modules could not be installed")
         try makeDirectories(result, mode: 0o755)
         // Links to the folders of this build, which are about to go.
         for link in ["build", "source"] { unlink("\(staging)/installed/lib/modules/\(release)/\(link)") }
@@ -149,7 +155,8 @@ public struct KernelBuild {
         var how = Spawn(
             file, arguments,
             environment: [
-                "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin", "LC_ALL=C", "KBUILD_BUILD_USER=hull", "KBUILD_BUILD_HOST=hull",
+                "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin", "LC_ALL=C", "KBUILD_BUILD_USER=hull",
+                "KBUILD_BUILD_HOST=hull",
                 "TMPDIR=\(library.staging)",
             ])
         // Its children are gone when it is, and it is when we are.

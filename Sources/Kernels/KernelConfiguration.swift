@@ -23,8 +23,10 @@ struct KernelConfiguration: Sendable, Equatable {
 
     /// What no machine of Hull's starts a container without. (docs/adr/020)
     static let essential = [
-        "64BIT", "PVH", "BLK_DEV_INITRD", "BINFMT_ELF", "VIRTIO_CONSOLE", "VIRTIO_BLK", "VIRTIO_NET", "VIRTIO_FS", "EROFS_FS", "EXT4_FS",
-        "OVERLAY_FS", "TMPFS", "DEVTMPFS", "PROC_FS", "SYSFS", "UNIX98_PTYS", "PACKET", "SECCOMP_FILTER", "PID_NS", "USER_NS", "NET_NS",
+        "64BIT", "PVH", "BLK_DEV_INITRD", "BINFMT_ELF", "VIRTIO_CONSOLE", "VIRTIO_BLK", "VIRTIO_NET", "VIRTIO_FS", "EROFS_FS",
+        "EXT4_FS",
+        "OVERLAY_FS", "TMPFS", "DEVTMPFS", "PROC_FS", "SYSFS", "UNIX98_PTYS", "PACKET", "SECCOMP_FILTER", "PID_NS", "USER_NS",
+        "NET_NS",
         "CGROUPS", "MEMCG", "CGROUP_PIDS", "CFS_BANDWIDTH", "POSIX_MQUEUE",
     ]
     /// The first of the essential options that is not built in.

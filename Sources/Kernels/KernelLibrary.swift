@@ -78,7 +78,8 @@ public struct KernelLibrary {
         var status = stat()
         try checked("look at", folder(name)) { stat("\(folder(name))/vmlinux", &status) }
         return Entry(
-            name: name, release: facts[0], source: facts[1], bytes: try Self.size(of: folder(name)), built: Int(status.st_mtim.tv_sec))
+            name: name, release: facts[0], source: facts[1], bytes: try Self.size(of: folder(name)),
+            built: Int(status.st_mtim.tv_sec))
     }
 
     /// Forgets the kernel called `name`. Machines that run it go on; if it was the chosen one, machines get the host's best again.
@@ -105,7 +106,8 @@ public struct KernelLibrary {
             let known = try names()
             throw KernelError(
                 "there is no kernel \(name): "
-                    + (known.isEmpty ? "build one with hull kernel build" : "hull kernel ls shows \(known.joined(separator: ", "))"))
+                    + (known.isEmpty
+                        ? "build one with hull kernel build" : "hull kernel ls shows \(known.joined(separator: ", "))"))
         }
     }
 

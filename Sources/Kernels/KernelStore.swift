@@ -40,12 +40,15 @@ public struct KernelStore {
         let own = library.contains(named)
         if !own, named == library.chosen {
             throw KernelError(
-                "the kernel \(named), which hull kernel use chose, is not there any more: choose another, or the host's with hull kernel use host")
+                "the kernel \(named), which hull kernel use chose, is not there any more: choose another, or the host's with hull kernel use host"
+            )
         }
         let source = try own ? "\(library.folder(named))/vmlinux" : named == KernelLibrary.host ? newest() : named
         let stamp: FileStamp
         do { stamp = try FileStamp(source) } catch {
-            throw KernelError("the kernel \(source) cannot be read: give --kernel the path of a vmlinuz or vmlinux, or a name that hull kernel ls shows", cause: error)
+            throw KernelError(
+                "the kernel \(source) cannot be read: give --kernel the path of a vmlinuz or vmlinux, or a name that hull kernel ls shows",
+                cause: error)
         }
         let name = ShortName.of(["1", stamp.text])
         let image = try await cache.file("kernels", name) { file, _ in try await self.unpack(source, into: file) }

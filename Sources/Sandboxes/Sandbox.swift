@@ -203,9 +203,13 @@ final class Sandbox {
     }
 
     /// Waits in a pool until a verb has a container for the machine, whose record is this sandbox's from then on.
-    private func waitForContainer(_ agent: AgentConnection, _ machine: any VirtualMachine, _ channel: Channel) async throws -> Claim {
+    private func waitForContainer(_ agent: AgentConnection, _ machine: any VirtualMachine, _ channel: Channel) async throws
+        -> Claim
+    {
         agent.followClock()
-        try await withDeadline(Self.bootDeadline, awaiting: "the guest's rehearsal") { try await self.prepare(agent, machine.guest) }
+        try await withDeadline(Self.bootDeadline, awaiting: "the guest's rehearsal") {
+            try await self.prepare(agent, machine.guest)
+        }
         let claim = try await PoolMember(ContainerStore(roots), paths).wait(machine) { try await channel.send(Reply.done) }
         record = claim.record
         planner = Planner(record)

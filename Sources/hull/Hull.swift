@@ -32,7 +32,10 @@ struct Hull: ParsableCommand {
                 subcommands: [Pull.self, ImagesVerb.self, Rmi.self, Volume.self]),
             CommandGroup(
                 name: "Host",
-                subcommands: [TemplateVerb.self, PoolVerb.self, KernelVerb.self, Doctor.self, Gc.self, Install.self, Uninstall.self, VersionVerb.self]),
+                subcommands: [
+                    TemplateVerb.self, PoolVerb.self, KernelVerb.self, Doctor.self, Gc.self, Install.self, Uninstall.self,
+                    VersionVerb.self,
+                ]),
             CommandGroup(name: "Internal", subcommands: [Monitor.self, TemplateBuilderVerb.self, PoolKeeper.self]),
         ])
 

@@ -28,7 +28,7 @@ import Testing
 
     @Test("Bytes arrive whole both ways, whatever the pieces, round the rings many times")
     func bothWays() throws {
-        try Self.withEnds { server, client, _ in
+        try Self.withEnds { (server, client, _) throws in
             var random = Seeded(state: 7)
             var (sent, got) = ([[UInt8]](repeating: [], count: 2), [[UInt8]](repeating: [], count: 2))
             for _ in 0..<2000 {
@@ -50,7 +50,7 @@ import Testing
 
     @Test("A full ring takes nothing, and its reader tells when there is room")
     func full() throws {
-        try Self.withEnds { server, client, _ in
+        try Self.withEnds { (server, client, _) throws in
             let much = [UInt8](repeating: 1, count: SharedStream.size + 10)
             #expect(try Self.write(&client, much) == SharedStream.size)
             #expect(try Self.write(&client, much) == 0)
@@ -63,7 +63,7 @@ import Testing
 
     @Test("Who waits for bytes is told of the first, and not again before it has looked")
     func notices() throws {
-        try Self.withEnds { server, client, _ in
+        try Self.withEnds { (server, client, _) throws in
             #expect(try Self.read(&server, 10).isEmpty)
             _ = client.takeNotice()
             #expect(try Self.write(&client, [1]) == 1)
@@ -81,7 +81,7 @@ import Testing
 
     @Test("Indexes that cannot be are an error, never bytes from elsewhere")
     func hostile() throws {
-        try Self.withEnds { server, client, memory in
+        try Self.withEnds { (server, client, memory) throws in
             // The client's writer index, and the client's reader index of what the server writes.
             memory.storeBytes(of: UInt32(SharedStream.size + 1), toByteOffset: 4, as: UInt32.self)
             #expect(throws: WireError.wrongOffset) { try Self.read(&server, 10) }

@@ -52,7 +52,10 @@ extension IntegrationTests {
         @Test func everyFlagThatIsNotTheMachinesWorks() throws {
             let members = try fill(1)
             let output = try run(
-                ["--name", "chosen", "--tmpfs", "/x:size=1m", "-e", "A=b c", "-w", "/tmp", "-u", "app", "-h", "other", "--ulimit", "nofile=77"],
+                [
+                    "--name", "chosen", "--tmpfs", "/x:size=1m", "-e", "A=b c", "-w", "/tmp", "-u", "app", "-h", "other",
+                    "--ulimit", "nofile=77",
+                ],
                 "echo $A; pwd; id -un; hostname; ulimit -n; grep -c ' /x tmpfs' /proc/mounts")
             #expect(output.lines == ["b c", "/tmp", "app", "other", "77", "1"], "\(output)")
             let id = try lab.good("ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Names}}").text
@@ -82,7 +85,9 @@ extension IntegrationTests {
 
         @Test func eachMachineHasOneTenant() throws {
             let members = try fill(2)
-            let runs = try (0..<3).map { _ in try Program(lab.line(["run", "--rm"] + Self.shape + [lab.image, "sh", "-c", "hostname; sleep 2"])) }
+            let runs = try (0..<3).map { _ in
+                try Program(lab.line(["run", "--rm"] + Self.shape + [lab.image, "sh", "-c", "hostname; sleep 2"]))
+            }
             let names = try runs.map { try $0.finish(seconds: 120).word }
             #expect(Set(names).count == 3)
             #expect(names.count { members.contains($0) } == 2)
@@ -106,7 +111,9 @@ extension IntegrationTests {
                 #expect(output.code == 137)
                 let deadline = Date() + 30
                 while try lab.good("ps", "-aq", "--filter", "status=created").text != "", Date() < deadline { usleep(100_000) }
-                #expect(try lab.good("ps", "-a", "--format", "{{.Names}} {{.State}}").text == (flags[0] == "--rm" ? "" : "never exited\n"))
+                #expect(
+                    try lab.good("ps", "-a", "--format", "{{.Names}} {{.State}}").text
+                        == (flags[0] == "--rm" ? "" : "never exited\n"))
             }
             try lab.good("rm", "never")
             try empty()

@@ -38,7 +38,8 @@ extension IntegrationTests.Runtime {
         func asUser(_ words: String...) throws -> (code: Int32, text: String, errors: String) {
             let line = [
                 "nsenter", "--user=/proc/\(getpid())/fd/\(namespace)", "--setuid", "0", "--setgid", "0", "--",
-                "sh", "-c", "exec \"$@\" </dev/null >\(place)/xdg/out 2>\(place)/xdg/said", "sh", "\(place)/hull-runtime", "--root",
+                "sh", "-c", "exec \"$@\" </dev/null >\(place)/xdg/out 2>\(place)/xdg/said", "sh", "\(place)/hull-runtime",
+                "--root",
                 "\(place)/xdg/root",
             ]
             let output = try Program(line + words, environment: environment).finish(seconds: 120)

@@ -172,7 +172,8 @@ extension IntegrationTests {
                 "run", "-d", "--name", "mounted", "--network", "none", "-v", "\(folder):/b", "-v", "snapvolume:/v", lab.image,
                 "sh",
                 "-c",
-                "exec 5>>/b/$(hostname); i=0; while :; do i=$((i+1)); echo $i; echo $i >&5; echo $i >/v/next; mv /v/next /v/last; sleep 0.05; done")
+                "exec 5>>/b/$(hostname); i=0; while :; do i=$((i+1)); echo $i; echo $i >&5; echo $i >/v/next; mv /v/next /v/last; sleep 0.05; done"
+            )
             try waitFor("mounted", past: 5)
             try lab.good("snapshot", "create", "--stop", "mounted", "mounts")
             try lab.good("restore", "mounts", "--name", "mounted2")

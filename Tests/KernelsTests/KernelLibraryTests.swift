@@ -7,7 +7,8 @@ import Testing
 /// Options of a kernel's build: pure.
 struct KernelConfigurationTests {
     @Test func reading() {
-        let some = KernelConfiguration("# a remark\nCONFIG_A=y\nCONFIG_B=\"x=y\"\n# CONFIG_C is not set\nCONFIG_D=m\n\nCONFIG_E\n")
+        let some = KernelConfiguration(
+            "# a remark\nCONFIG_A=y\nCONFIG_B=\"x=y\"\n# CONFIG_C is not set\nCONFIG_D=m\n\nCONFIG_E\n")
         #expect(some.options == ["A": "y", "B": "\"x=y\"", "C": "n", "D": "m"])
         #expect(some.has("A") && !some.has("B") && !some.has("C") && !some.has("D") && !some.has("Z"))
     }
@@ -37,7 +38,8 @@ struct KernelConfigurationTests {
     @Loop private static func add(_ name: String, to library: KernelLibrary) throws {
         try makeDirectories("\(library.folder(name))/modules")
         for (file, text) in [
-            ("config", ""), ("facts", "6.1.9-hull\nlinux-source-6.1.tar.xz\n"), ("modules/modules.dep", ""), ("modules/modules.builtin", ""),
+            ("config", ""), ("facts", "6.1.9-hull\nlinux-source-6.1.tar.xz\n"), ("modules/modules.dep", ""),
+            ("modules/modules.builtin", ""),
         ] { try writeFile("\(library.folder(name))/\(file)", Array(text.utf8), flags: O_WRONLY | O_CREAT) }
         let elf = KernelELFTests.elf(notes: KernelELFTests.note("Xen\0", 18, [0, 0, 0, 1]))
         try writeFile("\(library.folder(name))/vmlinux", elf, flags: O_WRONLY | O_CREAT)

@@ -87,8 +87,11 @@ public struct PoolStore: Sendable {
     public func list() throws -> [Pool] {
         guard exists(path) else { return [] }
         return try listDirectory(path).filter { $0.hasSuffix(".json") }.sorted().map { name in
-            do { return try JSONDecoder().decode(Pool.self, from: Data(try readFile("\(path)/\(name)"))) } catch let error as DecodingError {
-                throw SandboxError("the pool \(path)/\(name) cannot be read: remove that file, and set the pool again", cause: error)
+            do { return try JSONDecoder().decode(Pool.self, from: Data(try readFile("\(path)/\(name)"))) } catch let error
+                as DecodingError
+            {
+                throw SandboxError(
+                    "the pool \(path)/\(name) cannot be read: remove that file, and set the pool again", cause: error)
             }
         }
     }
@@ -137,7 +140,8 @@ public struct PoolStore: Sendable {
     /// connection over which it waits for `start`. nil: there is none, and one must be started.
     @Loop public func claim(_ record: ContainerRecord) async throws -> (Container, MonitorClient)? {
         guard exists(path), let shape = PoolShape(record) else { return nil }
-        for member in try store.everything() where member.record.pool != nil && Self.isReady(member) && PoolShape(member.record) == shape {
+        for member in try store.everything()
+        where member.record.pool != nil && Self.isReady(member) && PoolShape(member.record) == shape {
             var wanted = record
             wanted.rename(to: member.id)
             // One that ends or is taken at this moment is none; another may be free.

@@ -41,7 +41,9 @@ final class PoolMember {
         // A machine that nobody uses can end, too.
         let watching = Task { @Loop [weak self] in
             while !Task.isCancelled {
-                if await machine.ended(within: .seconds(3600)) != nil { self?.finish(.failure(SandboxError("the machine ended while it waited"))) }
+                if await machine.ended(within: .seconds(3600)) != nil {
+                    self?.finish(.failure(SandboxError("the machine ended while it waited")))
+                }
             }
         }
         defer {
@@ -89,7 +91,8 @@ final class PoolMember {
         defer { withExtendedLifetime(lock) {} }
         if let other = try store.everything().first(where: { $0.name == record.name }) {
             throw SandboxError(
-                "the name \"\(record.name)\" is in use by container \(other.id.prefix(12)): remove or rename that one, or choose another name")
+                "the name \"\(record.name)\" is in use by container \(other.id.prefix(12)): remove or rename that one, or choose another name"
+            )
         }
         try replaceFile(paths.record, Array(try JSONEncoder().encode(record)))
         isTaken = true

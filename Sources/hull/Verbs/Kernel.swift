@@ -46,7 +46,8 @@ struct KernelVerb: ParsableCommand {
             for index in rows.indices { rows[index]["Used"] = rows[index]["Name"] == chosen ? "yes" : "" }
             try Table(
                 columns: [
-                    .init(key: "Name", title: "KERNEL"), .init(key: "Release", title: "RELEASE"), .init(key: "Source", title: "SOURCE"),
+                    .init(key: "Name", title: "KERNEL"), .init(key: "Release", title: "RELEASE"),
+                    .init(key: "Source", title: "SOURCE"),
                     .init(key: "Size", title: "SIZE"), .init(key: "Created", title: "CREATED"), .init(key: "Used", title: "USED"),
                 ], rows: rows
             ).print(format: format, quiet: quiet, quietKey: "Name")
@@ -94,7 +95,8 @@ struct KernelVerb: ParsableCommand {
     }
 
     struct Remove: Verb {
-        static let configuration = CommandConfiguration(commandName: "rm", abstract: "Remove kernels; machines that run them go on.")
+        static let configuration = CommandConfiguration(
+            commandName: "rm", abstract: "Remove kernels; machines that run them go on.")
         @Argument(help: "Names.") var names: [String]
 
         func perform() async throws -> Int32 {

@@ -26,14 +26,16 @@ struct PoolVerb: ParsableCommand {
             let rows = try pools.list().map { pool in
                 let ready = try pools.members(of: pool).count { PoolStore.isReady($0) }
                 return [
-                    "Key": pool.key, "Image": try ImageSource(pool.image, relativeTo: "/").familiar, "Wanted": "\(pool.count)", "Ready": "\(ready)", "Network": pool.network.rawValue,
+                    "Key": pool.key, "Image": try ImageSource(pool.image, relativeTo: "/").familiar, "Wanted": "\(pool.count)",
+                    "Ready": "\(ready)", "Network": pool.network.rawValue,
                     "Memory": pool.memory.map { ByteCount.format($0) } ?? "", "Cpus": pool.cpus.map { "\($0)" } ?? "",
                 ]
             }
             try Table(
                 columns: [
                     .init(key: "Key", title: "POOL"), .init(key: "Image", title: "IMAGE"), .init(key: "Wanted", title: "WANTED"),
-                    .init(key: "Ready", title: "READY"), .init(key: "Network", title: "NETWORK"), .init(key: "Memory", title: "MEMORY"),
+                    .init(key: "Ready", title: "READY"), .init(key: "Network", title: "NETWORK"),
+                    .init(key: "Memory", title: "MEMORY"),
                     .init(key: "Cpus", title: "CPUS"),
                 ], rows: rows
             ).print(format: format, quiet: quiet, quietKey: "Key")
@@ -74,7 +76,8 @@ struct PoolVerb: ParsableCommand {
     }
 
     struct Remove: Verb {
-        static let configuration = CommandConfiguration(commandName: "rm", abstract: "End pools; containers that came of them go on.")
+        static let configuration = CommandConfiguration(
+            commandName: "rm", abstract: "End pools; containers that came of them go on.")
         @Flag(name: .long, help: "All of them.") var all = false
         @Argument(help: "Keys, or images.") var pools: [String] = []
 
