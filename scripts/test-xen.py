@@ -81,8 +81,8 @@ CHECKS = [
     """),
     ("standard input, a terminal", r"""
         is "$(printf 'one two' | run -i --rm --machine pv $image wc -w)" 2
-        script -qec "hull run -it --rm --memory 64m --network none --machine pv $image sh -c 'tty; stty size'" /dev/null \
-            < <(sleep 600) | tr -d '\r' >/run/terminal
+        timeout 300 python3 -c 'import pty, sys; pty.spawn(sys.argv[1:])' hull run -it --rm --memory 64m --network none --machine pv $image \
+            sh -c 'tty; stty size' </dev/null | tr -d '\r' >/run/terminal
         is "$(head -1 /run/terminal)" /dev/pts/0
         nothing_left
     """),
