@@ -3,7 +3,7 @@
 #   busybox  a static busybox, a few users and groups
 #   demo     bash, coreutils and busybox
 #   debian   Debian by debootstrap
-#   engines  busybox and a bare Perl, which speaks to Unix sockets and to the kernel; as `docker save` writes it too
+#   engines  busybox, openssl and a bare Perl, which speaks to Unix sockets and to the kernel; as `docker save` writes it too
 #   nginx    Debian with nginx, its pages a volume, port 80 exposed
 #   postgres Debian with PostgreSQL, its data a volume, port 5432 exposed
 #   systemd  Debian whose command is systemd, with a service of its own
@@ -102,7 +102,7 @@ debian)
     ;;
 engines)
     skeleton
-    debs busybox-static perl-base libc6 libcrypt1
+    debs busybox-static perl-base libc6 libcrypt1 openssl libssl3
     busybox_links
     config='{"Env":["PATH='$path'","IMAGE=engines"],"Cmd":["sh"],"WorkingDir":"/"}'
     ;;

@@ -34,7 +34,11 @@ enum ExecHolder {
         private let end: SharedDescriptor
         init(_ end: SharedDescriptor) { self.end = end }
 
-        func running() { write([0]) }
+        func running() {
+            write([0])
+            // Nobody listens any more; by now our standard input is the null device.
+            dup2(0, end.raw)
+        }
 
         func failed(_ error: any Error) {
             let code = (error as? any HullError)?.exitCode ?? 1

@@ -104,8 +104,9 @@ import Testing
             try await s.shell(
                 "mkdir -p /run/up; mount -t tmpfs t /run/up; mkdir /run/up/u /run/up/w; mount -t overlay -o lowerdir=/etc,upperdir=/run/up/u,workdir=/run/up/w o /etc; mkdir -p /etc/hull; printf '[annotations]\\nallow = [\"disks\"]\\ndisk-folders = [\"%s\"]\\n' $S >/etc/hull/config.toml"
             )
+            // dockerd gives its containerd some seconds to answer, and gives up: a busy machine's is begun anew.
             let server =
-                "run -d --name server --privileged --image-volume ignore -m 700m --annotation run.hull.disks=\(s.scratch)/d.img:/var/lib/docker:4g localhost/docker"
+                "run -d --name server --restart on-failure --privileged --image-volume ignore -m 700m --annotation run.hull.disks=\(s.scratch)/d.img:/var/lib/docker:4g localhost/docker"
             try await s.ok(server, seconds: 180)
             try await s.becomes("exec server docker version", seconds: 240)
             try await s.ok("exec server docker info -f {{.Driver}}", "overlay2")

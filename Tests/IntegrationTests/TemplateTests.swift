@@ -54,17 +54,23 @@ extension IntegrationTests {
                 echo machine $(cat /etc/machine-id 2>/dev/null || hostname)
                 echo host $(hostname)
                 echo aslr $(grep -m 1 stack /proc/self/maps)
+                echo key $(openssl genpkey -algorithm X25519 -outform DER | md5sum)
+                perl -e '\(Self.sequences)'
                 """
+            let image = lab.image.replacing("busybox.tar", with: "engines.tar")
+            var sequences: [[UInt32]] = []
             for _ in 0..<count {
                 let began = Date()
                 let output = try lab.hull(
-                    ["run", "--rm"] + Self.shape + [lab.image, "sh", "-c", script + "; touch /now; stat -c 'time %Y %y' /now"])
+                    ["run", "--rm"] + Self.shape + [image, "sh", "-c", script + "; touch /now; stat -c 'time %Y %y' /now"])
                 let ended = Date()
                 #expect(output.code == 0, "\(output.errors)")
                 for line in output.lines {
                     let words = line.split(separator: " ", maxSplits: 1).map(String.init)
                     guard words.count == 2 else { continue }
-                    if words[0] == "time" {
+                    if words[0] == "sequences" {
+                        sequences.append(words[1].split(separator: " ").compactMap { UInt32($0) })
+                    } else if words[0] == "time" {
                         // Whole seconds here; `theClockIsRight` looks closer.
                         let seconds = try #require(words[1].split(separator: " ").first.flatMap { Double($0) })
                         #expect(
@@ -75,9 +81,44 @@ extension IntegrationTests {
                     }
                 }
             }
-            #expect(seen.keys.sorted() == ["aslr", "boot", "host", "machine", "random", "uuid"])
+            #expect(seen.keys.sorted() == ["aslr", "boot", "host", "key", "machine", "random", "uuid"])
             #expect(seen.values.allSatisfy { $0.count == count })
+            // A first sequence number is a secret digest of the addresses and the time. Two machines with one secret would have the same numbers
+            // for the same four connections, up to the second between the look at the clock and the connection.
+            #expect(sequences.count == count && sequences.allSatisfy { $0.count == 4 })
+            for (index, one) in sequences.enumerated() {
+                for other in sequences[..<index] {
+                    let near = zip(one, other).filter { abs(Int64(Int32(bitPattern: $0 &- $1))) < 1 << 24 }
+                    #expect(near.count < 4, "\(one) \(other)")
+                }
+            }
         }
+
+        /// Prints the first TCP sequence number of each of four connections to itself, less the time, which is part of it (64 ns a step).
+        private static let sequences = """
+            use Socket;
+            sub now { my $b = "\\0" x 16; syscall(228, 0, $b); my ($s, $n) = unpack("qq", $b); return $s * 1000000000 + $n; }
+            socket(my $p, 17, SOCK_RAW, 0x0300) or die "packet: $!";
+            print "sequences";
+            for my $port (4001 .. 4004) {
+                socket(my $l, PF_INET, SOCK_STREAM, 0) or die $!;
+                bind($l, sockaddr_in($port, INADDR_LOOPBACK)) or die $!;
+                listen($l, 1);
+                socket(my $c, PF_INET, SOCK_STREAM, 0) or die $!;
+                bind($c, sockaddr_in($port + 1000, INADDR_LOOPBACK)) or die $!;
+                my $before = now();
+                connect($c, sockaddr_in($port, INADDR_LOOPBACK)) or die $!;
+                while (1) {
+                    recv($p, my $frame, 2048, 0);
+                    next unless unpack("x23C", $frame) == 6;
+                    my ($from, $to, $number, $flags) = unpack("x34nnNx5C", $frame);
+                    next unless $to == $port && ($flags & 0x12) == 2;
+                    printf " %d", ($number - ($before >> 6)) & 0xffffffff;
+                    last;
+                }
+            }
+            print "\\n";
+            """
 
         /// Within 50 ms of the host's, from the container's first moment.
         @Test func theClockIsRight() throws {

@@ -224,8 +224,6 @@ final class NamespaceNetwork {
     }
 
     private func redirect(_ link: String, _ tap: String) async throws {
-        // A predecessor that was killed in the same namespace left its rules.
-        try? await tc("qdisc del dev \(link) ingress\n")  // none is as good
         let own = { (header: String) in
             """
             filter add dev \(link) parent ffff: protocol ip prio 1 u32 match ip protocol \(header) 0xff match u16 0x0035 0xffff at 20 \
@@ -233,15 +231,19 @@ final class NamespaceNetwork {
 
             """
         }
-        try await tc(
-            """
+        let lines = """
             qdisc add dev \(link) ingress
             qdisc add dev \(tap) ingress
             \(own("17"))\(own("6"))filter add dev \(link) parent ffff: protocol arp prio 2 u32 match u32 0 0 flowid :1 action mirred egress mirror dev \(tap)
             filter add dev \(link) parent ffff: protocol all prio 9 u32 match u32 0 0 action mirred egress redirect dev \(tap)
             filter add dev \(tap) parent ffff: protocol all prio 9 u32 match u32 0 0 action mirred egress redirect dev \(link)
 
-            """)
+            """
+        do { try await tc(lines) } catch {
+            // A predecessor that was killed in the same namespace left its rules. The first line failed, and so nothing was done.
+            try? await tc("qdisc del dev \(link) ingress\n")  // none is as good
+            try await tc(lines)
+        }
     }
 
     /// A rootless engine's port forwarder connects from inside the namespace to the namespace's own address, whose sockets are the

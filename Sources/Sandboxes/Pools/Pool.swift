@@ -145,9 +145,8 @@ public struct PoolStore: Sendable {
             var wanted = record
             wanted.rename(to: member.id)
             // One that ends or is taken at this moment is none; another may be free.
-            guard let client = try? MonitorClient(to: member) else { continue }
-            try await client.ask(.claim(wanted))
-            switch try? await client.answer() {  // it ended meanwhile
+            guard let client = try? MonitorClient(to: member), (try? await client.ask(.claim(wanted))) != nil else { continue }
+            switch try? await client.answer() {  // as above
             case .done:
                 Fault.point("pool:answered")
                 return (Container(record: wanted, state: member.state, paths: member.paths), client)
