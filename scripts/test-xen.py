@@ -131,7 +131,7 @@ CHECKS = [
     """),
     ("SIGKILL of the monitor", r"""
         hull run -d --name lost --memory 64m --machine pv -p 8081:80 $image sleep 1000
-        kill -9 $(pgrep -f 'hull-monitor monitor')
+        pkill -9 -f '^hull-monitor'
         hull ps -a | has 'Exited (137)'
         hull rm lost
         nothing_left

@@ -6,6 +6,9 @@ import Testing
 
 /// The client of Xen's store, against a stub on a real socket.
 @Suite struct StoreTests {
+    // Before any of them, which run on it.
+    init() { Loop.runInBackground() }
+
     @Test("A message is four words and its payload")
     func encoding() throws {
         let message = StoreMessage(.write, request: 0x01020304, ["a/b"], value: "v")
@@ -20,7 +23,6 @@ import Testing
 
     @Test("Questions get their answers, watches their events, and a closed store ends all")
     @Loop func talking() async throws {
-        Loop.runInBackground()
         let (ours, theirs) = try makeSocketPair(nonBlocking: true)
         let store = Store(ours)
         let stub = Task { @Loop in
