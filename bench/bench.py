@@ -208,8 +208,8 @@ def bench_fork(_, image, runs):
             hull("rm", "--force", copy)
         row("fork, half of the memory dirtied: it is silent for", 1000 * statistics.median(still), "ms", limit=60)
         row("  without a fork, within a second", 1000 * statistics.median(usual), "ms")
-        row("  hull fork C", statistics.median(verb), "s")
-        row("  hull fork C, and an exec in the copy is done", statistics.median(answer), "s", limit=0.35)
+        row("  hull fork C: the copy's agent has answered, and it runs", statistics.median(verb), "s", limit=0.35)
+        row("  the same, and a first exec in the copy is done", statistics.median(answer), "s")
     finally:
         ticker.close()
 
