@@ -137,9 +137,9 @@ CHECKS = [
         nothing_left
     """),
     ("what Xen has not is refused with the reason", r"""
-        run --rm -v /etc:/x $image true 2>&1 | has 'shares no folders'
-        run --rm --machine q35 $image true 2>&1 | has 'Xen has no board q35'
-        run --rm --accel kvm $image true 2>&1 | has 'leave --accel out'
+        (! run --rm -v /etc:/x $image true) 2>&1 | has 'shares no folders'
+        (! run --rm --machine q35 $image true) 2>&1 | has 'Xen has no board q35'
+        (! run --rm --accel kvm $image true) 2>&1 | has 'leave --accel out'
         nothing_left
     """),
 ]
