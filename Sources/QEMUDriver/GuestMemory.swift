@@ -17,8 +17,8 @@ struct GuestMemory {
         case process(pid: Int32, shown: Int32, over: SharedDescriptor?)
     }
 
-    /// At once in a buffer, and the guest's page.
-    private static let piece = 1 << 20
+    /// At once in a buffer: what is read and what it is compared with stay in the processor's cache. And the guest's page.
+    private static let piece = 128 << 10
     private static let page = 4096
 
     var place: Place
@@ -30,8 +30,6 @@ struct GuestMemory {
     var offset = 0
     /// What was copied before: a page that the guest gave back since is to be looked at, too.
     private var before: [Range<Int>] = []
-    /// The file as it was copied to before.
-    private var seen: FileView?
 
     init(_ place: Place, size: UInt64, address: UInt64, offset: Int = 0) {
         self.offset = offset
@@ -56,24 +54,23 @@ struct GuestMemory {
             if status.st_size < offset + Int(size) {
                 try checked("set the length of", Self.name) { ftruncate(target.raw, offset + Int(size)) }
             }
-            if seen == nil { seen = try FileView(target, offset..<offset + Int(size)) }
         }
-        let source = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.piece, alignment: Self.page)
-        defer { source.deallocate() }
+        let buffers = UnsafeMutableRawBufferPointer.allocate(byteCount: 2 * Self.piece, alignment: Self.page)
+        defer { buffers.deallocate() }
+        let source = UnsafeMutableRawBufferPointer(rebasing: buffers[..<Self.piece])
+        let there = UnsafeMutableRawBufferPointer(rebasing: buffers[Self.piece...])
         var copied = 0
         for extent in Self.union(now, before) {
             var start = extent.lowerBound
             while start < extent.upperBound {
                 let count = min(Self.piece, extent.upperBound - start)
                 try read(UnsafeMutableRawBufferPointer(rebasing: source[..<count]), at: start)
-                if let seen {
-                    try Self.update(
-                        target.raw, at: offset + start, UnsafeRawBufferPointer(rebasing: source[..<count]),
-                        there: UnsafeRawBufferPointer(rebasing: seen.bytes[start..<start + count]))
-                }
+                try Self.update(
+                    target.raw, at: offset + start, UnsafeRawBufferPointer(rebasing: source[..<count]),
+                    there: UnsafeMutableRawBufferPointer(rebasing: there[..<count]))
                 start += count
                 copied += count
-                if copied >= 16 * Self.piece {
+                if copied >= 16 << 20 {
                     copied = 0
                     await yield()
                 }
@@ -85,7 +82,11 @@ struct GuestMemory {
     static let name = "the guest's memory"
 
     /// Writes the pages of `bytes` that differ from what is in the file. What was never written reads as zeros, and so empty pages stay holes.
-    static func update(_ target: Int32, at start: Int, _ bytes: UnsafeRawBufferPointer, there: UnsafeRawBufferPointer) throws {
+    static func update(
+        _ target: Int32, at start: Int, _ bytes: UnsafeRawBufferPointer, there: UnsafeMutableRawBufferPointer
+    ) throws {
+        let got = try checked("read", name) { pread(target, there.baseAddress, there.count, start) }
+        guard got == there.count else { throw SystemError("read", name, code: EIO) }
         var first: Int?
         for offset in stride(from: 0, through: bytes.count, by: page) {
             let differs =
@@ -197,19 +198,4 @@ struct GuestMemory {
         }
         return nil
     }
-}
-
-/// A part of a file as memory, to be looked at while it is written by other means: the pages are the kernel's own, so nothing is copied. Only for a
-/// file that nobody else makes shorter.
-private final class FileView {
-    let bytes: UnsafeRawBufferPointer
-
-    /// `range` begins at a page.
-    init(_ file: SharedDescriptor, _ range: Range<Int>) throws(SystemError) {
-        let start = mmap(nil, range.count, PROT_READ, MAP_SHARED, file.raw, range.lowerBound)
-        guard let start, start != MAP_FAILED else { throw SystemError("map", GuestMemory.name) }
-        bytes = UnsafeRawBufferPointer(start: start, count: range.count)
-    }
-
-    deinit { munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count) }
 }
