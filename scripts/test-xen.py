@@ -172,7 +172,6 @@ def main():
         return
     checks = [(name, script) for name, script in CHECKS if not chosen.words or any(word in name for word in chosen.words)]
     lab = subprocess.run([f"{HERE}/make-xen-lab.sh"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-    # Not below /tmp, which is another in the Dom0.
     with tempfile.TemporaryDirectory(prefix="run-", dir=lab) as folder:
         environment, first = prepare(folder)
         began = time.monotonic()

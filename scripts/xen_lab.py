@@ -21,7 +21,7 @@ busybox mount -t virtiofs root /lower && busybox mount -t virtiofs tools /tools 
 busybox mkdir /rw/upper /rw/work
 busybox mount -t overlay -o lowerdir=/tools:/lower,upperdir=/rw/upper,workdir=/rw/work root /new || busybox poweroff -f
 for folder in proc sys dev; do busybox mount --move /$folder /new/$folder; done
-busybox mount -t tmpfs run /new/run; busybox mount -t tmpfs tmp /new/tmp
+busybox mount -t tmpfs run /new/run
 busybox mount -t cgroup2 cgroup /new/sys/fs/cgroup
 busybox cp /start /new/run/start
 exec busybox switch_root /new /bin/bash /run/start

@@ -140,6 +140,9 @@ final class Lab: Sendable {
         // What starts leave behind on purpose, and for a while: the maker of templates, which gives way to everything else on the host.
         let deadline = Date() + 300
         while Date() < deadline, try remains().contains(where: { $0.contains("hull-template-builder") }) { usleep(100_000) }
+        // A monitor has told how it ended and let go of everything a moment before it is no process any more.
+        let end = Date() + 10
+        while Date() < end, try !remains().isEmpty { usleep(10_000) }
         let remains = try remains()
         #expect(remains.isEmpty, "something is left on the host: \(remains)")
         namespace.value = nil
