@@ -55,19 +55,29 @@ struct GuestMemory {
                 try checked("set the length of", Self.name) { ftruncate(target.raw, offset + Int(size)) }
             }
         }
-        let buffers = UnsafeMutableRawBufferPointer.allocate(byteCount: 2 * Self.piece, alignment: Self.page)
+        let buffers = UnsafeMutableRawBufferPointer.allocate(byteCount: 3 * Self.piece, alignment: Self.page)
         defer { buffers.deallocate() }
+        // Holes are not read: a filesystem takes its time to make zeros of them.
+        let zeros = UnsafeRawBufferPointer(rebasing: buffers[(2 * Self.piece)...])
+        buffers.initializeMemory(as: UInt8.self, repeating: 0)
+        var filled = try Self.data(in: target, size: offset + Int(size))[...]
         let source = UnsafeMutableRawBufferPointer(rebasing: buffers[..<Self.piece])
-        let there = UnsafeMutableRawBufferPointer(rebasing: buffers[Self.piece...])
+        let there = UnsafeMutableRawBufferPointer(rebasing: buffers[Self.piece..<2 * Self.piece])
         var copied = 0
         for extent in Self.union(now, before) {
             var start = extent.lowerBound
             while start < extent.upperBound {
                 let count = min(Self.piece, extent.upperBound - start)
                 try read(UnsafeMutableRawBufferPointer(rebasing: source[..<count]), at: start)
+                while let first = filled.first, first.upperBound <= offset + start { filled.removeFirst() }
+                var known = UnsafeRawBufferPointer(rebasing: zeros[..<count])
+                if let first = filled.first, first.lowerBound < offset + start + count {
+                    let got = try checked("read", Self.name) { pread(target.raw, there.baseAddress, count, offset + start) }
+                    guard got == count else { throw SystemError("read", Self.name, code: EIO) }
+                    known = UnsafeRawBufferPointer(rebasing: there[..<count])
+                }
                 try Self.update(
-                    target.raw, at: offset + start, UnsafeRawBufferPointer(rebasing: source[..<count]),
-                    there: UnsafeMutableRawBufferPointer(rebasing: there[..<count]))
+                    target.raw, at: offset + start, UnsafeRawBufferPointer(rebasing: source[..<count]), there: known)
                 start += count
                 copied += count
                 if copied >= 16 << 20 {
@@ -82,11 +92,7 @@ struct GuestMemory {
     static let name = "the guest's memory"
 
     /// Writes the pages of `bytes` that differ from what is in the file. What was never written reads as zeros, and so empty pages stay holes.
-    static func update(
-        _ target: Int32, at start: Int, _ bytes: UnsafeRawBufferPointer, there: UnsafeMutableRawBufferPointer
-    ) throws {
-        let got = try checked("read", name) { pread(target, there.baseAddress, there.count, start) }
-        guard got == there.count else { throw SystemError("read", name, code: EIO) }
+    static func update(_ target: Int32, at start: Int, _ bytes: UnsafeRawBufferPointer, there: UnsafeRawBufferPointer) throws {
         var first: Int?
         for offset in stride(from: 0, through: bytes.count, by: page) {
             let differs =
