@@ -90,11 +90,7 @@ public struct ContainerStore: Sendable {
             try SparedFile("\(aside)/state.json").replace(Array(try JSONEncoder().encode(state)))
             try await prepare(aside)
             let lock = try FileLock.acquire(roots.storeLock)
-            if let other = try everything().first(where: { $0.name == record.name }) {
-                throw SandboxError(
-                    "the name \"\(record.name)\" is in use by container \(other.id.prefix(12)): remove or rename that one, or choose another name"
-                )
-            }
+            try checkFree(record.name)
             Fault.point("create:rename")
             let paths = roots.container(record.id)
             try checked("make the container", record.id) { rename(aside, paths.folder) }
@@ -105,6 +101,14 @@ public struct ContainerStore: Sendable {
             try removeTree(aside)
             throw error
         }
+    }
+
+    /// Throws when a container has that name. The caller holds the store's lock, or it may be taken the next moment.
+    func checkFree(_ name: String) throws {
+        guard let other = try everything().first(where: { $0.name == name }) else { return }
+        throw SandboxError(
+            "the name \"\(name)\" is in use by container \(other.id.prefix(12)): remove or rename that one, or choose another name"
+        )
     }
 
     /// Makes the folder of a container to be, locked; with the store's lock, so that nobody takes it for a left-over in between.

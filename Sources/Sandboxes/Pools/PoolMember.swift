@@ -89,11 +89,7 @@ final class PoolMember {
         guard record.id == paths.id, record.pool == nil else { throw SandboxError("the record is not of this machine") }
         let lock = try FileLock.acquire(store.roots.storeLock)
         defer { withExtendedLifetime(lock) {} }
-        if let other = try store.everything().first(where: { $0.name == record.name }) {
-            throw SandboxError(
-                "the name \"\(record.name)\" is in use by container \(other.id.prefix(12)): remove or rename that one, or choose another name"
-            )
-        }
+        try store.checkFree(record.name)
         try replaceFile(paths.record, Array(try JSONEncoder().encode(record)))
         isTaken = true
         Fault.point("pool:claimed")
