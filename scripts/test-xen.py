@@ -44,8 +44,10 @@ nothing_left() {
 CHECKS = [
     ("doctor sees a Dom0", r"""
         hull doctor | tee /run/doctor | has '^\[ok\] *xen: machines can run'
-        has 'Xen 4.*pv hvm hap' </run/doctor
-        has 'MiB of memory are free' </run/doctor
+        has 'Xen 4.*, by /usr/lib/xen' </run/doctor
+        has 'domains can be PV, PVH, HVM; machines are PVH' </run/doctor
+        has '[0-9]* of [0-9]* MiB of memory are free' </run/doctor
+        has 'bridge of Hull.s own' </run/doctor
     """),
     ("a PV container: output and exit code", r"""
         is "$(run --rm --machine pv $image sh -c 'echo out; echo err >&2; cat /sys/hypervisor/type /sys/hypervisor/guest_type; exit 42' 2>/run/err || echo $?)" "out\nxen\nPV\n42"
@@ -116,6 +118,123 @@ CHECKS = [
         hull rm -f still
         nothing_left
     """),
+    ("snapshot and restore", r"""
+        hull run -d --name first --memory 64m --machine pv -p 8082:80 $image sh -c \
+            'mkdir -p /www; echo kept >/www/index.html; busybox httpd -p 80 -h /www; n=0; while :; do n=$((n+1)); echo $n >/count; sleep 0.1; done'
+        near sh -c 'wget -qO- http://127.0.0.1:8082/ | grep kept'
+        time hull snapshot create first one
+        # It goes on, over the stream that it had.
+        before=$(hull exec first cat /count)
+        sleep 1
+        [ "$(hull exec first cat /count)" -gt "$before" ]
+        hull snapshot inspect one | has '"Hypervisor" : "xen 4'
+        hull snapshot create --stop first two
+        is "$(hull wait first)" 137
+        nothing_left
+        time hull restore --name again two
+        [ "$(hull exec again cat /count)" -ge "$before" ]
+        near sh -c 'wget -qO- http://127.0.0.1:8082/ | grep kept'
+        # Its port is taken.
+        (! hull restore --name beside one) 2>&1 | has 'already allocated'
+        is "$(domains)" 1
+        time hull fork --name copy again
+        is "$(hull exec copy cat /www/index.html)" kept
+        [ "$(hull exec copy hostname)" != "$(hull exec again hostname)" ]
+        hull exec copy ping -c 1 $(ip -4 -o addr show hull0 | awk '{ sub("/.*", "", $4); print $4 }')
+        is "$(domains)" 2
+        # What was restored can be saved itself.
+        hull snapshot create copy three
+        hull exec copy true
+        hull snapshot export -o /run/three three
+        (! hull snapshot import /run/three four) 2>&1 | has 'as root'
+        hull snapshot import --trust /run/three four
+        hull rm -f first copy again
+        hull restore --name fifth four
+        hull exec fifth cat /www/index.html
+        hull rm -f fifth
+        hull snapshot rm one two three four
+        rm /run/three
+        nothing_left
+    """),
+    ("snapshot and restore of a PVH domain", r"""
+        hull run -d --name first --memory 64m --network none $image sh -c 'echo kept >/tmp/mark; sleep 1000'
+        near hull exec first cat /tmp/mark
+        hull snapshot create first one
+        hull exec first true
+        hull restore --name again one
+        is "$(hull exec again cat /tmp/mark /sys/hypervisor/guest_type)" "kept\nPVH"
+        hull rm -f first again
+        hull snapshot rm one
+        nothing_left
+    """),
+    ("a resident domain: the next container is plugged in", r"""
+        resident() { run --rm --machine pv --resident acme "$@"; }
+        time is "$(resident $image sh -c 'echo one; echo kept >/mark; exit 3' || echo $?)" "one\n3"
+        is "$(domains)" 1
+        was=$(domain)
+        xl list | awk '/^hull-/ { print $5 }' | has '^..p'
+        # The modules' disk stays.
+        near sh -c 'test $(losetup -a | wc -l) = 1'
+        is "$(hull ps -aq)" ""
+        hull resident ls | has 'acme *waits'
+        time is "$(resident --hostname second $image sh -c 'test -e /mark || echo clean; hostname')" "clean\nsecond"
+        is "$(domain)" "$was"
+        hull run -d --name three --memory 64m --network none --machine pv --resident acme $image sh -c 'echo mine >>/mark; exec sleep 1000'
+        is "$(domain)" "$was"
+        hull ps | has three
+        hull resident ls | has 'acme *has'
+        (! resident $image true) 2>&1 | has 'has the container'
+        (! hull resident rm acme) 2>&1 | has 'stop that one'
+        (! hull snapshot create three) 2>&1 | has resident
+        hull stop -t 1 three
+        hull start three
+        is "$(hull exec three cat /mark)" "mine\nmine"
+        is "$(domain)" "$was"
+        hull rm -f three
+        # Another shape is another domain.
+        resident --memory 80m $image true
+        is "$(domains)" 1
+        [ "$(domain)" != "$was" ]
+        hull resident rm acme
+        nothing_left
+    """),
+    ("a resident domain: its network, and its end", r"""
+        online() { hull run --memory 64m --machine pv --resident net --resident-idle 60 "$@"; }
+        gateway=$(ip -4 -o addr show hull0 2>/dev/null | awk '{ sub("/.*", "", $4); print $4 }')
+        online -d --name web -p 8083:80 $image sh -c 'mkdir -p /www; echo first >/www/index.html; exec busybox httpd -f -p 80 -h /www'
+        near sh -c 'wget -qO- http://127.0.0.1:8083/ | grep first'
+        was=$(domain)
+        hull rm -f web
+        is "$(domain)" "$was"
+        ! ip -o link | has vif
+        online -d --name web -p 8084:80 $image sh -c 'mkdir -p /www; echo second >/www/index.html; exec busybox httpd -f -p 80 -h /www'
+        near sh -c 'wget -qO- http://127.0.0.1:8084/ | grep second'
+        is "$(domain)" "$was"
+        # A killed monitor's domain goes with the next verb.
+        pkill -9 -f '^hull-monitor'
+        hull ps -a | has 'Exited (137)'
+        hull rm web
+        nothing_left
+        # One that was destroyed while it waited is another one then.
+        run --rm --machine pv --resident acme --resident-idle 4 $image true
+        xl destroy $(domain)
+        is "$(run --rm --machine pv --resident acme --resident-idle 4 $image echo again)" again
+        # Nobody comes: it goes by itself.
+        near sh -c 'test $(xl list | wc -l) = 2'
+        nothing_left
+        (! run --rm --hypervisor qemu --resident acme $image true) 2>&1 | has 'use hull pool'
+    """),
+    ("a pool of domains", r"""
+        hull pool set -n 1 --memory 64m --network none --machine pv $image
+        was=$(domain)
+        xl list | has hull-
+        time is "$(run --rm --machine pv --name quick $image sh -c 'echo quick; exit 6' || echo $?)" "quick\n6"
+        # It is another one that waits now.
+        near sh -c '[ "$(hull pool ls --format "{{.Ready}}")" = 1 ]'
+        [ "$(domain)" != "$was" ]
+        hull pool rm --all
+        nothing_left
+    """),
     ("a domain that crashes, one that is destroyed behind Hull's back", r"""
         hull run -d --name bad --memory 64m --network none --machine pv --privileged $image sleep 1000
         hull exec bad sh -c 'echo c >/proc/sysrq-trigger' || true
@@ -135,6 +254,50 @@ CHECKS = [
         hull ps -a | has 'Exited (137)'
         hull rm lost
         nothing_left
+    """),
+    ("times beside bare xl", r"""
+        ms() { local began=$(date +%s%N); "$@" >/dev/null 2>&1; echo $((($(date +%s%N) - began) / 1000000)); }
+        row() { awk -v what="$1" -v xl="$2" -v hull="$3" 'BEGIN { printf "%-34s %7d ms %7d ms %+5.0f %%\n", what, xl, hull, (hull - xl) * 100 / xl }'; }
+        # Alike in all: the same kernel, initramfs, memory and files, with xl's own scripts for the disks.
+        hull run -d --name model --memory 64m --network none --machine pv $image sleep 1000
+        cfg=$(ls $HULL_EXEC_ROOT/*/machine/domain.cfg)
+        cp --sparse=always /var/tmp/hull/containers/*/disk.img /run/bare.img
+        sed -e 's/^name = .*/name = "bare"/' -e '/^uuid/d' -e '/^on_/d' -e 's/backendtype=phy,script=[^,]*,//' $cfg >/run/bare.cfg
+        for loop in $(grep -o '/dev/loop[0-9]*' $cfg); do
+            file=$(losetup -n -O BACK-FILE $loop)
+            [ "${file##*/}" = disk.img ] && file=/run/bare.img
+            sed -i "s|$loop\"|$file\"|" /run/bare.cfg
+        done
+        offered() { local id=$(xl domid bare); until xenstore-read /local/domain/$id/data/hull 2>/dev/null | grep -q .; do sleep 0.05; done; }
+        gone() { while xl domid bare 2>/dev/null; do sleep 0.05; done; }
+        begin() { xl create -q -e /run/bare.cfg; offered; }
+        end() { xl destroy bare; gone; }
+        save() { xl save -c bare /run/bare.saved; }
+        again() { xl restore -e /run/bare.saved; offered; }
+        plug() { xl block-attach bare format=raw,vdev=xvdx,access=rw,target=/run/bare.img; xl block-detach bare xvdx; }
+        hull rm -f model
+        nothing_left
+        xl_start=$(ms begin); xl_pause=$(ms xl pause bare); xl_unpause=$(ms xl unpause bare); xl_save=$(ms save)
+        xl_plug=$(ms plug); xl_end=$(ms end); xl_restore=$(ms again)
+        xl destroy bare; gone
+        rm /run/bare.img
+        one() { hull run -d --name one --memory 64m --network none --machine pv $image sleep 1000; }
+        hull_start=$(ms one); hull_pause=$(ms hull pause one); hull_unpause=$(ms hull unpause one); hull_save=$(ms hull snapshot create one saved)
+        hull_end=$(ms hull rm -f one); hull_restore=$(ms hull restore --name two saved)
+        hull rm -f two; hull snapshot rm saved
+        stays() { run --rm --machine pv --resident acme $image true; }
+        whole() { run --rm --machine pv $image true; }
+        hull_whole=$(ms whole); hull_first=$(ms stays); hull_next=$(ms stays)
+        hull resident rm acme
+        nothing_left
+        printf '%-34s %10s %10s\n' '' 'bare xl' Hull
+        row 'start, until the agent or command' $xl_start $hull_start
+        row pause $xl_pause $hull_pause
+        row unpause $xl_unpause $hull_unpause
+        row 'save, and go on' $xl_save $hull_save
+        row 'restore, until the agent' $xl_restore $hull_restore
+        row 'end' $xl_end $hull_end
+        echo "a disk in and out: $xl_plug ms of bare xl; hull run true: $hull_whole ms; resident: the first $hull_first ms, the next $hull_next ms"
     """),
     ("what Xen has not is refused with the reason", r"""
         (! run --rm -v /etc:/x $image true) 2>&1 | has 'shares no folders'
@@ -196,7 +359,7 @@ def check(dom0, name, environment, script):
     said, code = dom0.run(f"set -euo pipefail\n{environment}\n{PREAMBLE}\n{script}", 900)
     took = time.monotonic() - began
     print(f"{'passed' if code == 0 else 'FAILED'}  {took:5.0f} s  {name}", flush=True)
-    if code or os.environ.get("HULL_XEN_VERBOSE"):
+    if code or name.startswith("times") or os.environ.get("HULL_XEN_VERBOSE"):
         print("    " + f"it ended with {code}: {said[-3000:]}".replace("\n", "\n    "), flush=True)
     return code == 0
 

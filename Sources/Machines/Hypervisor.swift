@@ -38,7 +38,11 @@ public struct HypervisorTraits: Sendable, Hashable {
     /// What a NIC's host end must be.
     public var nicEnd: NICEnd
 
-    public init(name: String, overheadBytes: UInt64, nicEnd: NICEnd = .tap) {
+    /// Whether a machine can be left standing for the next monitor (`VirtualMachine.parking`).
+    public var canPark: Bool
+
+    public init(name: String, overheadBytes: UInt64, nicEnd: NICEnd = .tap, canPark: Bool = false) {
+        self.canPark = canPark
         self.name = name
         self.overheadBytes = overheadBytes
         self.nicEnd = nicEnd
@@ -56,6 +60,8 @@ public enum MachineSource: Sendable {
     /// saved one's shape (`Templating.shape`). The guest keeps the saved one's MAC addresses, clock and secrets until its agent gives
     /// it others. `snapshot.memory` is mapped privately, or copied where a share server must see it.
     case restore(MachineSpec, Snapshot)
+    /// One that waits since it was parked, with its memory as it was and without devices of anybody's; it is given those of the spec.
+    case parked(MachineSpec, ParkedMachine)
 }
 
 /// A folder of the machine's own on the host, mode 0700, made by the caller and empty. What the driver puts there is gone
@@ -98,6 +104,12 @@ public protocol VirtualMachine: AnyObject, Sendable {
 
     /// What gives the running machine more or less; nil where the driver cannot, or the spec did not ask (`MachineSpec.growth`).
     var resizing: (any Resizing)? { get }
+
+    /// What plugs devices in and out while it runs; nil where the driver cannot.
+    var plugging: (any Plugging)? { get }
+
+    /// What leaves it standing still, to be gone on with by another monitor; nil where it ends with the one that made it.
+    var parking: (any Parking)? { get }
 
     /// The last of the guest's console, at most `lines` lines.
     func consoleTail(lines: Int) -> String

@@ -2,7 +2,7 @@ public import LinuxSystem
 
 /// A saved machine: all that a driver needs to go on with it, besides a spec of the same shape.
 public struct Snapshot: Sendable, Hashable {
-    /// The file with the guest's memory, of exactly its size. Restoring never writes to it.
+    /// The file with the guest's memory, of exactly its size; empty where the driver has it in the state. Restoring never writes to it.
     public var memory: String
     /// The file with the devices' state.
     public var state: String

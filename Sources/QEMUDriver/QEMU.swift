@@ -50,6 +50,8 @@ public struct QEMU: Hypervisor {
             let plan = try QEMUPlan(spec)
             try plan.check(snapshot)
             machine = try QEMUMachine(spec, plan, from: snapshot, in: directory)
+        case .parked:
+            throw MachineError(.unsupported, "a machine of QEMU's ends with its monitor, and cannot wait for another one")
         }
         do {
             try await machine.begin()

@@ -251,6 +251,9 @@ final class QEMUMachine: VirtualMachine {
     func resume() async throws { try await control.execute("cont") }
     var sharing: (any Sharing)? { server }
     var resizing: (any Resizing)? { words.laterMemory.map { MemoryDevices(control, initial: words.megabytes, later: $0) } }
+    // microvm plugs nothing in, and what the guest is given later its share and its spare NICs carry.
+    var plugging: (any Plugging)? { nil }
+    var parking: (any Parking)? { nil }
     func consoleTail(lines: Int) -> String { console.lines(lines) }
 
     var snapshotting: (any Snapshotting)? { self }

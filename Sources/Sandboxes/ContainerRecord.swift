@@ -145,7 +145,22 @@ public struct ContainerRecord: Codable, Sendable {
         public var disks: [DiskAnnotation]?
         /// Always boots, and leaves no template.
         public var withoutTemplate: Bool?
+        /// The machine stays for the next container of that tenant's.
+        public var resident: Resident?
         public init() {}
+    }
+
+    /// Who keeps a machine for the next container.
+    public struct Resident: Codable, Hashable, Sendable {
+        /// The tenant: nobody else's container ever runs in the machine.
+        public var name: String
+        /// Seconds that it waits for the next container.
+        public var idle: Int
+
+        public init(name: String, idle: Int) {
+            self.name = name
+            self.idle = idle
+        }
     }
 
     public init(id: String, name: String, created: Int64, root: Root, process: ProcessSettings) {

@@ -10,6 +10,8 @@ struct MachineStart {
     /// Nil where none may be used.
     let templates: Templates?
     let saved: SavedContainer?
+    /// The machine that stays, where one is wanted.
+    var resident: Resident?
     let log: (String) -> Void
 
     /// Runs `body` with the machine. A clone whose agent does not answer as it must is no failure of the container's: its template goes,
@@ -20,6 +22,17 @@ struct MachineStart {
     ) async throws -> ContainerState.Exit {
         if let saved {
             return try await hypervisor.withMachine(.restore(spec, saved.snapshot), in: directory) { try await body($0, false) }
+        }
+        if let resident {
+            if let parked = try resident.unpark(spec, hypervisor.traits.name) {
+                do {
+                    return try await hypervisor.withMachine(.parked(spec, parked), in: directory) { try await body($0, true) }
+                } catch {
+                    if isGreeted() || Task.isCancelled { throw error }
+                    log("the resident machine is ended, and another boots: \(error)")
+                }
+            }
+            try await resident.begin(spec, hypervisor.traits.name)
         }
         if let template = templates?.find(spec, log) {
             do {

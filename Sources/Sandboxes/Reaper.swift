@@ -28,6 +28,7 @@ public struct Reaper: Sendable {
                 }
             }
             try await reapStrays(complain)
+            try await ResidentStore(store.roots, drivers: store.drivers).collect(complain)
             try store.collectLeftovers()
         } catch {
             complain("\(error)")

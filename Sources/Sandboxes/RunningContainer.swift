@@ -39,8 +39,8 @@ final class RunningContainer {
         self.chronicle = chronicle
     }
 
-    /// Waits for the end of the first process, or of the machine, and ends the machine.
-    func finish(keepsFiles: Bool) async throws -> ContainerState.Exit {
+    /// Waits for the end of the first process, or of the machine, and ends the machine, unless it could be left for others by `leaving`.
+    func finish(keepsFiles: Bool, leaving: @Loop () async throws -> Bool) async throws -> ContainerState.Exit {
         await streams.carry()
         let status: ExitStatus
         do { status = try await process.wait() } catch {
@@ -49,6 +49,10 @@ final class RunningContainer {
             throw error
         }
         Fault.point("container:exited")
+        let exit = ContainerState.Exit(code: status.shellCode, finished: 0, oomKilled: process.outOfMemory)
+        do { if try await leaving() { return exit } } catch {
+            StandardStreams.complain("hull-monitor: the machine is not kept: \(error)")
+        }
         if keepsFiles {
             do {
                 try await withDeadline(.seconds(20), awaiting: "the guest's last writes") {
@@ -63,7 +67,7 @@ final class RunningContainer {
             }
         }
         await machine.stop(grace: .zero)
-        return ContainerState.Exit(code: status.shellCode, finished: 0, oomKilled: process.outOfMemory)
+        return exit
     }
 
     /// Another process in the container.

@@ -18,6 +18,7 @@ final class Sandbox {
     private let roots: Roots
     private let hypervisor: any Hypervisor
     private let ledger: Ledger
+    private let drivers: Ledger.Drivers
     private(set) var planner: Planner
     /// The container, from its first process's start on.
     private(set) var container: RunningContainer?
@@ -25,13 +26,16 @@ final class Sandbox {
     /// What it goes on from; nil where it begins.
     private let saved: SavedContainer?
     private var origin: MachineOrigin?
+    /// The machine that stays, where one is wanted.
+    private var resident: Resident?
     /// Whether the agent has said its first word.
     private var isGreeted = false
 
     init(
         _ record: ContainerRecord, paths: ContainerPaths, roots: Roots, hypervisor: any Hypervisor,
-        ledger: Ledger, isFirstStart: Bool = false, saved: SavedContainer? = nil
+        ledger: Ledger, drivers: Ledger.Drivers, isFirstStart: Bool = false, saved: SavedContainer? = nil
     ) {
+        self.drivers = drivers
         self.saved = saved
         self.isFirstStart = isFirstStart
         self.record = record
@@ -47,6 +51,12 @@ final class Sandbox {
         _ streams: Streams, _ descriptors: HandedDescriptors, _ channel: Channel, _ announcer: Announcer, _ chronicle: Chronicle
     ) async throws -> ContainerState.Exit {
         let mounts = try resolveMounts()
+        if saved == nil, let wanted = record.machine.resident {
+            guard hypervisor.traits.canPark else {
+                throw SandboxError("a machine of \(hypervisor.traits.name) ends with its container: leave --resident out, and use hull pool")
+            }
+            resident = try await ResidentStore(roots, drivers: drivers).take(wanted, for: record.id)
+        }
         let cgroup = Cgroup("hull/\(record.id)")
         if cgroup.isSupported {
             let limits = planner.hostLimits(hypervisor.traits)
@@ -73,26 +83,52 @@ final class Sandbox {
         } else {
             spec = try await Booting(record: record, roots: roots, hypervisor: hypervisor).complete(host, planner, mounts)
         }
-        origin = MachineOrigin(
-            spec: spec, recipe: try saved?.manifest.saved.machine ?? TemplateRecipe(spec, hypervisor: record.machine.hypervisor),
-            endpoint: attachment?.endpoint, paths: paths)
+        if resident == nil {
+            origin = MachineOrigin(
+                spec: spec,
+                recipe: try saved?.manifest.saved.machine ?? TemplateRecipe(spec, hypervisor: record.machine.hypervisor),
+                endpoint: attachment?.endpoint, paths: paths)
+        }
         let folder = "\(paths.runtime)/machine"
         try makeDirectories(folder)
-        if hypervisor.reclaiming != nil {
+        if hypervisor.reclaiming != nil, resident == nil {
             // Nothing is made yet; from here on something may be left that does not end with us.
             try await ledger.hold(.machine(hypervisor: record.machine.hypervisor, id: record.id)) {}
         }
         Fault.point("machine:start")
         let start = MachineStart(
-            hypervisor: hypervisor, templates: Templates(record, roots, hypervisor), saved: saved, log: Self.log)
-        let exit = try await start.run(spec, in: MachineDirectory(folder), isGreeted: { isGreeted }) { machine, isClone in
-            Fault.point("machine:started")
-            return try await self.serve(
-                machine, isClone: isClone, mounts, attachment, streams, descriptors, channel, announcer, chronicle)
+            hypervisor: hypervisor, templates: Templates(record, roots, hypervisor), saved: saved, resident: resident,
+            log: Self.log)
+        let exit: ContainerState.Exit
+        do {
+            exit = try await start.run(spec, in: MachineDirectory(folder), isGreeted: { isGreeted }) { machine, isClone in
+                Fault.point("machine:started")
+                return try await self.serve(
+                    machine, isClone: isClone, mounts, attachment, streams, descriptors, channel, announcer, chronicle)
+            }
+        } catch {
+            await settle()
+            throw error
         }
+        await settle()
         Fault.point("machine:ended")
         withExtendedLifetime(attachment) {}
         return exit
+    }
+
+    /// What of a resident machine does not wait for the next container goes, or is left to the next verb.
+    private func settle() async {
+        do { try await resident?.settle() } catch { Self.log("the resident machine: \(error)") }
+    }
+
+    /// Clears the guest of the container, and leaves the machine for the next one.
+    private func park(_ machine: any VirtualMachine, _ agent: AgentConnection, _ resident: Resident) async throws {
+        guard let parking = machine.parking else { return }
+        let name = planner.guestName
+        try await withDeadline(.seconds(60), awaiting: "the guest's clearing away of the container") {
+            try await agent.removeContainer(name)
+        }
+        try resident.park(try await parking.park())
     }
 
     private static func log(_ text: String) { StandardStreams.complain("hull-monitor: \(text)") }
@@ -186,7 +222,11 @@ final class Sandbox {
             let server = try MonitorServer(container, at: paths.socket)
             await server.adopt(channel, streams, descriptors)
             self.container = container
-            let exit = try await container.finish(keepsFiles: !record.autoRemove || machine.guest.share != nil)
+            let exit = try await container.finish(keepsFiles: !record.autoRemove || machine.guest.share != nil) {
+                guard let resident = self.resident else { return false }
+                try await self.park(machine, agent, resident)
+                return true
+            }
             await server.stop()
             return exit
         } catch {

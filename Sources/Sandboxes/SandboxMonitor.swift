@@ -77,7 +77,7 @@ public final class SandboxMonitor {
         let isFirstStart = if case .created = container.state.status { true } else { false }
         let sandbox = Sandbox(
             container.record, paths: paths, roots: roots, hypervisor: make(), ledger: ledger,
-            isFirstStart: isFirstStart, saved: saved)
+            drivers: drivers, isFirstStart: isFirstStart, saved: saved)
         let life = Task { @Loop in try await sandbox.run(streams, descriptors, channel, announcer, chronicle) }
         let asked = Task { @Loop in
             // The host, or a verb that cannot wait for the boot, asks the monitor to end. One that waits for a silent guest ends too.

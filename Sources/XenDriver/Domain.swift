@@ -7,14 +7,21 @@ import Machines
 final class Domain: VirtualMachine {
     nonisolated let guest: GuestLayout
     private let spec: MachineSpec
-    private let plan: DomainPlan
-    private let toolstack: Toolstack
-    private let store: Store
+    let plan: DomainPlan
+    let toolstack: Toolstack
+    let store: Store
     private let directory: MachineDirectory
     /// The stream's end that the engine has, and the one that is carried to the memory.
     private let agent: SharedDescriptor
     private let carried: SharedDescriptor
-    private var id: UInt32 = 0
+    private(set) var id: UInt32 = 0
+    /// What it has now.
+    var devices = DomainDevices()
+    /// The block devices of its disks, until it ends: a backend opens its one when it comes to it, and nobody else keeps them till then.
+    var held: [String: HostDisk] = [:]
+    private var isPaused = true
+    /// Whether it was left to others.
+    private var isParked = false
     private var console: ConsoleLog?
     private var recording: Task<Void, Never>?
     private var carrying: Task<Void, Never>?
@@ -23,8 +30,11 @@ final class Domain: VirtualMachine {
     private var hasEnded = false
     private var complaints = ""
 
-    init(_ spec: MachineSpec, _ plan: DomainPlan, _ toolstack: Toolstack, in directory: MachineDirectory) throws {
+    init(
+        _ spec: MachineSpec, madeAs origin: String, _ plan: DomainPlan, _ toolstack: Toolstack, in directory: MachineDirectory
+    ) throws {
         self.spec = spec
+        self.origin = origin
         self.plan = plan
         self.toolstack = toolstack
         self.directory = directory
@@ -33,32 +43,65 @@ final class Domain: VirtualMachine {
         (agent, carried) = try makeSocketPair(nonBlocking: true)
     }
 
-    /// Makes the domain, paused; connects its devices and its console; and lets it run.
-    func begin() async throws {
-        let disks = try spec.disks.map { try HostDisk($0) }
-        let file = "\(directory.path)/domain.cfg"
-        try replaceFile(file, Array(try plan.configuration(spec, devices: disks.map(\.path)).text().utf8))
+    /// Makes the domain, paused, or takes the one that waits; connects its devices and its console; and lets it run.
+    func begin(_ source: MachineSource) async throws {
         let releases = try await store.watch("@releaseDomain")
         // Told once at the beginning, when there is nothing to be seen yet.
         await Self.next(of: releases)
-        try await toolstack.create(file)
+        switch source {
+        case .boot: try await make { try await self.toolstack.create($0) }
+        case .restore(_, let snapshot): try await make { try await self.toolstack.restore($0, from: snapshot.state) }
+        case .parked(_, let parked): try await adopt(parked)
+        }
+        try await openConsole()
+        carrying = Task { @Loop in await self.carry() }
+        ending = Task { @Loop in await self.end(releases) }
+        try await resume()
+        // Whose guest runs already is told of its devices at once, and its drivers need a moment to find them.
+        if case .boot = source {} else { try await awaitGuest() }
+    }
+
+    /// Makes it by xl, which is told of all in a file.
+    private func make(_ create: @Loop (_ file: String) async throws -> Void) async throws {
+        let disks = try spec.disks.map { try HostDisk($0) }
+        let file = "\(directory.path)/domain.cfg"
+        try replaceFile(file, Array(try plan.configuration(spec, devices: disks.map(\.path)).text().utf8))
+        try await create(file)
         guard let id = try await number() else {
             throw MachineError(.startFailed, "xl made the domain \(plan.name), and it is not there")
         }
         self.id = id
         for (index, disk) in disks.enumerated() {
-            try await connect("vbd", HostDisk.virtualNumber(index), ["physical-device": disk.number])
+            try await connect(disk, as: index)
+            devices.disks[spec.disks[index].name] = index
+            held[spec.disks[index].name] = disk
         }
         for (index, nic) in spec.nics.enumerated() {
-            if case .interface(let plug) = nic.end { try await plug("vif\(id).\(index)") }
-            try await connect("vif", index, [:])
+            try await connect(nic, as: index)
+            devices.nics[nic.mac] = index
         }
-        try await openConsole()
-        carrying = Task { @Loop in await self.carry() }
-        ending = Task { @Loop in await self.end(releases) }
-        try await toolstack.unpause(id)
-        withExtendedLifetime(disks) {}
     }
+
+    /// Takes one that waits, and gives it what it has not.
+    private func adopt(_ parked: ParkedMachine) async throws {
+        guard let state = try await toolstack.domains()[plan.uuid], state.end == nil, !state.isDying, state.isPaused,
+            let kept = DomainDevices(facts: parked.facts)
+        else { throw MachineError(.ended, "the domain \(plan.uuid) does not wait any more") }
+        id = state.id
+        devices = kept
+        for disk in spec.disks where devices.disks[disk.name] == nil { try await attach(disk) }
+        for nic in spec.nics { try await attach(nic) }
+        for (name, disk) in plan.layout.disks where devices.path(of: name) != disk.path {
+            throw MachineError(.refused, "the waiting domain has its disk '\(name)' elsewhere than it must")
+        }
+        // What its agent offered was for who had it before: it offers anew.
+        try await store.write("/local/domain/\(id)/data/hull", "")
+    }
+
+    /// The disks that every machine has.
+    var fixedDisks: [String] { spec.disks.filter(\.isFixed).map(\.name) }
+    /// The id of the spec that it was made from.
+    let origin: String
 
     /// The domain's number; nil when it is not there.
     private func number() async throws -> UInt32? {
@@ -66,13 +109,6 @@ final class Domain: VirtualMachine {
             if try await store.read("/local/domain/\(name)/vm") == "/vm/\(plan.uuid)" { return UInt32(name) }
         }
         return nil
-    }
-
-    /// What Xen's hotplug scripts would tell the backend.
-    private func connect(_ kind: String, _ device: Int, _ values: [String: String]) async throws {
-        let backend = "/local/domain/0/backend/\(kind)/\(id)/\(device)"
-        for (name, value) in values { try await store.write("\(backend)/\(name)", value) }
-        try await store.write("\(backend)/hotplug-status", "connected")
     }
 
     private func openConsole() async throws {
@@ -115,12 +151,14 @@ final class Domain: VirtualMachine {
         var state: DomainState?
         while reason == nil {
             await Self.next(of: releases)
+            if isParked { return MachineExit(reason: .stopped, consoleTail: "", complaints: "") }
             do {
                 state = try await toolstack.domains()[plan.uuid]
                 reason = self.reason(state)
             } catch { complaints += "\(error)\n" }
         }
         hasEnded = true
+        held = [:]
         carrying?.cancel()
         await carrying?.value
         do { try await Reclaimer(toolstack: toolstack).reclaim(uuid: plan.uuid, seen: state, releases) } catch {
@@ -144,8 +182,9 @@ final class Domain: VirtualMachine {
     private func reason(_ state: DomainState?) -> MachineExit.Reason? {
         guard let state, !state.isDying else { return isStopping ? .stopped : .destroyed }
         switch state.end {
-        case nil: return nil
-        case .powerOff, .suspend: return .poweredOff
+        // A guest is suspended while it is saved, and goes on, or is destroyed by who saved it.
+        case nil, .suspend: return nil
+        case .powerOff: return .poweredOff
         case .reboot: return .reset
         case .crash, .watchdog, .softReset: return .panicked
         }
@@ -160,14 +199,41 @@ final class Domain: VirtualMachine {
 
     nonisolated var processes: [MachineProcess] { [] }
     func connect() async throws -> SharedDescriptor { agent }
-    func pause() async throws { try await toolstack.pause(id) }
-    func resume() async throws { try await toolstack.unpause(id) }
-    var snapshotting: (any Snapshotting)? { nil }
+    // Xen counts how often.
+    func pause() async throws {
+        guard !isPaused else { return }
+        try await toolstack.pause(id)
+        isPaused = true
+    }
+    func resume() async throws {
+        guard isPaused else { return }
+        try await toolstack.unpause(id)
+        isPaused = false
+    }
+    /// xl paused it.
+    func notePaused() { isPaused = true }
+    var snapshotting: (any Snapshotting)? { self }
+    var plugging: (any Plugging)? { self }
+    var parking: (any Parking)? { self }
     var sharing: (any Sharing)? { nil }
     var resizing: (any Resizing)? { nil }
     func consoleTail(lines: Int) -> String { console?.lines(lines) ?? "" }
 
+    /// Lets go of it, as it is.
+    func leave() async {
+        isParked = true
+        held = [:]
+        carrying?.cancel()
+        // Its pages are given back before anybody else takes them.
+        await carrying?.value
+        ending?.cancel()
+        recording?.cancel()
+        store.close()
+        shutdown(carried.raw, Int32(SHUT_RDWR))
+    }
+
     func stop(grace: Duration) async {
+        if isParked { return }
         guard let ending else {
             // It did not come to run: what there is of it goes.
             do { try await Reclaimer(toolstack: toolstack).reclaim(uuid: plan.uuid) } catch { complaints += "\(error)\n" }

@@ -11,7 +11,15 @@ struct DomainConfiguration: Hashable, Sendable {
         var name: String
         var path: String
         var readOnly: Bool
+
+        /// As xl-disk-configuration(5) has it. `target` takes all that follows: it is the last.
+        var words: String {
+            "format=raw,vdev=\(name),access=\(readOnly ? "ro" : "rw"),backendtype=phy,script=\(DomainConfiguration.script),target=\(path)"
+        }
     }
+
+    /// A NIC, as xl-network-configuration(5) has it.
+    static func words(nic mac: String) -> String { "mac=\(mac),script=\(script)" }
 
     var name: String
     var uuid: String
@@ -39,21 +47,12 @@ struct DomainConfiguration: Hashable, Sendable {
         lines += ["poweroff", "reboot", "crash", "watchdog", "soft_reset"].map { "on_\($0) = \"preserve\"" }
         if !disks.isEmpty {
             lines.append("disk = [")
-            for disk in disks {
-                // `target` takes all that follows: it is the last.
-                let access = disk.readOnly ? "ro" : "rw"
-                lines.append(
-                    "    "
-                        + (try Self.quoted(
-                            "format=raw,vdev=\(disk.name),access=\(access),backendtype=phy,script=\(Self.script),target=\(disk.path)"
-                        ))
-                        + ",")
-            }
+            for disk in disks { lines.append("    " + (try Self.quoted(disk.words)) + ",") }
             lines.append("]")
         }
         if !nics.isEmpty {
             lines.append("vif = [")
-            for mac in nics { lines.append("    " + (try Self.quoted("mac=\(mac),script=\(Self.script)")) + ",") }
+            for mac in nics { lines.append("    " + (try Self.quoted(Self.words(nic: mac))) + ",") }
             lines.append("]")
         }
         return lines.map { $0 + "\n" }.joined()

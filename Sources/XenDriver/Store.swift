@@ -125,11 +125,14 @@ final class Store {
         return changes
     }
 
-    /// Waits for the value at `path`.
-    func value(at path: String, awaiting what: String, within duration: Duration) async throws -> String {
+    /// Waits for a value at `path` that is accepted.
+    func value(
+        at path: String, awaiting what: String, within duration: Duration, 
+        _ isAccepted: @escaping @Sendable (String) -> Bool = { !$0.isEmpty }
+    ) async throws -> String {
         try await withDeadline(duration, awaiting: what) {
             for await _ in try await self.watch(path) {
-                if let value = try await self.read(path), !value.isEmpty { return value }
+                if let value = try await self.read(path), isAccepted(value) { return value }
             }
             throw StoreError("EPIPE", path)
         }

@@ -10,17 +10,21 @@ struct Toolstack: Sendable {
 
     /// The running Xen's own, without the wrapper that looks for it at each call; else the first in the usual places.
     nonisolated static func find() throws(MachineError) -> Toolstack {
-        let version = ["major", "minor"].map { part in
-            // Without Xen there is no such file, and no xl is found then.
-            ((try? readText("/sys/hypervisor/version/\(part)")) ?? "").prefix { !$0.isWhitespace }
-        }
         let places =
-            ["/usr/lib/xen-\(version.joined(separator: "."))/bin/xl", "/usr/local/sbin/xl", "/usr/sbin/xl", "/usr/bin/xl"]
+            ["/usr/lib/xen-\(version)/bin/xl", "/usr/local/sbin/xl", "/usr/sbin/xl", "/usr/bin/xl"]
         guard let found = places.first(where: { access($0, X_OK) == 0 }) else {
             throw MachineError(
-                .missing, "xl was not found: install Xen's tools (Debian: xen-utils-\(version.joined(separator: ".")))")
+                .missing, "xl was not found: install Xen's tools (Debian: xen-utils-\(version))")
         }
         return Toolstack(program: found)
+    }
+
+    /// The running Xen's version, e.g. `4.17`.
+    nonisolated static var version: String {
+        ["major", "minor"].map { part in
+            // Without Xen there is no such file, and no xl is found then.
+            String(((try? readText("/sys/hypervisor/version/\(part)")) ?? "").prefix { !$0.isWhitespace })
+        }.joined(separator: ".")
     }
 
     nonisolated private init(program: String) { self.program = program }
@@ -28,6 +32,27 @@ struct Toolstack: Sendable {
     /// Makes the domain that the file describes, paused; nobody but us watches over it.
     func create(_ file: String) async throws {
         try await run(["create", "-p", "-e", "-q", file], "create the domain", seconds: 180)
+    }
+    /// The same, with what was saved in the file `state`.
+    func restore(_ file: String, from state: String) async throws {
+        try await run(["restore", "-p", "-e", file, state], "restore the domain", seconds: 600)
+    }
+    /// Saves a domain, which stands still then.
+    func save(_ domain: UInt32, to state: SharedDescriptor) async throws {
+        try await run(
+            ["save", "-p", "\(domain)", "/proc/self/fd/3"], "save the domain", seconds: 600, passing: state)
+    }
+    func attachDisk(_ words: String, to domain: UInt32) async throws {
+        try await run(["block-attach", "\(domain)", words], "give the domain a disk")
+    }
+    func detachDisk(_ name: String, from domain: UInt32) async throws {
+        try await run(["block-detach", "\(domain)", name], "take the disk \(name) from the domain")
+    }
+    func attachNIC(_ words: String, to domain: UInt32) async throws {
+        try await run(["network-attach", "\(domain)"] + words.split(separator: ",").map(String.init), "give the domain a NIC")
+    }
+    func detachNIC(_ number: Int, from domain: UInt32) async throws {
+        try await run(["network-detach", "\(domain)", "\(number)"], "take a NIC from the domain")
     }
     func unpause(_ domain: UInt32) async throws { try await run(["unpause", "\(domain)"], "let the domain run") }
     func pause(_ domain: UInt32) async throws { try await run(["pause", "\(domain)"], "pause the domain") }
@@ -56,9 +81,14 @@ struct Toolstack: Sendable {
     }
 
     @discardableResult
-    private func run(_ arguments: [String], _ what: String, seconds: Int64 = 60) async throws -> [UInt8] {
+    private func run(
+        _ arguments: [String], _ what: String, seconds: Int64 = 60,
+        passing third: SharedDescriptor? = nil
+    ) async throws -> [UInt8] {
         let output = try await withDeadline(.seconds(seconds), awaiting: "xl \(arguments[0])") {
-            try await Spawn(program, arguments, environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]).run()
+            var how = Spawn(program, arguments, environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"])
+            if let third { how.descriptors = [(third, 3)] }
+            return try await how.run()
         }
         guard output.status.isSuccess else {
             throw MachineError(

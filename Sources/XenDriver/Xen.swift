@@ -5,7 +5,7 @@ public import Machines
 /// The driver for Xen, by `xl`: each machine is a DomU. It works in a Dom0 only.
 public struct Xen: Hypervisor {
     // A domain's memory is Xen's, none of the Dom0's; `xl create` needs some for a moment.
-    public let traits = HypervisorTraits(name: "xen", overheadBytes: 64 << 20, nicEnd: .interface)
+    public let traits = HypervisorTraits(name: "xen", overheadBytes: 64 << 20, nicEnd: .interface, canPark: true)
 
     /// Looks for nothing yet.
     public nonisolated init() {}
@@ -30,19 +30,18 @@ public struct Xen: Hypervisor {
         do { _ = try await Store.connect().list("/local/domain") } catch {
             throw MachineError(.missing, "Xen's store does not answer: start Debian's service xen", cause: error)
         }
-        let facts = try await toolstack.facts()
-        let abilities = facts["virt_caps"] ?? ""
-        var remarks = [
-            "Xen \(facts["xen_version"] ?? "of an unknown version") by \(toolstack.program), which can run: \(abilities)",
-            "\(facts["free_memory"] ?? "?") MiB of memory are free for domains",
-            "domains share no folders with the host yet: bind mounts, volumes and rootfs: are refused",
-        ]
-        if !Self.hasHardware {
-            remarks.append(
-                "no hardware-assisted domains: machines are PV, which Xen's makers advise against for what is not trusted")
-        }
-        if access("/sys/module/xen_netback", F_OK) != 0 { remarks.append("only --network none works yet: modprobe xen-netback") }
-        return remarks
+        let report = HostReport(
+            facts: try await toolstack.facts(), program: toolstack.program, hasHardware: Self.hasHardware,
+            modules: Set(HostReport.modules.filter { access("/sys/module/\($0)", F_OK) == 0 }),
+            hasConsoleDaemon: Self.runs("xenconsoled"))
+        try report.check()
+        return report.remarks
+    }
+
+    /// Whether a process of this name runs.
+    nonisolated private static func runs(_ name: String) -> Bool {
+        // A process that ends while it is looked at is none.
+        ((try? listDirectory("/proc")) ?? []).contains { (try? readText("/proc/\($0)/comm")) == name + "\n" }
     }
 
     /// Whether domains can be hardware-assisted (HVM, PVH).
@@ -63,12 +62,18 @@ public struct Xen: Hypervisor {
     public func withMachine<R: Sendable>(
         _ source: MachineSource, in directory: MachineDirectory, _ body: @Loop (any VirtualMachine) async throws -> R
     ) async throws -> R {
-        guard case .boot(let spec) = source else {
-            throw MachineError(.unsupported, "Xen's domains are not restored yet: snapshots and forks need --hypervisor qemu")
+        let spec: MachineSpec
+        var origin: String?
+        switch source {
+        case .boot(let wanted), .restore(let wanted, _): spec = wanted
+        case .parked(let wanted, let parked): (spec, origin) = (wanted, parked.id)
         }
-        let domain = try Domain(spec, try DomainPlan(spec, hasHardware: Self.hasHardware), try Toolstack.find(), in: directory)
+        var plan = try DomainPlan(spec, hasHardware: Self.hasHardware)
+        if case .restore(_, let snapshot) = source { try plan.check(snapshot) }
+        if let origin { plan.uuid = DomainPlan.uuid(of: origin) ?? plan.uuid }
+        let domain = try Domain(spec, madeAs: origin ?? spec.id, plan, try Toolstack.find(), in: directory)
         do {
-            try await domain.begin()
+            try await domain.begin(source)
             let result = try await body(domain)
             await domain.stop(grace: .zero)
             return result

@@ -68,10 +68,27 @@ enum Launch {
         }
     }
 
+    /// Has somebody watch over machines that wait for their tenants' next containers. As above.
+    @Loop private static func keepResidents() {
+        do {
+            guard try ResidentStore(Globals.roots, drivers: Drivers.all).areThere() else { return }
+            let null = SharedDescriptor(try openFile("/dev/null", O_RDWR))
+            var how = Spawn("/proc/self/exe", ["resident-keeper"], environment: environment())
+            how.arguments[0] = "hull-resident-keeper"
+            how.descriptors = [(null, 0), (null, 1), (null, 2)]
+            how.newSession = true
+            how.directory = "/"
+            _ = try how.spawn()
+        } catch {
+            Complaint.remark("nobody watches over the resident machines, which go with a later verb: \(error)")
+        }
+    }
+
     /// What starts leave to be made for the next ones.
     @Loop static func makeWanted() {
         makeWantedTemplates()
         fillPools()
+        keepResidents()
     }
 
     /// The same, for a verb that stays with its container: once it has run for a while, so that its start is not slowed.

@@ -110,6 +110,97 @@ import Testing
     }
 }
 
+/// What doctor says of a Dom0.
+@Suite struct HostReportTests {
+    static func report(_ change: (inout HostReport) -> Void = { _ in }) -> HostReport {
+        var report = HostReport(
+            facts: ["xen_version": "4.17.7", "virt_caps": "pv hvm hap", "free_memory": "1200", "total_memory": "2560"],
+            program: "/usr/lib/xen-4.17/bin/xl", hasHardware: true, modules: Set(HostReport.modules), hasConsoleDaemon: true)
+        change(&report)
+        return report
+    }
+
+    @Test("A Dom0 that has all")
+    func whole() throws {
+        let report = Self.report()
+        try report.check()
+        #expect(
+            report.remarks == [
+                "Xen 4.17.7, by /usr/lib/xen-4.17/bin/xl", "domains can be PV, PVH, HVM; machines are PVH",
+                "1200 of 2560 MiB of memory are free for domains",
+                "domains' networks are at a bridge of Hull's own, hull0, which comes with the first of them; xenbr0 is not needed",
+                "domains share no folders with the host yet: bind mounts, volumes and rootfs: are refused",
+            ])
+    }
+
+    @Test("What is missing, with the remedy")
+    func missing() throws {
+        let wrong: [((inout HostReport) -> Void, String)] = [
+            ({ $0.modules = [] }, "modprobe xen-blkback"), ({ $0.hasConsoleDaemon = false }, "start xenconsoled"),
+            ({ $0.facts["free_memory"] = "50" }, "only 50 MiB"),
+        ]
+        for (change, words) in wrong {
+            #expect { try Self.report(change).check() } throws: { "\($0)".contains(words) }
+        }
+        let remarks: [((inout HostReport) -> Void, String)] = [
+            ({ $0.modules.remove("xen_netback") }, "modprobe xen-netback"),
+            ({ $0.facts["free_memory"] = "500" }, "xl mem-set 0"),
+            (
+                {
+                    $0.hasHardware = false
+                    $0.facts["virt_caps"] = "pv"
+                }, "can be PV: machines are PV, which"
+            ),
+            ({ $0.facts["virt_caps"] = "pv hvm" }, "without paging in hardware"),
+        ]
+        for (change, words) in remarks {
+            let report = Self.report(change)
+            try report.check()
+            #expect(report.remarks.contains { $0.contains(words) }, "\(report.remarks)")
+        }
+    }
+}
+
+/// Devices that come and go.
+@Suite struct DeviceTests {
+    @Test("The first free place is taken, and what is kept of a waiting domain can be read again")
+    func places() throws {
+        var devices = DomainDevices()
+        #expect(devices.freePlace == 0)
+        devices.disks = ["root": 0, "modules": 2]
+        devices.nics = ["02:00:00:00:00:01": 0]
+        #expect(devices.freePlace == 1)
+        #expect(devices.path(of: "modules") == "/dev/xvdc")
+        #expect(devices.path(of: "rw") == nil)
+        #expect(devices.facts == ["disks": "0=root 2=modules"])
+        var kept = devices
+        kept.nics = [:]
+        #expect(DomainDevices(facts: devices.facts) == kept)
+        for text in ["x", "26=a", "-1=a", "1"] { #expect(DomainDevices(facts: ["disks": text]) == nil) }
+        #expect(DomainDevices(facts: [:]) == nil)
+        for place in 0..<26 { devices.disks["d\(place)"] = place }
+        devices.disks["root"] = nil
+        devices.disks["modules"] = nil
+        #expect(devices.freePlace == nil)
+    }
+
+    @Test("A disk and a NIC as xl takes them")
+    func words() {
+        let disk = DomainConfiguration.BlockDevice(name: "xvdb", path: "/dev/loop3", readOnly: true)
+        #expect(disk.words == "format=raw,vdev=xvdb,access=ro,backendtype=phy,script=/bin/true,target=/dev/loop3")
+        #expect(DomainConfiguration.words(nic: "02:42:0a:d5:00:02") == "mac=02:42:0a:d5:00:02,script=/bin/true")
+    }
+
+    @Test("What was saved under another Xen, or as another type, is refused")
+    func facts() throws {
+        let plan = try DomainPlan(ConfigurationTests.spec { $0.kind = .pv }, hasHardware: true)
+        func snapshot(_ facts: [String: String]) -> Snapshot { Snapshot(memory: "", state: "", facts: facts) }
+        try plan.check(snapshot(plan.facts))
+        #expect { try plan.check(snapshot(["type": "pvh"])) } throws: { "\($0)".contains("the type of domain was pvh") }
+        #expect { try plan.check(snapshot(["xen": "4.0"])) } throws: { "\($0)".contains("the version of Xen was 4.0") }
+    }
+}
+
 /// xl list -v, as Xen 4.17 prints it.
 @Suite struct DomainListTests {
     @Test("Domains are found by their UUID, and how they ended is told apart")

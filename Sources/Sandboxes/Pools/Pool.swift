@@ -18,7 +18,7 @@ public struct PoolShape: Codable, Hashable, Sendable {
     /// or a root of its own.
     public init?(_ record: ContainerRecord) {
         guard case .image(_, _, let file) = record.root, record.engine == nil, record.origin == nil, record.network.ports.isEmpty,
-            record.machine.withoutTemplate != true, record.machine.disks == nil
+            record.machine.withoutTemplate != true, record.machine.disks == nil, record.machine.resident == nil
         else { return nil }
         for mount in record.mounts {
             guard case .tmpfs = mount.source else { return nil }

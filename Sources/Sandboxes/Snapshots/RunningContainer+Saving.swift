@@ -18,7 +18,10 @@ extension RunningContainer {
     /// Saves it to `folder`: memory, devices, disks and log, all of one moment. Then it goes on; or with `ends`, when `report` says so, ends.
     func save(to folder: String, ends: Bool, report: @escaping @Loop (SavedState) async throws -> Bool) async throws {
         try mustRun("it can be saved")
-        guard let origin else { throw SandboxError("container \(record.name) cannot be saved", exitCode: 1) }
+        guard let origin else {
+            throw SandboxError(
+                "container \(record.name) cannot be saved: its machine was, and will be, other containers' too (--resident)", exitCode: 1)
+        }
         guard !isSaving else { throw SandboxError("container \(record.name) is being saved already", exitCode: 1) }
         isSaving = true
         defer { isSaving = false }

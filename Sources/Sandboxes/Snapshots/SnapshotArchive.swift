@@ -17,6 +17,8 @@ public enum SnapshotArchive {
     static let magic = "hull snapshot 1\n"
     /// The longest manifest.
     static let manifestLimit = 4 << 20
+    /// The driver whose machines are saved by programs that are root.
+    static let xen = "xen"
     /// The longest state of devices, and the longest log.
     static let stateLimit: UInt64 = 256 << 20
     static let logLimit = UInt64(2 * ContainerLog.limit)
@@ -155,6 +157,11 @@ public enum SnapshotArchive {
         if let growth = machine.growth, growth.memoryBytes < 1 << 46 {
             wanted["memory"] = machine.wholeMemory...machine.wholeMemory + growth.memoryBytes + (1 << 30)
         }
+        if machine.hypervisor == xen {
+            // Xen's tools save both in one stream.
+            wanted["memory"] = 0...0
+            wanted["state"] = 1...machine.wholeMemory + stateLimit
+        }
         for disk in machine.disks where manifest.fixed[disk.name] == nil { wanted["disk-\(disk.name)"] = disk.size...disk.size }
         for log in ["container.log", "container.log.1"] where manifest.files[log] != nil { wanted[log] = 0...logLimit }
         guard Set(manifest.files.keys) == Set(wanted.keys), Set(header.sizes.keys) == Set(wanted.keys) else {
@@ -178,6 +185,7 @@ public enum SnapshotArchive {
             case .tmpfs: break
             }
         }
+        if container.machine.hypervisor == xen { asked.append("the reading of a domain's state by Xen's tools, as root") }
         for port in container.network.ports { asked.append("the published port \(port)") }
         if let first = asked.first {
             let more = asked.count > 1 ? " and \(asked.count - 1) more" : ""

@@ -72,8 +72,8 @@ public struct SavedState: Codable, Sendable {
         return state
     }
 
-    /// The hypervisor's driver, and QEMU's version where it is that: for people.
-    public var hypervisor: String { facts["qemu"].map { "\(machine.hypervisor) \($0)" } ?? machine.hypervisor }
+    /// The hypervisor's driver, with the version that it noted: for people.
+    public var hypervisor: String { facts[machine.hypervisor].map { "\(machine.hypervisor) \($0)" } ?? machine.hypervisor }
     /// The machine in a few words.
     public var title: String { machine.title }
     /// Bytes of the machine's memory.

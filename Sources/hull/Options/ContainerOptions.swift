@@ -11,6 +11,7 @@ struct ContainerOptions: ParsableArguments {
     @OptionGroup(title: "Limits") var limits: LimitOptions
     @OptionGroup(title: "Rights") var rights: RightOptions
     @OptionGroup(title: "Machine") var machine: MachineOptions
+    @OptionGroup(title: "Resident machine (Xen)") var resident: ResidentOptions
 
     /// What the flags ask for.
     func request(command: [String]) throws -> RunRequest {
@@ -23,6 +24,7 @@ struct ContainerOptions: ParsableArguments {
         try limits.apply(to: &request)
         rights.apply(to: &request)
         machine.apply(to: &request)
+        try resident.apply(to: &request)
         return request
     }
 }

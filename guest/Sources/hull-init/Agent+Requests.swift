@@ -57,8 +57,10 @@ extension Agent {
                 reply(header, try container(reference.container).cgroup.statistics())
             case .removeContainer:
                 let reference: ContainerReference = try read(frame)
-                try container(reference.container).remove(self)
+                let gone = try container(reference.container)
+                gone.remove(self)
                 containers[reference.container] = nil
+                leaveDisks(of: gone.configuration.root)
                 reply(header, Done())
             case .releaseProcess: try release(header, read(frame))
             case .reclaim:
@@ -182,11 +184,26 @@ extension Agent {
     /// Mounts a disk once; returns where.
     func mountDisk(_ disk: DiskConfiguration, readOnly: Bool) throws(AgentFailure) -> String {
         if let there = disks[disk.device] { return there }
-        let target = Boot.directory + "/disks/\(disks.count)"
+        var number = disks.count
+        while disks.values.contains(Boot.directory + "/disks/\(number)") { number += 1 }
+        let target = Boot.directory + "/disks/\(number)"
         try Mounting.makeDirectory(target)
         try Mounting.mount(try Disks.device(disk.device), target, disk.type, readOnly ? UInt(MS_RDONLY) : 0)
         disks[disk.device] = target
         return target
+    }
+
+    /// Unmounts the disks of a container that is gone, which may be taken away now, where no other has them.
+    private func leaveDisks(of root: RootConfiguration) {
+        guard root.kind == .overlay, let upper = root.upper else { return }
+        for device in [root.lower.device, upper.device] {
+            let isUsed = containers.values.contains {
+                $0.configuration.root.lower.device == device || $0.configuration.root.upper?.device == device
+            }
+            guard !isUsed, let place = disks[device], umount2(place, 0) == 0 else { continue }
+            disks[device] = nil
+            _ = rmdir(place)
+        }
     }
 
     private func create(_ configuration: ContainerConfiguration) throws(AgentFailure) {

@@ -26,6 +26,8 @@ final class Agent {
     /// Processes whose small writes are being collected.
     var deferred: [UInt64] = []
     private let signals: Descriptor
+    /// What tells of changes of the offer to the host, where the stream is shared memory.
+    private let store: Int32
     /// Room for one read of output, as frames: a header's place before each piece.
     var chunk = [UInt8](repeating: 0, count: Agent.pieces * (FrameHeader.size + Limits.data))
     /// How many frames one read of output may fill.
@@ -44,6 +46,8 @@ final class Agent {
         loop.add(signals.number, Ready.input, .signals)
         // The port says "hung up" all the time while no host is there: edges only.
         loop.add(self.port.descriptor.number, Ready.input | Ready.output | Ready.edge, .port)
+        store = Port.watchOffer()
+        if store >= 0 { loop.add(store, Ready.input, .store) }
     }
 
     /// Runs until the machine ends.
@@ -82,6 +86,7 @@ final class Agent {
         case .error: if let process = processes[id], !isDeferred(process, .error) { pump(process, .error) }
         case .input: if let process = processes[id] { writeInput(process) }
         case .memory: memoryEvent(id)
+        case .store: lookAtOffer()
         }
     }
 
@@ -90,6 +95,19 @@ final class Agent {
     private func hostLeft() {
         session.reset()
         queue.removeAll()
+    }
+
+    /// Offers the host another stream where the last offer is void.
+    private func lookAtOffer() {
+        var words = [UInt8](repeating: 0, count: 256)
+        while read(store, &words, words.count) > 0 {}
+        let offer = Port.offer()
+        guard offer != .stands else { return }
+        loop.remove(port.descriptor.number)
+        port.renew(offer)
+        loop.add(port.descriptor.number, Ready.input | Ready.output | Ready.edge, .port)
+        hostLeft()
+        portWritable = true
     }
 
     private func readPort() {

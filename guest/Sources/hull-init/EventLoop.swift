@@ -10,6 +10,7 @@ enum Watched: UInt64 {
     case terminal
     case start
     case memory
+    case store
 }
 
 /// One epoll instance; tokens name what is watched and whose it is.

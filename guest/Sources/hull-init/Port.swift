@@ -30,9 +30,35 @@ struct Port: ~Copyable {
         }
         // The store takes what the first zero ends: the name, then the value.
         let offer = Array("data/hull\0\(references[0]) \(channel)".utf8)
-        let written = guest_write_store(offer, UInt32(offer.count))
+        let written = guest_ask_store(11, offer, UInt32(offer.count), 0)
         if written < 0 { console("the host cannot be told of the shared memory: \(KernelError(-written).words)") }
         return Port(memory: stream, events: events, channel: channel)
+    }
+
+    /// A connection to the domain's store that can be read when the offer may be void; negative where there is none.
+    static func watchOffer() -> Int32 {
+        let words = Array("data/hull\0offer\0".utf8)
+        return guest_ask_store(4, words, UInt32(words.count), 1)
+    }
+
+    /// Whether the offer is void: the host took it back by writing nothing in its place; or there is none, and this is another domain, into which
+    /// the machine was restored. The kernel watches anew there, which is how we come to look.
+    enum Offer { case stands, isTakenBack, isOfAnotherDomain }
+    static func offer() -> Offer {
+        let name = Array("data/hull\0".utf8)
+        let length = guest_ask_store(2, name, UInt32(name.count), 0)
+        return length == 0 ? .isTakenBack : length == -ENOENT ? .isOfAnotherDomain : .stands
+    }
+
+    /// Shares anew. The channel of another domain is none that our kernel knows, and closing it would end the kernel (evtchn_unbind_from_user
+    /// of drivers/xen/evtchn.c: `BUG_ON(irq < 0)`).
+    mutating func renew(_ offer: Offer) {
+        if offer == .isOfAnotherDomain { guest_keep_open(descriptor.number) }
+        guard let renewed = Port.share() else {
+            console("no memory can be shared with the host again")
+            exit(1)
+        }
+        self = renewed
     }
 
     /// As read(2); 0 when nothing is there.

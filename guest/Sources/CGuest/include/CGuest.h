@@ -100,10 +100,13 @@ ssize_t guest_read_pieces(int fd, void *buffer, size_t wanted, size_t gap, size_
 // Scheduling: with `batch` the caller is never woken into the middle of what runs, and has the highest weight.
 void guest_schedule(int batch);
 // Shares that many new pages (at most 64) with domain 0 of Xen, one behind the other; and the device through which its events come, bound to a
-// channel. NULL where the drivers are not there.
+// channel. NULL where the drivers are not there. What was shared before is taken back; the device of its events stays open.
 void *guest_share_memory(uint32_t *references, unsigned pages, int *events, uint32_t *channel);
-// Writes a value (NAME, a zero, the value; at most 128 bytes) to this domain's part of Xen's store.
-int guest_write_store(const uint8_t *bytes, unsigned count);
+// Asks Xen's store something of this domain's part (XS_*; at most 128 bytes). The length of the answer, or with `stays` the open connection,
+// which does not block; -ENOENT for a refusal.
+int guest_ask_store(unsigned kind, const uint8_t *bytes, unsigned count, int stays);
+// Keeps an open file from being closed with this descriptor.
+void guest_keep_open(int descriptor);
 void guest_notify(int events, uint32_t channel);
 // Takes all events that are there, so that more can come.
 void guest_take_event(int events);

@@ -1,0 +1,33 @@
+import LinuxSystem
+import Machines
+
+extension Domain: Snapshotting {
+    /// Xen saves memory and devices in one stream: all of it is in `state`, and `memory` stays empty. The guest's kernel takes part: it detaches
+    /// itself from Xen for the moment, and where it does not, xl gives up after a minute.
+    func save(
+        memory: SharedDescriptor, state: SharedDescriptor, beforeStill before: @Loop () async throws -> Void,
+        whileStill still: @Loop () async throws -> Void
+    ) async throws -> [String: String] {
+        try await before()
+        try await toolstack.save(id, to: state)
+        notePaused()
+        try await still()
+        return plan.facts
+    }
+}
+
+extension DomainPlan {
+    private static let version = "xen"
+    private static let kind = "type"
+
+    /// What a domain that is saved here has.
+    var facts: [String: String] { [Self.version: Toolstack.version, Self.kind: kind.rawValue] }
+
+    /// Throws where a domain that was saved with other facts cannot go on, and says which it is.
+    func check(_ snapshot: Snapshot) throws(MachineError) {
+        for (fact, name) in [(Self.version, "the version of Xen"), (Self.kind, "the type of domain")] {
+            guard let saved = snapshot.facts[fact], saved != facts[fact] else { continue }
+            throw MachineError(.unsupported, "\(name) was \(saved) when it was saved, and here it is \(facts[fact] ?? "another")")
+        }
+    }
+}
