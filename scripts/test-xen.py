@@ -208,7 +208,6 @@ CHECKS = [
     """),
     ("a resident domain: its network, and its end", r"""
         online() { hull run --memory 64m --machine pv --resident net --resident-idle 60 "$@"; }
-        gateway=$(ip -4 -o addr show hull0 2>/dev/null | awk '{ sub("/.*", "", $4); print $4 }')
         online -d --name web -p 8083:80 $image sh -c 'mkdir -p /www; echo first >/www/index.html; exec busybox httpd -f -p 80 -h /www'
         near sh -c 'wget -qO- http://127.0.0.1:8083/ | grep first'
         was=$(domain)

@@ -53,7 +53,8 @@ final class Sandbox {
         let mounts = try resolveMounts()
         if saved == nil, let wanted = record.machine.resident {
             guard hypervisor.traits.canPark else {
-                throw SandboxError("a machine of \(hypervisor.traits.name) ends with its container: leave --resident out, and use hull pool")
+                throw SandboxError(
+                    "a machine of \(hypervisor.traits.name) ends with its container: leave --resident out, and use hull pool")
             }
             resident = try await ResidentStore(roots, drivers: drivers).take(wanted, for: record.id)
         }
@@ -118,7 +119,10 @@ final class Sandbox {
 
     /// What of a resident machine does not wait for the next container goes, or is left to the next verb.
     private func settle() async {
-        do { try await resident?.settle() } catch { Self.log("the resident machine: \(error)") }
+        guard let resident else { return }
+        // In a task of its own: who is asked to end is cancelled.
+        let settling = Task { @Loop in try await resident.settle() }
+        do { try await settling.value } catch { Self.log("the resident machine: \(error)") }
     }
 
     /// Clears the guest of the container, and leaves the machine for the next one.

@@ -70,7 +70,8 @@ extension Domain: Plugging {
     func attach(_ disk: Disk) async throws -> Int {
         guard let place = devices.freePlace else { throw MachineError(.unsupported, "a machine has at most 26 disks") }
         let device = try HostDisk(disk)
-        let words = DomainConfiguration.BlockDevice(name: GuestLayout.xenDisk(place), path: device.path, readOnly: disk.readOnly).words
+        let words = DomainConfiguration.BlockDevice(name: GuestLayout.xenDisk(place), path: device.path, readOnly: disk.readOnly)
+            .words
         devices.disks[disk.name] = place
         held[disk.name] = device
         try await toolstack.attachDisk(words, to: id)
@@ -113,7 +114,9 @@ extension Domain: Plugging {
     /// XenbusStateConnected (xen/include/public/io/xenbus.h) is what the guest's driver says when the device can be used.
     private func awaitGuest(_ kind: String, _ device: Int) async throws {
         let path = "/local/domain/\(id)/device/\(kind)/\(device)/state"
-        _ = try await store.value(at: path, awaiting: "the guest's driver for its device \(kind) \(device)", within: Self.patience) {
+        _ = try await store.value(
+            at: path, awaiting: "the guest's driver for its device \(kind) \(device)", within: Self.patience
+        ) {
             $0 == "4"
         }
     }

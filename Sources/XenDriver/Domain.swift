@@ -233,6 +233,11 @@ final class Domain: VirtualMachine {
     }
 
     func stop(grace: Duration) async {
+        // In a task of its own: whoever was cancelled ends its machine all the same.
+        await Task { @Loop in await self.endNow(after: grace) }.value
+    }
+
+    private func endNow(after grace: Duration) async {
         if isParked { return }
         guard let ending else {
             // It did not come to run: what there is of it goes.

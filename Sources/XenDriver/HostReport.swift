@@ -49,7 +49,8 @@ struct HostReport: Sendable {
             return known
                 + ": machines are PV, which Xen's makers advise against for what is not trusted; enable virtualisation in the firmware"
         }
-        return known + (abilities.contains("hap") ? "; machines are PVH" : ", without paging in hardware: machines are PVH, and slow")
+        return known
+            + (abilities.contains("hap") ? "; machines are PVH" : ", without paging in hardware: machines are PVH, and slow")
     }
 
     private var memory: String {

@@ -127,7 +127,7 @@ final class Store {
 
     /// Waits for a value at `path` that is accepted.
     func value(
-        at path: String, awaiting what: String, within duration: Duration, 
+        at path: String, awaiting what: String, within duration: Duration,
         _ isAccepted: @escaping @Sendable (String) -> Bool = { !$0.isEmpty }
     ) async throws -> String {
         try await withDeadline(duration, awaiting: what) {

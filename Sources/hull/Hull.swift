@@ -33,10 +33,12 @@ struct Hull: ParsableCommand {
             CommandGroup(
                 name: "Host",
                 subcommands: [
-                    TemplateVerb.self, PoolVerb.self, ResidentVerb.self, KernelVerb.self, Doctor.self, Gc.self, Install.self, Uninstall.self,
+                    TemplateVerb.self, PoolVerb.self, ResidentVerb.self, KernelVerb.self, Doctor.self, Gc.self, Install.self,
+                    Uninstall.self,
                     VersionVerb.self,
                 ]),
-            CommandGroup(name: "Internal", subcommands: [Monitor.self, TemplateBuilderVerb.self, PoolKeeper.self, ResidentKeeper.self]),
+            CommandGroup(
+                name: "Internal", subcommands: [Monitor.self, TemplateBuilderVerb.self, PoolKeeper.self, ResidentKeeper.self]),
         ])
 
     static func main() {

@@ -42,19 +42,20 @@ public struct ResidentStore: Sendable {
     @Loop func take(_ resident: ContainerRecord.Resident, for container: String) async throws -> Resident {
         guard Self.isName(resident.name) else { throw Self.badName(resident.name) }
         try makeDirectories(folder)
-        return try await withDeadline(.seconds(150), awaiting: "the resident machine \"\(resident.name)\"") {
-            while true {
-                if let lock = try attemptLock(resident.name) {
-                    return Resident(self, resident, container, lock, try readNote(resident.name))
-                }
-                // Whoever takes it away, or is about to leave it, has it for a moment only.
-                if let note = try readNote(resident.name), note.parked == nil, FileLock.isHeld(roots.container(note.container).lock) {
-                    throw SandboxError(
-                        "the resident machine \"\(resident.name)\" has the container \(note.container.prefix(12)): wait for its end, or choose another name",
-                        exitCode: 125)
-                }
-                try await sleep(for: .milliseconds(20))
+        let deadline = ContinuousClock.now + .seconds(150)
+        while true {
+            if let lock = try attemptLock(resident.name) {
+                return Resident(self, resident, container, lock, try readNote(resident.name))
             }
+            // Whoever takes it away, or is about to leave it, has it for a moment only.
+            let note = try readNote(resident.name)
+            let isTaken = note.map { $0.parked == nil && FileLock.isHeld(roots.container($0.container).lock) } ?? false
+            if isTaken || ContinuousClock.now > deadline {
+                throw SandboxError(
+                    "the resident machine \"\(resident.name)\" has the container \(note?.container.prefix(12) ?? "another"): wait for its end, or choose another name",
+                    exitCode: 125)
+            }
+            try await sleep(for: .milliseconds(20))
         }
     }
 
@@ -89,7 +90,9 @@ public struct ResidentStore: Sendable {
 
     /// Takes one away that waits. Throws where there is none, or a container has it.
     @Loop public func end(_ name: String) async throws {
-        guard Self.isName(name), exists(noteFile(name)) else { throw SandboxError("No such resident machine: \(name)", exitCode: 1) }
+        guard Self.isName(name), exists(noteFile(name)) else {
+            throw SandboxError("No such resident machine: \(name)", exitCode: 1)
+        }
         guard let lock = try attemptLock(name) else {
             throw SandboxError("a container has the resident machine \"\(name)\": stop that one first", exitCode: 1)
         }
@@ -197,7 +200,8 @@ final class Resident {
     private var note: ResidentStore.Note?
 
     nonisolated init(
-        _ store: ResidentStore, _ wanted: ContainerRecord.Resident, _ container: String, _ lock: FileLock, _ note: ResidentStore.Note?
+        _ store: ResidentStore, _ wanted: ContainerRecord.Resident, _ container: String, _ lock: FileLock,
+        _ note: ResidentStore.Note?
     ) {
         self.store = store
         self.wanted = wanted
@@ -208,7 +212,9 @@ final class Resident {
 
     /// The machine that waits, where it is such a one; it waits no more.
     func unpark(_ spec: MachineSpec, _ hypervisor: String) throws -> ParkedMachine? {
-        guard var note, let parked = note.parked, note.shape == ResidentShape(spec), note.hypervisor == hypervisor else { return nil }
+        guard var note, let parked = note.parked, note.shape == ResidentShape(spec), note.hypervisor == hypervisor else {
+            return nil
+        }
         note.parked = nil
         note.container = container
         try keep(note)
@@ -218,7 +224,9 @@ final class Resident {
 
     /// Takes away what there is, and notes what will be made from `spec`.
     func begin(_ spec: MachineSpec, _ hypervisor: String) async throws {
-        if let old = note?.machine, let driver = store.drivers[note?.hypervisor ?? ""]?() { try await driver.reclaiming?.reclaim(old) }
+        if let old = note?.machine, let driver = store.drivers[note?.hypervisor ?? ""]?() {
+            try await driver.reclaiming?.reclaim(old)
+        }
         try keep(
             .init(
                 name: wanted.name, hypervisor: hypervisor, machine: spec.id, shape: ResidentShape(spec), container: container))

@@ -20,7 +20,8 @@ extension RunningContainer {
         try mustRun("it can be saved")
         guard let origin else {
             throw SandboxError(
-                "container \(record.name) cannot be saved: its machine was, and will be, other containers' too (--resident)", exitCode: 1)
+                "container \(record.name) cannot be saved: its machine was, and will be, other containers' too (--resident)",
+                exitCode: 1)
         }
         guard !isSaving else { throw SandboxError("container \(record.name) is being saved already", exitCode: 1) }
         isSaving = true
