@@ -192,7 +192,7 @@ CHECKS = [
         hull ps | has three
         hull resident ls | has 'acme *has'
         (! resident $image true) 2>&1 | has 'has the container'
-        (! hull resident rm acme) 2>&1 | has 'stop that one'
+        (! hull resident rm acme) 2>&1 | has 'or stop it'
         (! hull snapshot create three) 2>&1 | has resident
         hull stop -t 1 three
         hull start three

@@ -58,16 +58,15 @@ import Testing
                 try await first.settle()
             }
             let left = try #require(try store.list().first)
-            #expect(left.note.parked != nil && !left.isTaken && left.note.container == "a")
-            #expect(try await store.collect { Issue.record("\($0)") } == left.note.until)
+            #expect(left.parked != nil && left.container == "a")
+            #expect(try await store.collect { Issue.record("\($0)") } == left.until)
             do {
                 let second = try await store.take(wanted, for: "b")
                 // Another machine would be taken away first; this one goes on.
                 #expect(try second.unpark(Self.spec("b", memory: 1 << 30), "names") == nil)
                 #expect(try second.unpark(Self.spec("b"), "names") == ParkedMachine(id: "a", facts: ["x": "y"]))
-                #expect(try store.list().first?.isTaken == true)
+                #expect(try store.list().first?.parked == nil)
                 #expect(try await store.collect { Issue.record("\($0)") } == .max)
-                await #expect(throws: SandboxError.self) { try await store.end("acme") }
                 try second.park(ParkedMachine(id: "a", facts: [:]))
                 try await second.settle()
             }
@@ -114,6 +113,7 @@ import Testing
                 try makeDirectories(roots.container("a").runtime)
                 let monitor = try FileLock.acquire(roots.container("a").lock)
                 await #expect { try await store.take(wanted, for: "b") } throws: { "\($0)".contains("has the container a") }
+                await #expect(throws: SandboxError.self) { try await store.end("acme") }
                 withExtendedLifetime(monitor) {}
                 try await first.settle()
             }

@@ -42,31 +42,28 @@ public struct ResidentStore: Sendable {
     @Loop func take(_ resident: ContainerRecord.Resident, for container: String) async throws -> Resident {
         guard Self.isName(resident.name) else { throw Self.badName(resident.name) }
         try makeDirectories(folder)
+        let lock = try await acquire(resident.name)
+        return Resident(self, resident, container, lock, try readNote(resident.name))
+    }
+
+    /// The lock. Whoever looks whether something is to be taken away has it for a moment; throws where a container has it.
+    @Loop private func acquire(_ name: String) async throws -> FileLock {
         let deadline = ContinuousClock.now + .seconds(150)
         while true {
-            if let lock = try attemptLock(resident.name) {
-                return Resident(self, resident, container, lock, try readNote(resident.name))
-            }
-            // Whoever takes it away, or is about to leave it, has it for a moment only.
-            let note = try readNote(resident.name)
+            if let lock = try attemptLock(name) { return lock }
+            let note = try readNote(name)
             let isTaken = note.map { $0.parked == nil && FileLock.isHeld(roots.container($0.container).lock) } ?? false
             if isTaken || ContinuousClock.now > deadline {
                 throw SandboxError(
-                    "the resident machine \"\(resident.name)\" has the container \(note?.container.prefix(12) ?? "another"): wait for its end, or choose another name",
+                    "the resident machine \"\(name)\" has the container \(note?.container.prefix(12) ?? "another"): wait for its end, or stop it",
                     exitCode: 125)
             }
             try await sleep(for: .milliseconds(20))
         }
     }
 
-    /// All, with whether a container has them.
-    public func list() throws -> [(note: Note, isTaken: Bool)] {
-        try names().compactMap { name in
-            // One that goes meanwhile is none.
-            guard let note = try readNote(name) else { return nil }
-            return (note, FileLock.isHeld(lockFile(name)))
-        }
-    }
+    /// All. One that goes meanwhile is none.
+    public func list() throws -> [Note] { try names().compactMap { try readNote($0) } }
 
     /// Takes away those whose time is over, and what dead monitors left; what cannot be is told to `complain`. Returns when the next one's time
     /// is over (nanoseconds since 1970; the far future where all are taken), or nil where there is none left.
@@ -93,9 +90,7 @@ public struct ResidentStore: Sendable {
         guard Self.isName(name), exists(noteFile(name)) else {
             throw SandboxError("No such resident machine: \(name)", exitCode: 1)
         }
-        guard let lock = try attemptLock(name) else {
-            throw SandboxError("a container has the resident machine \"\(name)\": stop that one first", exitCode: 1)
-        }
+        let lock = try await acquire(name)
         defer { withExtendedLifetime(lock) {} }
         try await remove(name)
     }
@@ -142,14 +137,16 @@ public struct ResidentStore: Sendable {
 
     func write(_ note: Note) throws { try replaceFile(noteFile(note.name), Array(try JSONEncoder().encode(note))) }
 
+    @Loop func reclaim(_ note: Note) async throws {
+        guard let driver = drivers[note.hypervisor]?() else {
+            throw SandboxError("this program has no driver \"\(note.hypervisor)\"")
+        }
+        try await driver.reclaiming?.reclaim(note.machine)
+    }
+
     /// Takes the machine away, and then what says that there is one. The caller has the lock, whose file goes, too.
     @Loop func remove(_ name: String) async throws {
-        if let note = try readNote(name) {
-            guard let driver = drivers[note.hypervisor]?() else {
-                throw SandboxError("this program has no driver \"\(note.hypervisor)\"")
-            }
-            try await driver.reclaiming?.reclaim(note.machine)
-        }
+        if let note = try readNote(name) { try await reclaim(note) }
         Fault.point("resident:reclaimed")
         for file in [noteFile(name), lockFile(name)] where unlink(file) != 0 && errno != ENOENT {
             throw SystemError("remove", file)
@@ -224,9 +221,7 @@ final class Resident {
 
     /// Takes away what there is, and notes what will be made from `spec`.
     func begin(_ spec: MachineSpec, _ hypervisor: String) async throws {
-        if let old = note?.machine, let driver = store.drivers[note?.hypervisor ?? ""]?() {
-            try await driver.reclaiming?.reclaim(old)
-        }
+        if let note { try await store.reclaim(note) }
         try keep(
             .init(
                 name: wanted.name, hypervisor: hypervisor, machine: spec.id, shape: ResidentShape(spec), container: container))

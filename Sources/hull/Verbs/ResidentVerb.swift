@@ -22,9 +22,9 @@ struct ResidentVerb: ParsableCommand {
         func perform() async throws -> Int32 {
             _ = try await openStore()
             let now = Timestamp.now.nanoseconds
-            let rows = try ResidentStore(Globals.roots, drivers: Drivers.all).list().map { note, isTaken in
+            let rows = try ResidentStore(Globals.roots, drivers: Drivers.all).list().map { note in
                 let status =
-                    isTaken || note.parked == nil
+                    note.parked == nil
                     ? "has \(note.container.prefix(12))" : "waits \(max(0, (note.until - now) / 1_000_000_000)) s more"
                 return [
                     "Name": note.name, "Status": status, "Hypervisor": note.hypervisor, "Machine": note.machine,
