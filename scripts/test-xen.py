@@ -176,7 +176,7 @@ CHECKS = [
         nothing_left
     """),
     ("a resident domain: the next container is plugged in", r"""
-        resident() { run --rm --machine pv --resident acme "$@"; }
+        resident() { run --rm --machine pv --resident acme --resident-idle 3600 "$@"; }
         time is "$(resident $image sh -c 'echo one; echo kept >/mark; exit 3' || echo $?)" "one\n3"
         is "$(domains)" 1
         was=$(domain)
@@ -187,7 +187,7 @@ CHECKS = [
         hull resident ls | has 'acme *waits'
         time is "$(resident --hostname second $image sh -c 'test -e /mark || echo clean; hostname')" "clean\nsecond"
         is "$(domain)" "$was"
-        hull run -d --name three --memory 64m --network none --machine pv --resident acme $image sh -c 'echo mine >>/mark; exec sleep 1000'
+        hull run -d --name three --memory 64m --network none --machine pv --resident acme --resident-idle 3600 $image sh -c 'echo mine >>/mark; exec sleep 1000'
         is "$(domain)" "$was"
         hull ps | has three
         hull resident ls | has 'acme *has'
@@ -207,7 +207,7 @@ CHECKS = [
         nothing_left
     """),
     ("a resident domain: its network, and its end", r"""
-        online() { hull run --memory 64m --machine pv --resident net --resident-idle 60 "$@"; }
+        online() { hull run --memory 64m --machine pv --resident net --resident-idle 3600 "$@"; }
         online -d --name web -p 8083:80 $image sh -c 'mkdir -p /www; echo first >/www/index.html; exec busybox httpd -f -p 80 -h /www'
         near sh -c 'wget -qO- http://127.0.0.1:8083/ | grep first'
         was=$(domain)
@@ -223,7 +223,7 @@ CHECKS = [
         hull rm web
         nothing_left
         # One that was destroyed while it waited is another one then.
-        run --rm --machine pv --resident acme --resident-idle 4 $image true
+        run --rm --machine pv --resident acme --resident-idle 3600 $image true
         xl destroy $(domain)
         is "$(run --rm --machine pv --resident acme --resident-idle 4 $image echo again)" again
         # Nobody comes: it goes by itself.
@@ -265,7 +265,7 @@ CHECKS = [
     ("SIGKILL of the monitor of a resident domain, at its steps", r"""
         for point in resident:noted resident:parked resident:unparked container:exited; do
             echo "$point"
-            HULL_FAULT=$point run --rm --machine pv --resident acme $image true || true
+            HULL_FAULT=$point run --rm --machine pv --resident acme --resident-idle 3600 $image true || true
             # One that waits is as it should be; all else goes with the next verb.
             if [ $point = resident:parked ]; then
                 is "$(hull ps -aq)" ""
