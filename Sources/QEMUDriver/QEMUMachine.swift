@@ -200,6 +200,7 @@ final class QEMUMachine: VirtualMachine {
             }
             if let snapshot {
                 try Self.check(version: try await version(), of: snapshot)
+                try await change(by: snapshot.changes)
                 try await load()
             }
             try root.empty()
