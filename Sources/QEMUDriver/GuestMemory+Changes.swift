@@ -54,10 +54,11 @@ extension GuestMemory {
         } else if let below {
             there = (there + below.ranges).joined
         }
-        return there.compactMap { range in
+        return there.compactMap { (range) -> Range<Int>? in
             let here = range.clamped(to: offset..<offset + Int(size))
             if here.isEmpty { return nil }
-            return (here.lowerBound - offset) / Self.page * Self.page..<(here.upperBound - offset + Self.page - 1) / Self.page * Self.page
+            let (start, end) = (here.lowerBound - offset, here.upperBound - offset)
+            return start / Self.page * Self.page..<(end + Self.page - 1) / Self.page * Self.page
         }.joined
     }
 }
