@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import time
 
-from machine import Wired
+from machine import Wired, seconds_of
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 RUNTIME = os.environ.get("HULL_RUNTIME_BIN", f"{HERE}/../bin/hull-runtime")
@@ -21,13 +21,11 @@ def program(name):
 
 def timed(command, **options):
     """Seconds of a command that must succeed."""
-    began = time.monotonic()
     # No pipe: who stays would hold it.
-    code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300,
-                          check=False, **options).returncode
+    taken, code = seconds_of(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
     if code:
         raise SystemExit(f"bench: {' '.join(command)} ended with {code}")
-    return time.monotonic() - began
+    return taken
 
 
 class Bundle:

@@ -18,7 +18,7 @@ import Testing
 
     private static func process(_ plan: BundlePlan) throws -> ProcessConfiguration {
         let settings = try #require(plan.spec.process)
-        return try plan.process(settings, container: "x", number: 1, isExec: false, streams: Streams())
+        return try plan.process(settings, container: "x", number: 1, isExec: false, streams: Streams(), filter: try plan.filter())
     }
 
     private static let mappings = """

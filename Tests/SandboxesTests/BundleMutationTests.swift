@@ -72,7 +72,8 @@ import Testing
         do { try AnnotationPolicy().check(plan.spec.annotations ?? [:]) } catch is SandboxError {}
         guard let settings = plan.spec.process else { return true }
         do {
-            let process = try plan.process(settings, container: record.id, number: 1, isExec: false, streams: Streams())
+            let process = try plan.process(
+                settings, container: record.id, number: 1, isExec: false, streams: Streams(), filter: try plan.filter())
             #expect(try ProcessConfiguration(decoding: process.encoded(), elements: Limits.elements) == process)
         } catch is SandboxError { return false }
         return true

@@ -48,7 +48,8 @@ import Testing
         lines += guest.sysctls.map { "sysctl \($0.name)=\($0.value)" }
         lines += guest.maskedPaths.map { "masked \($0)" } + guest.readOnlyPaths.map { "read-only \($0)" }
         if let settings = plan.spec.process {
-            let process = try plan.process(settings, container: record.id, number: 1, isExec: false, streams: Streams())
+            let process = try plan.process(
+                settings, container: record.id, number: 1, isExec: false, streams: Streams(), filter: try plan.filter())
             lines += [
                 "process \(process.arguments) in \(process.workingDirectory) as \(process.user) \(process.groups) umask \(String(process.umask, radix: 8))",
                 "held \(process.held) terminal \(process.terminal) nnp \(process.noNewPrivileges) filter \(!process.seccomp.isEmpty)",

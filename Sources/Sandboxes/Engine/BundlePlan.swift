@@ -83,6 +83,12 @@ public struct BundlePlan: Sendable {
         (spec.process?.capabilities?.bounding ?? []).contains("CAP_SYS_MODULE") && (spec.linux?.maskedPaths ?? []).isEmpty
     }
 
+    /// Whether `create` runs hooks outside the machine.
+    public var hasHostHooks: Bool {
+        let hooks = spec.hooks
+        return [hooks?.prestart, hooks?.createRuntime, hooks?.createContainer].contains { $0?.isEmpty == false }
+    }
+
     func absolute(_ path: String) -> String { path.hasPrefix("/") ? path : "\(bundle)/\(path)" }
 
     /// Where the holder's cgroup is, below each hierarchy's root. `systemd` says that the path is `slice:prefix:name`; `user` is who runs a
@@ -256,10 +262,13 @@ public struct BundlePlan: Sendable {
         return limits
     }
 
+    /// The seccomp program of all its processes; empty where there is none. An engine's default profile takes libseccomp 20 ms: once for a container.
+    func filter() throws -> [UInt8] { try spec.linux?.seccomp.map(Seccomp.compile) ?? [] }
+
     /// A process: the container's first, which then waits to be released, or an exec.
-    func process(_ process: ProcessSpec, container: String, number: UInt64, isExec: Bool, streams: Streams) throws
-        -> ProcessConfiguration
-    {
+    func process(
+        _ process: ProcessSpec, container: String, number: UInt64, isExec: Bool, streams: Streams, filter: [UInt8]
+    ) throws -> ProcessConfiguration {
         var configuration = ProcessConfiguration()
         configuration.process = number
         configuration.container = container
@@ -295,10 +304,8 @@ public struct BundlePlan: Sendable {
             return ResourceLimit(resource: UInt32(number), soft: limit.soft, hard: limit.hard)
         }
         configuration.noNewPrivileges = process.noNewPrivileges ?? false
-        if let profile = spec.linux?.seccomp {
-            configuration.seccomp = try Seccomp.compile(profile)
-            configuration.seccompFlags = Seccomp.flags(profile)
-        }
+        configuration.seccomp = filter
+        configuration.seccompFlags = spec.linux?.seccomp.map(Seccomp.flags) ?? 0
         configuration.oomScoreAdjust = process.oomScoreAdj ?? 0
         try schedule(&configuration, process)
         configuration.terminal = process.terminal ?? false

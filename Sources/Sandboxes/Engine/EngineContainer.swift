@@ -10,6 +10,8 @@ import OCISpec
 final class EngineContainer {
     let id: String
     let plan: BundlePlan
+    /// The seccomp program of its processes.
+    private let filter: [UInt8]
     let agent: AgentConnection
     let process: GuestProcess
     let streams: ProcessStreams
@@ -30,8 +32,9 @@ final class EngineContainer {
     var holders: [Int32] = []
 
     init(
-        id: String, plan: BundlePlan, agent: AgentConnection, process: GuestProcess, streams: ProcessStreams,
-        machine: any VirtualMachine, chronicle: Chronicle, addresses: [String], numbers: ProcessNumbers, isMember: Bool,
+        id: String, plan: BundlePlan, filter: [UInt8], agent: AgentConnection, process: GuestProcess,
+        streams: ProcessStreams, machine: any VirtualMachine, chronicle: Chronicle, addresses: [String], numbers: ProcessNumbers,
+        isMember: Bool,
         size: EngineSize? = nil
     ) {
         self.size = size
@@ -39,6 +42,7 @@ final class EngineContainer {
         self.isMember = isMember
         self.id = id
         self.plan = plan
+        self.filter = filter
         self.agent = agent
         self.process = process
         self.streams = streams
@@ -93,7 +97,8 @@ final class EngineContainer {
         guard !isPaused else { throw SandboxError("cannot exec in a paused container", exitCode: 1) }
         let number = numbers.next()
         let agent = agent
-        let configuration = try plan.process(settings, container: id, number: number, isExec: true, streams: streams)
+        let configuration = try plan.process(
+            settings, container: id, number: number, isExec: true, streams: streams, filter: filter)
         do {
             return try await withDeadline(.seconds(120), awaiting: "the start of the command in the guest") {
                 try await agent.start(configuration)

@@ -63,8 +63,9 @@ public final class EngineMonitor {
             container.record, plan, paths: paths, roots: roots, hypervisor: make(), ledger: ledger,
             saved: saved)
         let created = Created(channel)
+        let hooked = saved == nil && plan.hasHostHooks ? Task { @Loop in try await Self.awaitHooks(channel) } : nil
         let life = Task { @Loop [terminal] in
-            try await sandbox.run(streams, descriptors, chronicle) {
+            try await sandbox.run(streams, descriptors, chronicle, hooked: hooked) {
                 ProcessTitle.set(container.record.process.arguments)
                 // A size that came before the process had a terminal.
                 await Self.pass(SIGWINCH, to: sandbox, nil, terminal)
@@ -94,6 +95,12 @@ public final class EngineMonitor {
         } catch { StandardStreams.complain("hull-runtime: cleaning up: \(error)") }
         if case .failure(let error) = outcome { await created.fail(error) }
         return exit.code
+    }
+
+    private static func awaitHooks(_ channel: Channel) async throws {
+        guard let (request, _) = try await channel.nextRequest(), case .engine(.hooked) = request.verb else {
+            throw SandboxError("whoever ran the container's hooks is gone", exitCode: 1)
+        }
     }
 
     private static func pass(

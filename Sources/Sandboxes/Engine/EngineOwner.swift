@@ -34,9 +34,12 @@ public struct EngineOwner: Codable, Hashable, Sendable {
 
 /// What `hull-runtime` asks a monitor.
 public enum EngineRequest: Codable, Sendable {
-    /// The first request, from the verb that made the monitor: boots the machine and makes the container; its streams come with it.
+    /// The first request, from the verb that made the monitor: boots the machine, while the verb runs the host's hooks, and makes the container;
+    /// its streams come with it.
     /// `done` says that it stands ready.
     case create(Streams)
+    /// The second request, of a container that has hooks on the host: they are done.
+    case hooked
     /// In the place of `create`: goes on with the container where it was saved, in that folder. `done` says that it runs.
     case restore(folder: String, Streams)
     /// As `Request.Verb.save`.

@@ -48,8 +48,10 @@ extension EngineSandbox {
             if plan.namespace("user")?.path?.isEmpty == false { made.map(self.plan.identities) }
             if plan.namespace("uts")?.path?.isEmpty == false { made.hostname = self.plan.spec.hostname ?? "" }
             let number = numbers.next()
+            let filter = try plan.filter()
             let first = try plan.process(
-                plan.spec.process ?? ProcessSpec(args: []), container: id, number: number, isExec: false, streams: streams)
+                plan.spec.process ?? ProcessSpec(args: []), container: id, number: number, isExec: false, streams: streams,
+                filter: filter)
             try await withDeadline(.seconds(600), awaiting: "the container's root in the guest") { [made] in
                 try await agent.createContainer(made)
             }
@@ -61,7 +63,8 @@ extension EngineSandbox {
             let relayed = zip(joining.record.mounts, sockets).map { ResolvedMount(mount: $0, socket: $1) }
             let relays = SocketRelays(agent, container: id, relayed) { [numbers] in numbers.next() }
             let container = EngineContainer(
-                id: id, plan: plan, agent: agent, process: held, streams: output, machine: machine, chronicle: chronicle,
+                id: id, plan: plan, filter: filter, agent: agent, process: held, streams: output, machine: machine,
+                chronicle: chronicle,
                 addresses: [],
                 numbers: numbers, isMember: true)
             container.relays = relays

@@ -50,27 +50,63 @@ final class EngineSandbox {
         planner = Planner(record, guestName: saved?.manifest.saved.guestName)
     }
 
+    /// Compiled while the machine starts.
+    private lazy var filter = Task { @Loop [plan] in try plan.filter() }
+
     /// Boots, makes the container, serves it to its end, and ends the machine. `created` is called once it stands ready.
+    ///
+    /// The machine starts beside the hooks that the verb runs on the host; `hooked` returns when they are done. They seldom change what it is
+    /// started from; if they do, it is given up, and another one starts from what they left.
     func run(
-        _ streams: Streams, _ descriptors: HandedDescriptors, _ chronicle: Chronicle, created: @escaping @Loop () async -> Void
+        _ streams: Streams, _ descriptors: HandedDescriptors, _ chronicle: Chronicle, hooked: Task<Void, any Error>?,
+        created: @escaping @Loop () async -> Void
     ) async throws -> ContainerState.Exit {
-        let mounts = try Self.resolveMounts(record, paths)
+        var confinement: Confinement =
+            UserNamespace.isInitial
+            ? Confinement(uidBase: try await Identifiers.take(roots, owner: record.id, ledger)) : .rootless
+        confinement.profile = try plan.profile(on: AppArmor.ofHost())
+        disks = try await AnnotatedDisks(record.machine.disks ?? [], roots)
+        if hypervisor.reclaiming != nil {
+            try await ledger.hold(.machine(hypervisor: record.machine.hypervisor, id: record.id)) {}
+        }
+        if let hooked {
+            do {
+                return try await attempt(confinement, streams, descriptors, chronicle, hooked, created)
+            } catch is HooksChangedTheHost {
+                // Its taps go with their last holder.
+                (isGreeted, network, spec) = (false, nil, nil)
+            }
+        }
+        return try await attempt(confinement, streams, descriptors, chronicle, nil, created)
+    }
+
+    private func attempt(
+        _ confinement: Confinement, _ streams: Streams, _ descriptors: HandedDescriptors, _ chronicle: Chronicle,
+        _ hooked: Task<Void, any Error>?, _ created: @escaping @Loop () async -> Void
+    ) async throws -> ContainerState.Exit {
+        let early = try hooked.map { EarlyStart(hooked: $0, began: try view()) }
+        let mounts: [ResolvedMount]
+        do { mounts = try Self.resolveMounts(record, paths) } catch {
+            // A hook may make what is missing.
+            guard let hooked else { throw error }
+            try await hooked.value
+            throw HooksChangedTheHost()
+        }
         let network = try NamespaceNetwork()
         self.network = network
         if let before = saved?.manifest.saved.network {
             try await network.attach(before)
         } else if plan.network != .host {
-            try await network.attach(spares: Self.spares)
+            // Docker's hook brings the first.
+            try await network.attach(spares: hooked == nil ? Self.spares : Self.spares + 1)
         }
-        var confinement: Confinement =
-            UserNamespace.isInitial
-            ? Confinement(uidBase: try await Identifiers.take(roots, owner: record.id, ledger)) : .rootless
-        confinement.profile = try plan.profile(on: AppArmor.ofHost())
         let nics = network.nics
         var host = Planner.Host(
             kernel: "", modulesDisk: nil, consoleLog: paths.console, disk: paths.disk,
             // The monitor is in the cgroup, and so is whoever it starts.
             confinement: confinement, nic: nics.first)
+        // A hook may have put something there.
+        host.rootMounts = try SharedTree(of: plan.rootfs, own: "\(paths.runtime)/machine")?.submounts ?? []
         // Engines change limits while a container runs.
         host.mayGrow = record.machine.machine != MachineSpec.Kind.microvm.rawValue
         var spec: MachineSpec
@@ -82,26 +118,22 @@ final class EngineSandbox {
             spec = try await Booting(record: record, roots: roots, hypervisor: hypervisor).complete(host, planner, mounts)
         }
         spec.nics = nics
-        let disks = try await AnnotatedDisks(record.machine.disks ?? [], roots)
-        spec.disks += disks.disks
-        self.disks = disks
+        spec.disks += disks?.disks ?? []
         spec.share?.grows = true
         // A user namespace's ids are any of the host's.
         spec.share?.needsHostOwners = !plan.identities.users.isEmpty
         self.spec = spec
         let folder = "\(paths.runtime)/machine"
         try makeDirectories(folder)
-        if hypervisor.reclaiming != nil {
-            try await ledger.hold(.machine(hypervisor: record.machine.hypervisor, id: record.id)) {}
-        }
         let start = MachineStart(
             hypervisor: hypervisor,
             // An engine's machine has a share, and so a copy of the template's memory: nobody's owners have to be mapped.
             templates: Templates(record, roots, hypervisor), saved: saved
         ) { StandardStreams.complain("hull-runtime: \($0)") }
+        _ = filter
         do {
             let exit = try await start.run(spec, in: MachineDirectory(folder), isGreeted: { isGreeted }) { machine, isClone in
-                try await self.serve(machine, isClone: isClone, network, mounts, streams, descriptors, chronicle, created)
+                try await self.serve(machine, isClone: isClone, network, mounts, streams, descriptors, chronicle, early, created)
             }
             await network.detach()
             return exit
@@ -109,6 +141,12 @@ final class EngineSandbox {
             await network.detach()
             throw error
         }
+    }
+
+    /// What hooks could change of what the machine is started from.
+    private func view() throws -> HostView {
+        let sources = record.mounts.compactMap { if case .bind(let path) = $0.source { path } else { nil } }
+        return try HostView(of: [plan.rootfs] + sources, own: paths.runtime)
     }
 
     /// NICs for interfaces that an engine adds later.
@@ -140,7 +178,7 @@ final class EngineSandbox {
 
     private func serve(
         _ machine: any VirtualMachine, isClone: Bool, _ network: NamespaceNetwork, _ mounts: [ResolvedMount], _ streams: Streams,
-        _ descriptors: HandedDescriptors, _ chronicle: Chronicle, _ created: @Loop () async -> Void
+        _ descriptors: HandedDescriptors, _ chronicle: Chronicle, _ early: EarlyStart?, _ created: @Loop () async -> Void
     ) async throws -> ContainerState.Exit {
         do {
             let agent = AgentConnection(stream: try await machine.connect())
@@ -150,7 +188,7 @@ final class EngineSandbox {
             if let saved {
                 held = try await resume(saved, agent, network)
             } else {
-                held = try await begin(process, agent, machine.guest, isClone: isClone, network, mounts, streams)
+                held = try await begin(process, agent, machine.guest, isClone: isClone, network, mounts, streams, early)
             }
             let relays = SocketRelays(agent, container: id, mounts) { [numbers] in numbers.next() }
             defer { relays.stop() }
@@ -161,7 +199,8 @@ final class EngineSandbox {
             let output = ProcessStreams(held, log: nil, closesOutputs: !(process.terminal ?? false))
             _ = output.attach(streams, descriptors.take()) {}
             let container = EngineContainer(
-                id: id, plan: plan, agent: agent, process: held, streams: output, machine: machine, chronicle: chronicle,
+                id: id, plan: plan, filter: try await filter.value, agent: agent, process: held, streams: output,
+                machine: machine, chronicle: chronicle,
                 addresses: try network.addresses(), numbers: numbers, isMember: false,
                 size: EngineSize(machine, agent, planner, host: cgroup))
             self.container = container
@@ -188,7 +227,7 @@ final class EngineSandbox {
     /// Sets the guest up, and starts the container's first process in it, held.
     private func begin(
         _ process: ProcessSpec, _ agent: AgentConnection, _ guest: GuestLayout, isClone: Bool, _ network: NamespaceNetwork,
-        _ mounts: [ResolvedMount], _ streams: Streams
+        _ mounts: [ResolvedMount], _ streams: Streams, _ early: EarlyStart?
     ) async throws -> GuestProcess {
         let state = try await withDeadline(
             .seconds(isClone ? 60 : 120), awaiting: "the first word of the agent in the guest"
@@ -197,6 +236,10 @@ final class EngineSandbox {
             throw SandboxError("the agent of the clone is not where the template left it")
         }
         isGreeted = true
+        if let early {
+            try await early.hooked.value
+            guard try view() == early.began, try await network.connectNew() else { throw HooksChangedTheHost() }
+        }
         var sandbox = planner.sandbox(guest, endpoint: nil, entropy: Sandbox.entropy(), now: Timestamp.now.nanoseconds)
         try network.configure(&sandbox.identity, isClone: isClone)
         // The template has mounted it.
@@ -204,7 +247,8 @@ final class EngineSandbox {
         var configuration = plan.container(id: record.id, memory: memory(mounts), sockets: mounts.map(\.socket))
         configuration.mounts.insert(contentsOf: try disks?.mounts(guest) ?? [], at: 0)
         let made = configuration
-        var first = try plan.process(process, container: record.id, number: 1, isExec: false, streams: streams)
+        var first = try plan.process(
+            process, container: record.id, number: 1, isExec: false, streams: streams, filter: try await filter.value)
         if !first.hooks.isEmpty {
             let state = Container(record: record, state: ContainerState(.created), paths: paths).runtimeState(.created, pid: 1)
             first.hookInput = String(decoding: try JSONEncoder().encode(state), as: UTF8.self)

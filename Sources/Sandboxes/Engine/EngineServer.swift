@@ -53,7 +53,7 @@ final class EngineServer {
         case .save(let folder, let ends):
             try await sandbox.save(container, to: folder, ends: ends) { try await channel.report($0, ends: ends) }
             if !ends { return }
-        case .create, .restore: throw SandboxError("the container is there already", exitCode: 1)
+        case .create, .hooked, .restore: throw SandboxError("the container is there already", exitCode: 1)
         case .join(let id, let streams, let holder): return try await join(id, streams, holder, descriptors, channel)
         case .start: try await container.start()
         case .kill(let signal, let all): try await container.kill(signal, all: all)

@@ -36,16 +36,20 @@ final class NamespaceNetwork {
 
     /// Finds the interfaces, makes a tap for each, and `spares` more.
     func attach(spares: Int) async throws {
-        // What is down and has no address belongs to nobody yet.
-        let addresses = try routes.addresses()
-        for link in try candidates() where link.isUp || addresses.contains(where: { $0.link == link.index }) {
-            let card = try makeCard(mac: link.mac!)
-            try await connect(link, to: card)
-        }
+        for link in try owned() { try await connect(link, to: try makeCard(mac: link.mac!)) }
         for _ in 0..<spares { _ = try makeCard(mac: .random()) }
         // What a name server answers to what the namespace itself asked (an engine's resolver its upstream) comes back to ports of its
         // own, and is let through. All else at these ports is the guest's.
         try writeFile("/proc/sys/net/ipv4/ip_local_port_range", Array("61440 65535".utf8))
+    }
+
+    /// Leads the interfaces that came since to spares, before `configure`. False where the machine has too few.
+    func connectNew() async throws -> Bool {
+        for link in try owned() where !ports.contains(where: { $0.link.index == link.index }) {
+            guard let spare else { return false }
+            try await connect(link, to: spare)
+        }
+        return true
     }
 
     /// The machine's NICs.
@@ -61,11 +65,15 @@ final class NamespaceNetwork {
             for index in identity.interfaces.indices { identity.interfaces[index].spare = Self.spareName(ports[index].nic) }
             return
         }
-        for (number, card) in cards.enumerated() where !ports.contains(where: { $0.nic == number }) {
+        for (number, card) in cards.enumerated() {
+            let port = ports.firstIndex { $0.nic == number }
+            // Those that were there first have their interface's MAC already.
+            if let port, ports[port].link.mac == card.mac { continue }
             var spare = InterfaceConfiguration()
             spare.mac = card.mac.bytes
             spare.spare = Self.spareName(number)
             identity.put.append(spare)
+            if let port { identity.interfaces[port].spare = spare.spare }
         }
     }
 
@@ -83,7 +91,7 @@ final class NamespaceNetwork {
             try? await tc("qdisc del dev \(cards[port.nic].name) ingress\n")  // none is as good
         }
         for link in links where !ports.contains(where: { $0.link.index == link.index }) {
-            guard let spare = cards.indices.first(where: { number in !ports.contains { $0.nic == number } }) else {
+            guard let spare else {
                 StandardStreams.complain("hull-runtime: the machine has no NIC left for \(link.name)")
                 continue
             }
@@ -172,6 +180,15 @@ final class NamespaceNetwork {
     private func candidates() throws -> [Link] {
         try routes.links().filter { link in link.mac?.isUnicast == true && !cards.contains { $0.name == link.name } }
     }
+
+    // What is down and has no address belongs to nobody yet.
+    private func owned() throws -> [Link] {
+        let addresses = try routes.addresses()
+        return try candidates().filter { link in link.isUp || addresses.contains { $0.link == link.index } }
+    }
+
+    /// A NIC that no interface is led to.
+    private var spare: Int? { cards.indices.first { number in !ports.contains { $0.nic == number } } }
 
     private func makeCard(mac: MACAddress) throws -> Int {
         let name = "hull\(cards.count)"

@@ -136,6 +136,15 @@ struct Creation: Sendable {
             everywhere: plan.cgroup(id: container.record.engine?.id ?? "", systemd: globals.systemdCgroup, user: user))
     }
 
+    @Loop private func runHooks(_ pid: Int32) async throws {
+        let state = container.runtimeState(.creating, pid: pid)
+        let hooks = plan.spec.hooks
+        // To the OCI's suite a prestart hook, which the specification calls after `start` is asked for, sees a created container.
+        try await Hooks.run(hooks?.prestart, container.runtimeState(.created, pid: pid))
+        try await Hooks.run(hooks?.createRuntime, state)
+        try await Hooks.run(hooks?.createContainer, state, in: pid)
+    }
+
     /// When it returns, the container stands ready and its pid file is written. When it throws, the monitor is gone.
     @Loop func make() async throws -> ChildProcess {
         let claim = try await container.claim(cgroup: cgroup, plan)
@@ -150,14 +159,16 @@ struct Creation: Sendable {
             of: container, plan: plan, lock: claim.lock, cgroup: claim.cgroup, console: console)
         do {
             try await container.enter(claim, monitor: process.pid, plan)
-            let state = container.runtimeState(.creating, pid: process.pid)
-            let hooks = plan.spec.hooks
-            // To the OCI's suite a prestart hook, which the specification calls after `start` is asked for, sees a created container.
-            try await Hooks.run(hooks?.prestart, container.runtimeState(.created, pid: process.pid))
-            try await Hooks.run(hooks?.createRuntime, state)
-            try await Hooks.run(hooks?.createContainer, state, in: process.pid)
-            let request = checkpoint.map { EngineRequest.restore(folder: $0, streams.streams) } ?? .create(streams.streams)
-            try await client.ask(.engine(request), descriptors: streams.descriptors.map(\.raw))
+            if let checkpoint {
+                try await runHooks(process.pid)
+                try await client.ask(
+                    .engine(.restore(folder: checkpoint, streams.streams)), descriptors: streams.descriptors.map(\.raw))
+            } else {
+                try await client.ask(.engine(.create(streams.streams)), descriptors: streams.descriptors.map(\.raw))
+                try await runHooks(process.pid)
+                // A monitor that has ended by now has said why.
+                if plan.hasHostHooks { try? await client.ask(.engine(.hooked)) }
+            }
             try await client.expectDone()
             // The processors that the boot had more are taken back by now.
             try await claim.cgroup.tellSystemd(user: !UserNamespace.isInitial)
