@@ -28,7 +28,8 @@ public protocol Snapshotting: AnyObject, Sendable {
     /// is in their files then. Returns the snapshot's facts. Afterwards, and when it throws, the guest may stand still: `resume()` or
     /// `stop()` is the caller's.
     func save(
-        memory: SharedDescriptor, state: SharedDescriptor, over parent: Snapshot?, beforeStill before: @Loop () async throws -> Void,
+        memory: SharedDescriptor, state: SharedDescriptor, over parent: Snapshot?,
+        beforeStill before: @Loop () async throws -> Void,
         whileStill still: @Loop () async throws -> Void
     ) async throws -> [String: String]
 }

@@ -8,7 +8,8 @@ extension QEMUMachine: Snapshotting {
     private static let saveDeadline = Duration.seconds(60)
 
     func save(
-        memory: SharedDescriptor, state: SharedDescriptor, over parent: Snapshot?, beforeStill before: @Loop () async throws -> Void,
+        memory: SharedDescriptor, state: SharedDescriptor, over parent: Snapshot?,
+        beforeStill before: @Loop () async throws -> Void,
         whileStill still: @Loop () async throws -> Void
     ) async throws -> [String: String] {
         var facts = savedFacts

@@ -20,8 +20,10 @@ struct Guestfiles {
     }
 
     /// The boot id: drawn at each start, each restore and each fork. The kernel draws its own once, and a saved machine's copies would all have
-    /// the same.
+    /// the same. A privileged container sees the kernel's: with a mount over a part of /proc, no user namespace in it could mount one of its own
+    /// (mount_too_revealing in fs/namespace.c), and the others have such mounts in any case.
     var boot: [FileConfiguration] {
+        if record.privileged { return [] }
         let isCovered = record.mounts.contains { $0.destination == "/proc" || $0.destination.hasPrefix("/proc/") }
         return isCovered ? [] : [FileConfiguration(path: Self.bootPath, content: Array("\(Self.uuid())\n".utf8), mode: 0o444)]
     }

@@ -14,7 +14,8 @@ extension IntegrationTests {
         /// A container that has random bytes in memory and on its disk.
         private func begin(_ name: String) throws {
             try lab.good2([
-                "run", "-d", "--name", name, "--network", "none", lab.image, "sh", "-c", "n=0; while :; do n=$((n+1)); sleep 0.05; done",
+                "run", "-d", "--name", name, "--network", "none", lab.image, "sh", "-c",
+                "n=0; while :; do n=$((n+1)); sleep 0.05; done",
             ])
             try change(name, "one")
         }
@@ -32,7 +33,8 @@ extension IntegrationTests {
         private func isWhole(_ name: String, files: Int, _ place: SourceLocation = #_sourceLocation) throws {
             let output = try lab.good("exec", name, "sh", "-c", "cd /; md5sum -c sums; ls kept | wc -l; ls dev/shm | wc -l")
             #expect(
-                output.lines.filter { $0.hasSuffix(": OK") }.count == 2 * files && output.lines.suffix(2) == ["\(files)", "\(files)"],
+                output.lines.filter { $0.hasSuffix(": OK") }.count == 2 * files
+                    && output.lines.suffix(2) == ["\(files)", "\(files)"],
                 "\(name): \(output.text)", sourceLocation: place)
         }
 
@@ -79,7 +81,9 @@ extension IntegrationTests {
             try isWhole("fork4", files: 3)
             // A parent stays as long as it is needed.
             let refused = try lab.hull("snapshot", "rm", "s2")
-            #expect(refused.code != 0 && refused.errors.contains("snapshot s2 is the parent of s3: remove that first"), "\(refused.errors)")
+            #expect(
+                refused.code != 0 && refused.errors.contains("snapshot s2 is the parent of s3: remove that first"),
+                "\(refused.errors)")
             // What travels is whole.
             try lab.good("snapshot", "export", "s4", "-o", "\(folder)/file")
             try lab.good("snapshot", "rm", "s4", "s3", "s2", "s1")
@@ -164,13 +168,14 @@ extension IntegrationTests {
 
         /// Each start, each restore and each fork has a boot id of its own, which stays.
         @Test func bootIds() throws {
-            defer { remove(["boots", "restored", "forked1", "forked2"], ["booted"]) }
+            defer { remove(["boots", "restored", "forked1", "forked2", "free"], ["booted"]) }
             func boot(_ name: String) throws -> String {
                 try lab.good("exec", name, "cat", "/proc/sys/kernel/random/boot_id").word
             }
             try lab.good("run", "-d", "--name", "boots", "--network", "none", lab.image, "sleep", "100000")
             let first = try boot("boots")
-            #expect(first.wholeMatch(of: /[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}/) != nil, "\(first)")
+            #expect(
+                first.wholeMatch(of: /[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}/) != nil, "\(first)")
             try lab.good("fork", "boots", "-n", "2", "--name", "forked")
             try lab.good("snapshot", "create", "boots", "booted")
             try lab.good("restore", "booted", "--name", "restored")
@@ -180,8 +185,10 @@ extension IntegrationTests {
             try lab.good("start", "boots")
             all.append(try boot("boots"))
             #expect(Set(all).count == all.count, "\(all)")
-            // The kernel's stays out of reach, as it is without a file over it.
+            // The rest of /proc/sys is as protected as without; and a privileged container's /proc is whole, for user namespaces in it.
             #expect(try lab.hull("exec", "boots", "sh", "-c", "echo x >/proc/sys/kernel/hostname").code != 0)
+            try lab.good("run", "-d", "--name", "free", "--privileged", "--network", "none", lab.image, "sleep", "100000")
+            #expect(try lab.good("exec", "free", "unshare", "-Urpf", "--mount-proc", "cat", "/proc/self/comm").word == "cat")
         }
     }
 }

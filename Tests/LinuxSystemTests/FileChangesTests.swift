@@ -17,7 +17,9 @@ import Testing
     }
 
     /// What `path` is, saved as changes over `known`; in two steps when `between` changes it meanwhile.
-    private static func save(_ path: String, over known: LayeredFile, to target: String, size: Int, between: () throws -> Void = {}) throws {
+    private static func save(
+        _ path: String, over known: LayeredFile, to target: String, size: Int, between: () throws -> Void = {}
+    ) throws {
         var changes = FileChanges(making: try open(target), size: size, target)
         let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: LayeredFile.piece, alignment: 4096)
         defer { scratch.deallocate() }
@@ -113,7 +115,8 @@ import Testing
             try head(4096, 4096, 4096)
             #expect(!refused())
             for (place, count, bytes) in [
-                (4096, 4096, 4095), (4095, 4096, 4096), (4096, 4095, 4095), (1 << 20, 4096, 4096), (4096, 0, 0), (.max, 4096, 4096),
+                (4096, 4096, 4095), (4095, 4096, 4096), (4096, 4095, 4095), (1 << 20, 4096, 4096), (4096, 0, 0),
+                (.max, 4096, 4096),
                 (1 << 63, 4096, 4096), (4096, .max, 4096), (4096, 1 << 40, 4096), (4096, 2 << 20, 2 << 20),
             ] as [(UInt64, UInt64, Int)] {
                 try head(place, count, bytes)

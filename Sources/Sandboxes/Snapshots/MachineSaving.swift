@@ -16,7 +16,8 @@ struct MachineSaving {
     /// driver's facts, and for how long the containers stood still. With an `end` everything stands still until `report` answers whether to
     /// call it, so that nothing of what was saved happens twice. With a `parent`, only what is different in the memory is written.
     func save(
-        to folder: String, over parent: Snapshot? = nil, copy: @Loop () throws -> Void, report: @Loop ([String: String], Duration) async throws -> Bool,
+        to folder: String, over parent: Snapshot? = nil, copy: @Loop () throws -> Void,
+        report: @Loop ([String: String], Duration) async throws -> Bool,
         end: (@Loop () async -> Void)?
     ) async throws {
         guard let snapshotting = machine.snapshotting else {

@@ -32,7 +32,8 @@ extension RunningContainer {
         let copy: @Loop () throws -> Void = { try self.copyFiles(of: origin, to: folder, over: parent) }
         let end: @Loop () async -> Void = { await self.end() }
         try await MachineSaving(machine: machine, agent: agent, name: record.name).save(
-            to: folder, over: parent?.machine, copy: copy, report: { try await report(state.with($0, $1)) }, end: ends ? end : nil)
+            to: folder, over: parent?.machine, copy: copy, report: { try await report(state.with($0, $1)) }, end: ends ? end : nil
+        )
     }
 
     /// The disks, of which those that nobody writes to are linked, and the log, with what is on its way into it.
@@ -42,7 +43,8 @@ extension RunningContainer {
             let target = "\(folder)/\(name)"
             if disk.readOnly, link(disk.path, target) == 0 { continue }
             if let parent, !disk.readOnly {
-                try parent.saveChanges(of: name, now: disk.path, to: "\(folder)/\(SnapshotManifest.file(name, isDifference: true))")
+                try parent.saveChanges(
+                    of: name, now: disk.path, to: "\(folder)/\(SnapshotManifest.file(name, isDifference: true))")
             } else {
                 try copySparse(from: disk.path, to: target)
             }

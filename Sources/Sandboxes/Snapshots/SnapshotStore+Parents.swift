@@ -54,14 +54,16 @@ extension SnapshotStore {
         let its = parent.manifest.saved.machine
         guard parent.folders.count < deepest else {
             throw SandboxError(
-                "snapshot \(parent.name) has \(parent.folders.count - 1) parents itself: make one that is whole, without --parent", exitCode: 1)
+                "snapshot \(parent.name) has \(parent.folders.count - 1) parents itself: make one that is whole, without --parent",
+                exitCode: 1)
         }
         let shape = { (machine: TemplateRecipe) in machine.disks.map { "\($0.name) \($0.readOnly) \($0.size)" } }
         guard its.hypervisor == machine.hypervisor, its.wholeMemory == machine.wholeMemory, its.growth == machine.growth,
             shape(its) == shape(machine), parent.manifest.fixed.isEmpty
         else {
             throw SandboxError(
-                "snapshot \(parent.name) cannot be the parent of one of \(name): its machine has other memory or other disks", exitCode: 1)
+                "snapshot \(parent.name) cannot be the parent of one of \(name): its machine has other memory or other disks",
+                exitCode: 1)
         }
     }
 

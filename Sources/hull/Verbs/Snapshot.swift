@@ -20,7 +20,9 @@ struct SnapshotVerb: ParsableCommand {
         var parent: String?
         @Flag(
             name: .long,
-            help: "Save only what is different from its newest snapshot, or from the one that it was restored from; all, where there is none.")
+            help:
+                "Save only what is different from its newest snapshot, or from the one that it was restored from; all, where there is none."
+        )
         var diff = false
         @Argument(help: "The container's name or id.") var container: String
         @Argument(help: "The snapshot's name; the container's and the time otherwise.") var name: String?
@@ -111,7 +113,8 @@ struct SnapshotVerb: ParsableCommand {
                 let manifest = one.manifest
                 return Shown(
                     Name: name, Created: Timestamp(nanoseconds: manifest.created).rfc3339, Folder: one.folder, Size: one.size,
-                    Parent: manifest.parent?.name, Hull: manifest.hull, Hypervisor: manifest.saved.hypervisor, Machine: manifest.saved.title,
+                    Parent: manifest.parent?.name, Hull: manifest.hull, Hypervisor: manifest.saved.hypervisor,
+                    Machine: manifest.saved.title,
                     Memory: manifest.saved.memory, StoodStillMilliseconds: Double(manifest.saved.still) / 1e6,
                     Files: manifest.files, Container: manifest.container)
             }
