@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 struct failure { int error; unsigned step; };
-enum { CGROUP, NAMESPACE, ROOT, USER, SESSION, TERMINAL, DESCRIPTORS, LIMITS, OOM, CREDENTIALS, CAPABILITIES, DIRECTORY, LABEL, EXEC, CLONE };
+enum { NAMESPACE, ROOT, USER, SESSION, TERMINAL, DESCRIPTORS, LIMITS, OOM, CREDENTIALS, CAPABILITIES, DIRECTORY, LABEL, EXEC, CLONE };
 static const char *const steps[] = {
-    "join its cgroup", "join a namespace", "enter its root", "enter its user namespace", "start a session", "take its terminal",
+    "join a namespace", "enter its root", "enter its user namespace", "start a session", "take its terminal",
     "arrange its descriptors", "set its limits", "set its OOM score", "take its user id", "drop its capabilities",
     "enter its directory", "take its AppArmor profile", "execute", "make a process",
 };
@@ -82,8 +82,6 @@ static void child(const struct hull_spawn *how, int report) {
     }
 
     errno = 0;
-    for (size_t i = 0; i < how->cgroup_count; i++)
-        if (write(how->cgroups[i], "0", 1) < 0) fail(report, CGROUP);
     if (how->set_oom_score) {
         char text[16];
         snprintf(text, sizeof text, "%d", how->oom_score);

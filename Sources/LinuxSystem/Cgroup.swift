@@ -154,7 +154,7 @@ public struct Cgroup: Sendable {
         if quota > 0 { try writeFile("\(folder)/cpu.cfs_quota_us", Array("\(quota)".utf8)) }
     }
 
-    /// Open descriptors for `Spawn.cgroups`.
+    /// Its open `cgroup.procs` files, for `ChildProcess.join`.
     public func entrances() throws(SystemError) -> [SharedDescriptor] {
         var all: [SharedDescriptor] = []
         for folder in folders.values.sorted() {

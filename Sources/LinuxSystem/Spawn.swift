@@ -17,8 +17,6 @@ public struct Spawn {
     public var userNamespace: SharedDescriptor?
     public var networkNamespace: SharedDescriptor?
     public var mountNamespace: SharedDescriptor?
-    /// Open `cgroup.procs` files, into which the child writes itself before anything else.
-    public var cgroups: [SharedDescriptor] = []
     /// A mount point that becomes the child's `/` (needs CLONE_NEWNS).
     public var root: String?
     /// The working directory, seen from inside `root`.
@@ -64,55 +62,50 @@ public struct Spawn {
         var pidfd: Int32 = -1
         var step: UnsafePointer<CChar>?
         let map = descriptors.map { hull_descriptor(from: $0.from.raw, to: $0.to) }
-        let cgroupDescriptors = cgroups.map(\.raw)
         let groups = identity?.groups ?? []
         let limits = limits.map { hull_limit(resource: $0.resource, soft: $0.soft, hard: $0.hard) }
         let failure = argv.withUnsafeMutableBufferPointer { argv in
             envp.withUnsafeMutableBufferPointer { envp in
                 map.withUnsafeBufferPointer { map in
-                    cgroupDescriptors.withUnsafeBufferPointer { cgroupDescriptors in
-                        groups.withUnsafeBufferPointer { groups in
-                            limits.withUnsafeBufferPointer { limits in
-                                var how = hull_spawn()
-                                how.file = UnsafePointer(strings[0])
-                                how.exec_descriptor = -1
-                                how.argv = UnsafePointer(argv.baseAddress!)
-                                how.envp = UnsafePointer(envp.baseAddress!)
-                                how.descriptors = map.baseAddress
-                                how.descriptor_count = map.count
-                                how.namespaces = UInt64(UInt32(bitPattern: namespaces))
-                                how.join_user = userNamespace?.raw ?? -1
-                                how.join_net = networkNamespace?.raw ?? -1
-                                how.join_mount = mountNamespace?.raw ?? -1
-                                how.cgroups = cgroupDescriptors.baseAddress
-                                how.cgroup_count = cgroupDescriptors.count
-                                how.root = UnsafePointer(strings[1])
-                                how.directory = UnsafePointer(strings[2])
-                                if let identity {
-                                    how.set_ids = 1
-                                    how.uid = identity.uid
-                                    how.gid = identity.gid
-                                    how.keep_groups = keepsGroups ? 1 : 0
-                                    how.groups = groups.baseAddress
-                                    how.group_count = groups.count
-                                }
-                                if let capabilities {
-                                    how.drop_capabilities = 1
-                                    how.keep_capabilities = capabilities
-                                }
-                                how.no_new_privileges = noNewPrivileges ? 1 : 0
-                                how.profile = UnsafePointer(strings[3])
-                                how.new_session = newSession ? 1 : 0
-                                how.controlling_terminal = controllingTerminal ?? -1
-                                how.death_signal = deathSignal
-                                if let oomScore {
-                                    how.set_oom_score = 1
-                                    how.oom_score = oomScore
-                                }
-                                how.limits = limits.baseAddress
-                                how.limit_count = limits.count
-                                return hull_spawn_process(&how, &pid, &pidfd, &step)
+                    groups.withUnsafeBufferPointer { groups in
+                        limits.withUnsafeBufferPointer { limits in
+                            var how = hull_spawn()
+                            how.file = UnsafePointer(strings[0])
+                            how.exec_descriptor = -1
+                            how.argv = UnsafePointer(argv.baseAddress!)
+                            how.envp = UnsafePointer(envp.baseAddress!)
+                            how.descriptors = map.baseAddress
+                            how.descriptor_count = map.count
+                            how.namespaces = UInt64(UInt32(bitPattern: namespaces))
+                            how.join_user = userNamespace?.raw ?? -1
+                            how.join_net = networkNamespace?.raw ?? -1
+                            how.join_mount = mountNamespace?.raw ?? -1
+                            how.root = UnsafePointer(strings[1])
+                            how.directory = UnsafePointer(strings[2])
+                            if let identity {
+                                how.set_ids = 1
+                                how.uid = identity.uid
+                                how.gid = identity.gid
+                                how.keep_groups = keepsGroups ? 1 : 0
+                                how.groups = groups.baseAddress
+                                how.group_count = groups.count
                             }
+                            if let capabilities {
+                                how.drop_capabilities = 1
+                                how.keep_capabilities = capabilities
+                            }
+                            how.no_new_privileges = noNewPrivileges ? 1 : 0
+                            how.profile = UnsafePointer(strings[3])
+                            how.new_session = newSession ? 1 : 0
+                            how.controlling_terminal = controllingTerminal ?? -1
+                            how.death_signal = deathSignal
+                            if let oomScore {
+                                how.set_oom_score = 1
+                                how.oom_score = oomScore
+                            }
+                            how.limits = limits.baseAddress
+                            how.limit_count = limits.count
+                            return hull_spawn_process(&how, &pid, &pidfd, &step)
                         }
                     }
                 }
@@ -167,6 +160,16 @@ public final class ChildProcess: Sendable {
             let pid = Int32(line.dropFirst(4).drop(while: \.isWhitespace)), pid > 0
         else { return nil }
         return ProcessIdentity(pid: pid)
+    }
+
+    /// Moves it into cgroups (v1 and v2), by their open `cgroup.procs` files. The kernel lets a grace period pass before the first (some 15 ms): the
+    /// child runs meanwhile, and what it starts before this returns may stay outside. One that has ended has nothing to be moved.
+    public func join(_ cgroups: [SharedDescriptor]) throws(SystemError) {
+        for cgroup in cgroups {
+            let text = Array("\(pid)".utf8)
+            guard write(cgroup.raw, text, text.count) < 0, errno != ESRCH else { continue }
+            throw SystemError("move process \(pid) into its cgroup", code: errno)
+        }
     }
 
     /// Waits for the end and reaps. At most one task may wait.

@@ -29,12 +29,15 @@ final class ConfinedProcess {
             CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | 0x0200_0000 /* CLONE_NEWCGROUP */
         how.root = root.path
         how.directory = "/"
-        how.cgroups = confinement.cgroups
         how.noNewPrivileges = true
         how.newSession = true
         how.deathSignal = SIGKILL
         how.limits += [(Int32(RLIMIT_CORE.rawValue), 0, 0), (6 /* RLIMIT_NPROC */, 1024, 1024)]
         child = try how.spawn()
+        do { try child.join(confinement.cgroups) } catch {
+            child.signal(SIGKILL)
+            throw error
+        }
         guard let identity = child.identity else {
             throw MachineError(.startFailed, "\(role) ended before it could be looked at")
         }

@@ -28,12 +28,19 @@ enum Launch {
         }
         how.newSession = true
         how.directory = "/"
-        if cgroup.isSupported, cgroup.scope == nil { how.cgroups = try cgroup.entrances() }
         if let console {
             how.descriptors.append((console.slave, 5))
             how.controllingTerminal = 5
         }
-        return try withExtendedLifetime((lock, console)) { (MonitorClient(ours), try how.spawn()) }
+        let process = try withExtendedLifetime((lock, console)) { try how.spawn() }
+        do {
+            // Its first child comes with the first request, and is in them too.
+            if cgroup.isSupported, cgroup.scope == nil { try process.join(try cgroup.entrances()) }
+        } catch {
+            process.signal(SIGKILL)
+            throw error
+        }
+        return (MonitorClient(ours), process)
     }
 
     /// The maker of templates, where one is wanted. It gives way to everything else, nobody waits for it, and nothing depends on it.

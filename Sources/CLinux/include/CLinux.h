@@ -72,7 +72,6 @@ struct hull_spawn {
     const struct hull_descriptor *descriptors; size_t descriptor_count; ///< all others are closed
     uint64_t namespaces;              ///< CLONE_NEW*
     int join_user, join_net, join_mount; ///< namespaces to join, or -1
-    const int *cgroups; size_t cgroup_count; ///< open cgroup.procs files (v1 and v2): the child writes itself there
     const char *root;                 ///< a mount point that becomes `/`; the old root is detached
     const char *directory;            ///< the working directory, seen from inside `root`
     int set_ids; uid_t uid; gid_t gid; const gid_t *groups; size_t group_count; int keep_groups;
