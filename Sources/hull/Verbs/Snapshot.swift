@@ -159,7 +159,14 @@ struct SnapshotVerb: ParsableCommand {
                 return 0
             }
             let making = try store.begin()
-            do { try write(try store.makeWhole(found, in: making)) } catch {
+            do {
+                let whole: SnapshotStore.Snapshot
+                do { whole = try store.makeWhole(found, in: making) } catch let error as SystemError where error.code == ENOSPC {
+                    throw SandboxError(
+                        "no room to put snapshot \(name) together with its parents: free some on the filesystem of \(store.path)")
+                }
+                try write(whole)
+            } catch {
                 try making.discard()
                 throw error
             }
