@@ -55,6 +55,9 @@ public struct SnapshotStore: Sendable {
                 )
             }
             manifest = try JSONDecoder().decode(SnapshotManifest.self, from: bytes)
+            guard (manifest.version == SnapshotManifest.version) == (manifest.parent == nil) else {
+                throw SandboxError("the manifest of snapshot \(name) cannot be read: remove the snapshot")
+            }
         } catch let error as SandboxError {
             throw error
         } catch {
