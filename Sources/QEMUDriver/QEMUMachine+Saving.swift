@@ -13,7 +13,7 @@ extension QEMUMachine: Snapshotting {
         whileStill still: @Loop () async throws -> Void
     ) async throws -> [String: String] {
         var facts = savedFacts
-        facts[QEMUPlan.versionFact] = try await version()
+        facts[QEMUPlan.versionFact] = version
         var copy = try await guestMemory()
         // It may come while the rest is copied, and is seldom there.
         var later = laterFile.map {
@@ -32,8 +32,8 @@ extension QEMUMachine: Snapshotting {
     }
 
     /// QEMU's version and its packager's, e.g. `10.0.2 (Debian …)`.
-    func version() async throws -> String {
-        let answer = try await control.execute("query-version")
+    var version: String {
+        let answer = control.version
         let numbers = ["major", "minor", "micro"].map { "\(answer["qemu"]?[$0]?.count ?? 0)" }.joined(separator: ".")
         let package = answer["package"]?.text ?? ""
         return package.isEmpty ? numbers : "\(numbers) \(package)"
@@ -105,9 +105,6 @@ extension QEMUMachine: Snapshotting {
     /// Reads the devices' state that it was started with. QEMU ends with a sentence when it cannot. A `cont` before that is done would be
     /// forgotten: the saved machine stood still, and so does this one when it is loaded.
     func load() async throws {
-        try await control.execute(
-            "migrate-set-capabilities",
-            ["capabilities": .array([.object(["capability": .string("events"), "state": .bool(true)])])])
         try await control.execute("migrate-incoming", ["uri": .string("file:/dev/fdset/\(QEMUArguments.stateSet)")])
         let statuses = events.migrationStatuses
         try await withDeadline(Self.saveDeadline, awaiting: "the devices' state") {
