@@ -42,6 +42,10 @@ ssize_t hull_read_process(pid_t pid, void *buffer, uint64_t address, size_t coun
     struct iovec here = { buffer, count }, there = { (void *)(uintptr_t)address, count };
     return process_vm_readv(pid, &here, 1, &there, 1, 0);
 }
+ssize_t hull_write_process(pid_t pid, const void *buffer, uint64_t address, size_t count) {
+    struct iovec here = { (void *)(uintptr_t)buffer, count }, there = { (void *)(uintptr_t)address, count };
+    return process_vm_writev(pid, &here, 1, &there, 1, 0);
+}
 int hull_setns(int fd, int kind) { return setns(fd, kind); }
 int hull_unshare(int flags) { return unshare(flags); }
 

@@ -4,13 +4,16 @@ public import LinuxSystem
 public struct Snapshot: Sendable, Hashable {
     /// The file with the guest's memory, of exactly its size; empty where the driver has it in the state. Restoring never writes to it.
     public var memory: String
+    /// What is different from that file, as `FileChanges`: each about the result of those before. None for a snapshot that is whole.
+    public var changes: [String]
     /// The file with the devices' state.
     public var state: String
     /// What the driver noted when it saved, for itself.
     public var facts: [String: String]
 
-    public init(memory: String, state: String, facts: [String: String]) {
+    public init(memory: String, changes: [String] = [], state: String, facts: [String: String]) {
         self.memory = memory
+        self.changes = changes
         self.state = state
         self.facts = facts
     }
@@ -19,12 +22,14 @@ public struct Snapshot: Sendable, Hashable {
 /// How a running machine is saved, as often as one likes.
 @Loop
 public protocol Snapshotting: AnyObject, Sendable {
-    /// Writes the guest's memory to `memory` and the devices' state to `state`, two empty files open for reading and writing. What can be
+    /// Writes the guest's memory to `memory` and the devices' state to `state`, two empty files open for reading and writing. With a `parent`,
+    /// an older snapshot of a machine of the same size, `memory` only gets what is different there, as `FileChanges`. What can be
     /// copied while the guest runs is; then `before` is run, the guest stands still, and `still` is run: what the guest wrote to its disks
     /// is in their files then. Returns the snapshot's facts. Afterwards, and when it throws, the guest may stand still: `resume()` or
     /// `stop()` is the caller's.
     func save(
-        memory: SharedDescriptor, state: SharedDescriptor, beforeStill before: @Loop () async throws -> Void,
+        memory: SharedDescriptor, state: SharedDescriptor, over parent: Snapshot?,
+        beforeStill before: @Loop () async throws -> Void,
         whileStill still: @Loop () async throws -> Void
     ) async throws -> [String: String]
 }

@@ -9,7 +9,8 @@ import Machines
 /// - All other memory is QEMU's own, over nothing or over a saved machine's file: the pages that are its own (proc_pid_pagemap(5)) are read
 ///   from its process, and all others are as in that file.
 ///
-/// `copy` may be called while the guest runs: the next call then only has to write what has changed, which it finds by comparing.
+/// `copy` may be called while the guest runs: the next call then only has to write what has changed, which it finds by comparing. `record` is
+/// the same for who wants only what is different from what was saved before.
 struct GuestMemory {
     enum Place {
         case file(SharedDescriptor)
@@ -18,8 +19,8 @@ struct GuestMemory {
     }
 
     /// At once in a buffer: what is read and what it is compared with stay in the processor's cache. And the guest's page.
-    private static let piece = 128 << 10
-    private static let page = 4096
+    static let piece = 128 << 10
+    static let page = 4096
 
     var place: Place
     /// Bytes.
@@ -29,7 +30,9 @@ struct GuestMemory {
     /// Where it comes in the file that it is copied to.
     var offset = 0
     /// What was copied before: a page that the guest gave back since is to be looked at, too.
-    private var before: [Range<Int>] = []
+    var before: [Range<Int>] = []
+    /// Whether all was compared once (`record`).
+    var isCompared = false
 
     init(_ place: Place, size: UInt64, address: UInt64, offset: Int = 0) {
         self.offset = offset
@@ -60,11 +63,11 @@ struct GuestMemory {
         // Holes are not read: a filesystem takes its time to make zeros of them.
         let zeros = UnsafeRawBufferPointer(rebasing: buffers[(2 * Self.piece)...])
         buffers.initializeMemory(as: UInt8.self, repeating: 0)
-        var filled = try Self.data(in: target, size: offset + Int(size))[...]
+        var filled = try dataRanges(of: target, below: offset + Int(size), Self.name)[...]
         let source = UnsafeMutableRawBufferPointer(rebasing: buffers[..<Self.piece])
         let there = UnsafeMutableRawBufferPointer(rebasing: buffers[Self.piece..<2 * Self.piece])
         var copied = 0
-        for extent in Self.union(now, before) {
+        for extent in (now + before).joined {
             var start = extent.lowerBound
             while start < extent.upperBound {
                 let count = min(Self.piece, extent.upperBound - start)
@@ -112,20 +115,7 @@ struct GuestMemory {
         }
     }
 
-    /// Both lists, as one without overlaps.
-    static func union(_ one: [Range<Int>], _ other: [Range<Int>]) -> [Range<Int>] {
-        var all: [Range<Int>] = []
-        for range in (one + other).sorted(by: { $0.lowerBound < $1.lowerBound }) {
-            if let last = all.last, range.lowerBound <= last.upperBound {
-                all[all.count - 1] = last.lowerBound..<max(last.upperBound, range.upperBound)
-            } else {
-                all.append(range)
-            }
-        }
-        return all
-    }
-
-    private func read(_ buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws {
+    func read(_ buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws {
         var done = 0
         while done < buffer.count {
             let got: Int
@@ -141,25 +131,11 @@ struct GuestMemory {
     }
 
     /// The ranges that may hold something of the machine's own, in order.
-    private func extents() throws -> [Range<Int>] {
+    func extents() throws -> [Range<Int>] {
         switch place {
-        case .file(let file): try Self.data(in: file, size: Int(size))
+        case .file(let file): try dataRanges(of: file, below: Int(size), Self.name)
         case .process(_, let shown, _): try ownPages(of: shown)
         }
-    }
-
-    private static func data(in file: SharedDescriptor, size: Int) throws -> [Range<Int>] {
-        var all: [Range<Int>] = []
-        var place = 0
-        while place < size {
-            let start = lseek(file.raw, place, 3 /* SEEK_DATA */)
-            if start < 0, errno == ENXIO { break }  // only a hole is left
-            guard start >= 0 else { throw SystemError("read", name) }
-            let end = try checked("read", name) { lseek(file.raw, start, 4 /* SEEK_HOLE */) }
-            all.append(Int(start)..<min(Int(end), size))
-            place = Int(end)
-        }
-        return all
     }
 
     private func ownPages(of pid: Int32) throws -> [Range<Int>] {

@@ -68,7 +68,7 @@ struct QEMUArguments: Sendable {
         // The state begins with a device, as `xen-save-devices-state` writes it, and not with a section about the board.
         if let incoming {
             words += ["-add-fd", "fd=\(incoming),set=\(Self.stateSet)", "-incoming", "defer"]
-            words += ["-global", "migration.send-configuration=off"]
+            words += ["-global", "migration.send-configuration=off", "-global", "migration.x-events=on"]
         }
         words += [
             "-chardev", "socket,id=control,fd=\(control)", "-mon", "chardev=control,mode=control",

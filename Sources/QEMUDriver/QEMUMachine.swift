@@ -199,7 +199,8 @@ final class QEMUMachine: VirtualMachine {
                 _ = try await self.control.execute("qmp_capabilities")
             }
             if let snapshot {
-                try Self.check(version: try await version(), of: snapshot)
+                try Self.check(version: version, of: snapshot)
+                try await change(by: snapshot.changes)
                 try await load()
             }
             try root.empty()

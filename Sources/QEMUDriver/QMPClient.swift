@@ -12,6 +12,8 @@ final class QMPClient {
     private var waiting: [Int64: CheckedContinuation<JSON, any Error>] = [:]
     private var lastID: Int64 = 0
     private var end: (any Error)?
+    /// QEMU's version, as it said it before the first answer.
+    private(set) var version: JSON = .null
 
     /// `onEvent` is called on the loop with each event's name and data.
     init(_ socket: SharedDescriptor, onEvent: @escaping (String, JSON) -> Void) {
@@ -55,7 +57,9 @@ final class QMPClient {
         do { message = try JSON(parsing: line) } catch {
             throw MachineError(.refused, "QEMU sent a control message that is not JSON", cause: error)
         }
-        if let name = message["event"]?.text {
+        if let greeting = message["QMP"] {
+            version = greeting["version"] ?? .null
+        } else if let name = message["event"]?.text {
             onEvent(name, message["data"] ?? .null)
         } else if let id = message["id"]?.count, let continuation = waiting.removeValue(forKey: id) {
             if let failure = message["error"] {
@@ -67,7 +71,7 @@ final class QMPClient {
         }
     }
 
-    /// Runs a command and returns its answer. Throws what QEMU answered, or `MachineError.ended`.
+    /// Runs a command and returns its answer. QEMU reads a byte at a time, some 50 µs each: what a start waits for is said in few words. Throws what QEMU answered, or `MachineError.ended`.
     @discardableResult
     func execute(
         _ command: String, _ arguments: [String: JSON] = [:], descriptors: [Int32] = []

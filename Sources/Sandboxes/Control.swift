@@ -17,8 +17,9 @@ public struct Request: Codable, Sendable {
         /// Takes a waiting machine for the container of this record; `start` follows over the same connection.
         case claim(ContainerRecord)
         /// Saves it to a folder that is there. Answered by a document, what `SnapshotManifest` needs. With `ends` it stands still then until
-        /// `Later.end` comes, which ends it and is answered; where that does not come, it goes on.
-        case save(folder: String, ends: Bool)
+        /// `Later.end` comes, which ends it and is answered; where that does not come, it goes on. With the folder of a `parent`, only what is
+        /// different from that snapshot; a monitor that knows of none saves all.
+        case save(folder: String, ends: Bool, parent: String?)
         /// Joins the running container's streams.
         case attach(Streams)
         /// Runs another process; its streams come with the message.

@@ -2,7 +2,7 @@ import AgentProtocol
 import HostNetwork
 import Netlink
 
-/// The files that Hull puts over an image's own: /etc/hosts, /etc/hostname, /etc/resolv.conf.
+/// The files that Hull puts over an image's own, /etc/hosts, /etc/hostname, /etc/resolv.conf; and the one that it puts over the kernel's.
 struct Guestfiles {
     var record: ContainerRecord
     var endpoint: Endpoint?
@@ -16,7 +16,32 @@ struct Guestfiles {
         if endpoint != nil {
             files.append(FileConfiguration(path: "/etc/resolv.conf", content: Array(resolver.utf8)))
         }
-        return files
+        return files + boot
+    }
+
+    /// The boot id: drawn at each start, each restore and each fork. The kernel draws its own once, and a saved machine's copies would all have
+    /// the same. A privileged container sees the kernel's: with a mount over a part of /proc, no user namespace in it could mount one of its own
+    /// (mount_too_revealing in fs/namespace.c), and the others have such mounts in any case.
+    var boot: [FileConfiguration] {
+        if record.privileged { return [] }
+        let isCovered = record.mounts.contains { $0.destination == "/proc" || $0.destination.hasPrefix("/proc/") }
+        return isCovered ? [] : [FileConfiguration(path: Self.bootPath, content: Array("\(Self.uuid())\n".utf8), mode: 0o444)]
+    }
+
+    static let bootPath = "/proc/sys/kernel/random/boot_id"
+
+    /// A random one (RFC 9562, version 4).
+    static func uuid() -> String {
+        let high = UInt64.random(in: 0 ... .max) & ~0xf000 | 0x4000
+        let low = UInt64.random(in: 0 ... .max) >> 2 | 1 << 63
+        func digits(_ number: UInt64, _ count: Int) -> String {
+            let text = String(number, radix: 16)
+            return String(repeating: "0", count: count - text.count) + text
+        }
+        return [
+            digits(high >> 32, 8), digits(high >> 16 & 0xffff, 4), digits(high & 0xffff, 4), digits(low >> 48, 4),
+            digits(low & 0xffff_ffff_ffff, 12),
+        ].joined(separator: "-")
     }
 
     private var hosts: String {

@@ -93,8 +93,8 @@ final class MonitorServer {
         case .pause(let paused):
             try await paused ? container.pause() : container.unpause()
             try await channel.send(Reply.done)
-        case .save(let folder, let ends):
-            try await container.save(to: folder, ends: ends) { try await channel.report($0, ends: ends) }
+        case .save(let folder, let ends, let parent):
+            try await container.save(to: folder, ends: ends, parent: parent) { try await channel.report($0, ends: ends) }
             if ends { try await channel.send(Reply.done) }
         case .top:
             try container.mustRun("its processes can be listed")

@@ -2,7 +2,7 @@ import Glibc
 public import LinuxSystem
 
 /// Finds containers whose monitor died, takes back what their ledgers name, and writes down that they ended. Every verb does this
-/// first; for each live container it costs one question about a lock.
+/// first; for each container it costs reading two small files, and for a live one a question about a lock.
 public struct Reaper: Sendable {
     private let store: ContainerStore
 
@@ -12,19 +12,18 @@ public struct Reaper: Sendable {
     @Loop
     public func reapDead(_ complain: (String) -> Void) async {
         do {
-            for container in try store.everything() where container.state.isLive {
-                try await attempt(complain, "container \(container.name)") { try await reap(container) }
-            }
-            // A monitor that was killed between its last word on the state and the removal that --rm asks for.
-            for container in try store.everything() where container.isOverdue {
-                try await attempt(complain, "container \(container.name)") {
-                    try await Removal(store).remove(container, volumes: true)
-                }
-            }
-            // A restore whose verb was killed before the machine was there, or that failed when nobody was left to be told.
-            for container in try store.list() where container.isAbandonedRestore {
-                try await attempt(complain, "container \(container.name)") {
-                    try await Removal(store).remove(container, volumes: false)
+            for found in try store.everything() {
+                try await attempt(complain, "container \(found.name)") {
+                    var container = found
+                    if found.state.isLive, try await isDead(found) {
+                        try await reap(found)
+                        guard let now = try store.load(found.id) else { return }
+                        container = now
+                    }
+                    // A monitor that was killed between its last word on the state and the removal that --rm asks for.
+                    if container.isOverdue { try await Removal(store).remove(container, volumes: true) }
+                    // A restore whose verb was killed before the machine was there, or that failed when nobody was left to be told.
+                    if container.isAbandonedRestore { try await Removal(store).remove(container, volumes: false) }
                 }
             }
             try await reapStrays(complain)
@@ -57,7 +56,6 @@ public struct Reaper: Sendable {
     @Loop
     private func reap(_ container: Container) async throws {
         let paths = container.paths
-        guard try await isDead(container) else { return }
         // After a reboot there is no runtime folder, and nothing to undo in a new one.
         guard let lock = try paths.attemptLock(making: true) else { return }
         defer { withExtendedLifetime(lock) {} }

@@ -118,7 +118,7 @@ public struct TemplateBuilder {
         let files = try ["memory", "state"].map {
             SharedDescriptor(try openFile("\(folder)/\($0)", O_RDWR | O_CREAT | O_EXCL))
         }
-        let facts = try await snapshotting.save(memory: files[0], state: files[1], beforeStill: {}, whileStill: {})
+        let facts = try await snapshotting.save(memory: files[0], state: files[1], over: nil, beforeStill: {}, whileStill: {})
         agent.close()
         return facts
     }

@@ -5,9 +5,12 @@ extension Domain: Snapshotting {
     /// Xen saves memory and devices in one stream: all of it is in `state`, and `memory` stays empty. The guest's kernel takes part: it detaches
     /// itself from Xen for the moment, and where it does not, xl gives up after a minute.
     func save(
-        memory: SharedDescriptor, state: SharedDescriptor, beforeStill before: @Loop () async throws -> Void,
-        whileStill still: @Loop () async throws -> Void
+        memory: SharedDescriptor, state: SharedDescriptor, over parent: Snapshot?,
+        beforeStill before: @Loop () async throws -> Void, whileStill still: @Loop () async throws -> Void
     ) async throws -> [String: String] {
+        guard parent == nil else {
+            throw MachineError(.unsupported, "Xen saves all of a domain's memory: save it without another snapshot below")
+        }
         try await before()
         try await toolstack.save(id, to: state)
         notePaused()

@@ -21,11 +21,6 @@ import Testing
         #expect(GuestMemory.address(in: "", size: 256 << 20) == nil)
     }
 
-    @Test func rangesAreJoined() {
-        #expect(GuestMemory.union([], []) == [])
-        #expect(GuestMemory.union([0..<4, 8..<12], [4..<6, 10..<20, 30..<31]) == [0..<6, 8..<20, 30..<31])
-    }
-
     /// What changes between two copies is written, what does not is not, and what was never anything but zeros stays a hole.
     @Test(.enabled(if: Lab.canRun)) func aSecondCopyFindsWhatChanged() async throws {
         try await Lab.run { lab in
@@ -128,6 +123,76 @@ import Testing
             // A memory file of another length is none of this machine's.
             truncate(snapshot.memory, 100 << 20)
             await #expect(throws: MachineError.self) { try await TemplateTests.withClone(lab, spec, snapshot) { _, _ in } }
+        }
+    }
+
+    /// Only what changed, of a machine that booted, of one that was made of the parent, and of one that was made of changes; with a share, whose
+    /// memory is a file, and without.
+    @Test(arguments: [false, true]) func onlyWhatChanged(_ hasShare: Bool) async throws {
+        if hasShare, !Lab.canShare { return }
+        try await Lab.run { lab in
+            try makeDirectories("\(lab.folder)/shown", mode: 0o755)
+            let spec = try await lab.spec {
+                if hasShare {
+                    $0.share = Share(tag: "hull", entries: [ShareEntry(name: "shown", hostPath: "\(lab.folder)/shown")])
+                }
+            }
+            var snapshots: [Snapshot] = []
+            var number = 0
+            func save(_ machine: any VirtualMachine) async throws {
+                number += 1
+                let (memory, state) = ("\(lab.folder)/memory\(number)", "\(lab.folder)/state\(number)")
+                let facts = try await TemplateTests.save(machine, memory, state, over: snapshots.last)
+                snapshots.append(
+                    snapshots.last.map { Snapshot(memory: $0.memory, changes: $0.changes + [memory], state: state, facts: facts) }
+                        ?? Snapshot(memory: memory, state: state, facts: facts))
+                try await machine.resume()
+            }
+            /// A file for each save, and one that every save finds changed.
+            func work(_ shell: Shell) async throws {
+                _ = try await shell.run(
+                    "head -c 6m /dev/urandom >/new\(number); md5sum /new* >/sum; head -c 2m /dev/urandom >/old; md5sum /old >>/sum"
+                )
+            }
+            func check(_ shell: Shell) async throws {
+                #expect(try await shell.run("md5sum -c /sum >/checked && echo whole || cat /checked") == "whole")
+            }
+            try await lab.withShell(spec) { (machine, shell) async throws -> Void in
+                for _ in 0..<2 {
+                    try await work(shell)
+                    try await save(machine)
+                }
+                // Nothing of the first is new: the file of the page cache goes, and its pages are used again.
+                _ = try await shell.run("rm /new0; head -c 6m /dev/zero >/zeros; rm /zeros; md5sum /new* /old >/sum")
+                try await save(machine)
+                try await check(shell)
+            }
+            try await TemplateTests.withClone(lab, spec, snapshots[0]) { (machine, shell) async throws -> Void in
+                #expect(try await shell.run("echo /new*") == "/new0")
+                try await check(shell)
+                // Its memory is over the parent's own file.
+                snapshots = [snapshots[0]]
+                try await work(shell)
+                try await save(machine)
+            }
+            try await TemplateTests.withClone(lab, spec, snapshots[1]) { (machine, shell) async throws -> Void in
+                try await check(shell)
+                try await work(shell)
+                try await save(machine)
+                try await check(shell)
+            }
+            for snapshot in snapshots {
+                try await TemplateTests.withClone(lab, spec, snapshot) { (machine, shell) async throws -> Void in
+                    try await check(shell)
+                    _ = try await shell.run("head -c 6m /dev/urandom >/later")
+                }
+            }
+            let whole = try FileIdentity(snapshots[0].memory).size
+            for path in snapshots.last!.changes {
+                let size = try FileIdentity(path).size
+                print("changes of \(size >> 20) MiB in a memory of \(whole >> 20)")
+                #expect(size > 8 << 20 && size < 48 << 20)
+            }
         }
     }
 

@@ -53,9 +53,12 @@ import Testing
         return (spec, Snapshot(memory: "\(lab.folder)/memory", state: "\(lab.folder)/state", facts: facts))
     }
 
-    @Loop static func save(_ machine: any VirtualMachine, _ memory: String, _ state: String) async throws -> [String: String] {
+    @Loop static func save(
+        _ machine: any VirtualMachine, _ memory: String, _ state: String, over parent: Snapshot? = nil
+    ) async throws -> [String: String] {
         let files = try [memory, state].map { SharedDescriptor(try openFile($0, O_RDWR | O_CREAT | O_EXCL)) }
-        return try await #require(machine.snapshotting).save(memory: files[0], state: files[1], beforeStill: {}, whileStill: {})
+        return try await #require(machine.snapshotting).save(
+            memory: files[0], state: files[1], over: parent, beforeStill: {}, whileStill: {})
     }
 
     @Loop static func withClone<R: Sendable>(

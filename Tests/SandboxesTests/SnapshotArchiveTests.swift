@@ -33,8 +33,8 @@ import Testing
             process: .init(arguments: ["true"]))
         let manifest = try store.seal(
             making, SnapshotManifest(name: "one", hull: "0", created: 1, container: record, saved: saved), durable: false)
-        try store.publish(making, as: "one")
-        try body(store, .init(manifest: manifest, folder: "\(store.path)/one", size: 0), folder)
+        try store.publish(making, manifest, as: "one")
+        try body(store, .init(manifest: manifest, folder: "\(store.path)/one", folders: ["\(store.path)/one"], size: 0), folder)
     }
 
     private func archive(_ snapshot: SnapshotStore.Snapshot, _ folder: String) throws -> [UInt8] {

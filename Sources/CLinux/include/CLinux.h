@@ -122,6 +122,8 @@ int hull_memfd_create(const char *name, unsigned flags);
 int hull_fallocate(int descriptor, int mode, long offset, long length);
 /// process_vm_readv(2) of one range. Bytes, or -1 with errno.
 ssize_t hull_read_process(pid_t pid, void *buffer, uint64_t address, size_t count);
+/// process_vm_writev(2) of one range. Bytes, or -1 with errno.
+ssize_t hull_write_process(pid_t pid, const void *buffer, uint64_t address, size_t count);
 int hull_setns(int descriptor, int kind);
 int hull_unshare(int flags);
 

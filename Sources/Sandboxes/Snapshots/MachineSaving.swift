@@ -14,15 +14,16 @@ struct MachineSaving {
 
     /// Saves memory and devices to `folder`; `copy` is run while everything stands still. Then the machine goes on, and `report` is told the
     /// driver's facts, and for how long the containers stood still. With an `end` everything stands still until `report` answers whether to
-    /// call it, so that nothing of what was saved happens twice.
+    /// call it, so that nothing of what was saved happens twice. With a `parent`, only what is different in the memory is written.
     func save(
-        to folder: String, copy: @Loop () throws -> Void, report: @Loop ([String: String], Duration) async throws -> Bool,
+        to folder: String, over parent: Snapshot? = nil, copy: @Loop () throws -> Void,
+        report: @Loop ([String: String], Duration) async throws -> Bool,
         end: (@Loop () async -> Void)?
     ) async throws {
         guard let snapshotting = machine.snapshotting else {
             throw SandboxError("container \(name) cannot be saved: its machine's driver does not know how", exitCode: 1)
         }
-        let files = try ["memory", "state"].map {
+        let files = try [SnapshotManifest.file("memory", isDifference: parent != nil), "state"].map {
             SharedDescriptor(try openFile("\(folder)/\($0)", O_RDWR | O_CREAT | O_EXCL))
         }
         var began = ContinuousClock.now
@@ -30,7 +31,7 @@ struct MachineSaving {
         let facts: [String: String]
         do {
             facts = try await snapshotting.save(
-                memory: files[0], state: files[1],
+                memory: files[0], state: files[1], over: parent,
                 beforeStill: {
                     Fault.point("save:copied")
                     // Its disks are synced first; standing still is the last that its agent does before it answers.

@@ -8,16 +8,14 @@ import Storage
 /// Containers out of saved ones: a record and disks of their own. What runs in them comes with the monitor's `restore`.
 public struct Restoration: Sendable {
     private let store: ContainerStore
-    /// What was saved.
-    public let manifest: SnapshotManifest
+    private let snapshot: SnapshotStore.Snapshot
     /// Where its files are.
-    public let folder: String
+    public var folder: String { snapshot.folder }
 
     /// From a snapshot, or from one that is being made and was sealed.
-    public init(_ store: ContainerStore, _ manifest: SnapshotManifest, in folder: String) {
+    public init(_ store: ContainerStore, _ snapshot: SnapshotStore.Snapshot) {
         self.store = store
-        self.manifest = manifest
-        self.folder = folder
+        self.snapshot = snapshot
     }
 
     /// A container that was made, and the right to restore it: as long as this lives, nobody takes it for a left-over.
@@ -34,7 +32,7 @@ public struct Restoration: Sendable {
     /// Makes one: its record is the saved one's, under a new id and name. A fork is called by its own id where its host name was not chosen by
     /// a person, and publishes no port of the host's that was asked for by number, because the original has it.
     public func make(name: String?, isFork: Bool, origin: String, now: Int64) async throws -> Made {
-        var record = manifest.container
+        var record = snapshot.manifest.container
         let before = record
         record.id = ContainerStore.newIdentifier()
         record.name = name ?? ContainerName.random()
@@ -60,11 +58,14 @@ public struct Restoration: Sendable {
     /// Disks that nobody writes to are linked, the others are copies that share blocks where the filesystem can.
     private func fill(_ aside: String) throws {
         do {
-            for disk in manifest.saved.machine.disks {
+            for disk in snapshot.manifest.saved.machine.disks {
                 let target = disk.name == "rw" ? "\(aside)/disk.img" : "\(aside)/disk-\(disk.name)"
-                let source = "\(folder)/disk-\(disk.name)"
-                if disk.readOnly, link(source, target) == 0 { continue }
-                try copySparse(from: source, to: target)
+                if disk.readOnly {
+                    let source = "\(folder)/disk-\(disk.name)"
+                    if link(source, target) != 0 { try copySparse(from: source, to: target) }
+                } else {
+                    try snapshot.copy("disk-\(disk.name)", to: target)
+                }
             }
             for name in ["container.log", "container.log.1"] where exists("\(folder)/\(name)") {
                 try copySparse(from: "\(folder)/\(name)", to: "\(aside)/\(name)")

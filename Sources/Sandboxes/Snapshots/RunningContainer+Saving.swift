@@ -16,7 +16,10 @@ struct MachineOrigin: Sendable {
 
 extension RunningContainer {
     /// Saves it to `folder`: memory, devices, disks and log, all of one moment. Then it goes on; or with `ends`, when `report` says so, ends.
-    func save(to folder: String, ends: Bool, report: @escaping @Loop (SavedState) async throws -> Bool) async throws {
+    /// With the folder of a `parent`, only what is different in memory and disks is written.
+    func save(
+        to folder: String, ends: Bool, parent: String?, report: @escaping @Loop (SavedState) async throws -> Bool
+    ) async throws {
         try mustRun("it can be saved")
         guard let origin else {
             throw SandboxError(
@@ -28,18 +31,27 @@ extension RunningContainer {
         defer { isSaving = false }
         var state = SavedState(guestName: planner.guestName, lastProcess: numbers.last, machine: origin.recipe, facts: [:])
         state.endpoint = origin.endpoint
-        let copy: @Loop () throws -> Void = { try self.copyFiles(of: origin, to: folder) }
+        let parent = try parent.map { try SnapshotStore.open($0, String($0.split(separator: "/").last ?? "")) }
+        if let parent { try SnapshotStore.check(parent, for: origin.recipe, of: record.name) }
+        let copy: @Loop () throws -> Void = { try self.copyFiles(of: origin, to: folder, over: parent) }
         let end: @Loop () async -> Void = { await self.end() }
         try await MachineSaving(machine: machine, agent: agent, name: record.name).save(
-            to: folder, copy: copy, report: { try await report(state.with($0, $1)) }, end: ends ? end : nil)
+            to: folder, over: parent?.machine, copy: copy, report: { try await report(state.with($0, $1)) }, end: ends ? end : nil
+        )
     }
 
     /// The disks, of which those that nobody writes to are linked, and the log, with what is on its way into it.
-    private func copyFiles(of origin: MachineOrigin, to folder: String) throws {
+    private func copyFiles(of origin: MachineOrigin, to folder: String, over parent: SnapshotStore.Snapshot?) throws {
         for disk in origin.spec.disks {
-            let target = "\(folder)/disk-\(disk.name)"
+            let name = "disk-\(disk.name)"
+            let target = "\(folder)/\(name)"
             if disk.readOnly, link(disk.path, target) == 0 { continue }
-            try copySparse(from: disk.path, to: target)
+            if let parent, !disk.readOnly {
+                try parent.saveChanges(
+                    of: name, now: disk.path, to: "\(folder)/\(SnapshotManifest.file(name, isDifference: true))")
+            } else {
+                try copySparse(from: disk.path, to: target)
+            }
         }
         for name in [origin.paths.log, "\(origin.paths.log).1"] where exists(name) {
             try copySparse(from: name, to: "\(folder)/\(name.split(separator: "/").last!)")

@@ -8,21 +8,17 @@ import Machines
 
 /// A saved container, as a monitor goes on with it.
 struct SavedContainer: Sendable {
-    let manifest: SnapshotManifest
-    let folder: String
+    private let found: SnapshotStore.Snapshot
+    var manifest: SnapshotManifest { found.manifest }
     /// Whether it becomes another one, beside the one that was saved.
     let isFork: Bool
 
     init(_ folder: String, isFork: Bool) throws {
-        let found = try SnapshotStore.open(folder, String(folder.split(separator: "/").last ?? ""))
-        manifest = found.manifest
-        self.folder = folder
+        found = try SnapshotStore.open(folder, String(folder.split(separator: "/").last ?? ""))
         self.isFork = isFork
     }
 
-    var snapshot: Snapshot {
-        Snapshot(memory: "\(folder)/memory", state: "\(folder)/state", facts: manifest.saved.facts)
-    }
+    var snapshot: Snapshot { found.machine }
 
     /// The address that it asks for: its own again, but for a fork.
     var wantedAddress: Endpoint? { isFork ? nil : manifest.saved.endpoint }
@@ -56,10 +52,11 @@ struct SavedContainer: Sendable {
         if isMoved, let before, !identity.interfaces.isEmpty {
             identity.interfaces[0].dropped = ["\(before.ipv4)"] + (before.ipv6.map { ["\($0)"] } ?? [])
         }
-        guard isFork || isMoved else { return identity }
         var container = ContainerIdentity()
         container.container = manifest.saved.guestName
-        container.files = Guestfiles(record: planner.record, endpoint: endpoint).all
+        let files = Guestfiles(record: planner.record, endpoint: endpoint)
+        // It is booted as little as a fork is: whoever asks is to see that it is not the one that was saved.
+        container.files = isFork || isMoved ? files.all : files.boot
         if isFork {
             identity.hostname = planner.record.hostname
             identity.machineID = String(planner.record.id.prefix(32))

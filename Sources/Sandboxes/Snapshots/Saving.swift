@@ -10,13 +10,18 @@ public final class Saving {
     /// What was saved, once it was; not sealed yet.
     public private(set) var manifest: SnapshotManifest
 
-    /// Saves a container to the folder of `making`. With `ends` it stands still then, until `end` or the end of this object's connection.
-    public init(_ container: Container, to making: SnapshotStore.Making, ends: Bool, hull: String) async throws {
+    /// Saves a container to the folder of `making`, or what is different from `parent` there. With `ends` it stands still then, until `end` or
+    /// the end of this object's connection.
+    public init(
+        _ container: Container, to making: SnapshotStore.Making, ends: Bool, parent: SnapshotStore.Snapshot? = nil, hull: String
+    ) async throws {
         client = try MonitorClient(to: container)
         self.ends = ends
         let isEngines = container.record.engine != nil
         try await client.ask(
-            isEngines ? .engine(.save(folder: making.folder, ends: ends)) : .save(folder: making.folder, ends: ends))
+            isEngines
+                ? .engine(.save(folder: making.folder, ends: ends))
+                : .save(folder: making.folder, ends: ends, parent: parent?.folder))
         let text: String
         switch try await client.answer() {
         case .document(let document): text = document
@@ -27,6 +32,8 @@ public final class Saving {
         Fault.point("snapshot:saved")
         manifest = SnapshotManifest(
             name: container.name, hull: hull, created: Timestamp.now.nanoseconds, container: container.record, saved: saved)
+        // A monitor of an older Hull has saved all.
+        if !exists("\(making.folder)/memory") { manifest.set(parent: parent) }
     }
 
     /// Ends a container that was to end: what was saved is safe.

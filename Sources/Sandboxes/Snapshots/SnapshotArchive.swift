@@ -32,7 +32,7 @@ public enum SnapshotArchive {
 
     // MARK: out
 
-    /// Writes the snapshot to `output`, a file or a pipe.
+    /// Writes the snapshot, which is whole, to `output`, a file or a pipe.
     public static func write(_ snapshot: SnapshotStore.Snapshot, to output: SharedDescriptor) throws {
         var header = Header(manifest: snapshot.manifest, sizes: [:])
         var files: [(name: String, file: SharedDescriptor)] = []
@@ -149,6 +149,8 @@ public enum SnapshotArchive {
             )
         }
         let machine = manifest.saved.machine
+        // What travels is whole.
+        guard manifest.parent == nil else { throw damaged("it is a part of one") }
         guard manifest.makesSense else { throw damaged("it makes no sense") }
         var wanted: [String: ClosedRange<UInt64>] = [
             "memory": machine.wholeMemory...machine.wholeMemory, "state": 1...stateLimit,

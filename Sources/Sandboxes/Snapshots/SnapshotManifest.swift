@@ -7,6 +7,8 @@ import Machines
 public struct SnapshotManifest: Codable, Sendable {
     /// The version of this format, and of what the guest's agent expects of who goes on with it.
     public static let version = 1
+    /// The same for one with a parent: a Hull that knows of none is not to take it for whole.
+    static let versionWithParent = 2
     public var version = SnapshotManifest.version
     public var name: String
     /// The Hull that made it.
@@ -20,6 +22,31 @@ public struct SnapshotManifest: Codable, Sendable {
     public var files: [String: File] = [:]
     /// Disks that every machine of a kernel has, by name: an engine's checkpoint has their digests instead of them.
     var fixed: [String: File] = [:]
+    /// The snapshot that it has only the differences from; nil for one that is whole.
+    public private(set) var parent: Parent?
+
+    /// Another snapshot in the same store, which this one needs.
+    public struct Parent: Codable, Hashable, Sendable {
+        public var name: String
+        /// Its files, by which it is known: another one of that name has others.
+        var files: [String: File]
+    }
+
+    /// Makes it one that has only the differences from another; or, with nil, one that is whole.
+    mutating func set(parent: SnapshotStore.Snapshot?) {
+        self.parent = parent.map { Parent(name: $0.name, files: $0.manifest.files) }
+        version = parent == nil ? Self.version : Self.versionWithParent
+    }
+
+    /// The files that it must have, besides logs.
+    var needed: [String] {
+        let disks = saved.machine.disks.filter { fixed[$0.name] == nil }
+        return [Self.file("memory", isDifference: parent != nil), "state"]
+            + disks.map { Self.file("disk-\($0.name)", isDifference: parent != nil && !$0.readOnly) }
+    }
+
+    /// The name of a file, or of what is different from the parent's.
+    static func file(_ name: String, isDifference: Bool) -> String { isDifference ? "\(name).changes" : name }
 
     /// A file of a snapshot.
     public struct File: Codable, Hashable, Sendable {

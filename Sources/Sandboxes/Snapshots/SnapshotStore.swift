@@ -19,6 +19,8 @@ public struct SnapshotStore: Sendable {
         public var manifest: SnapshotManifest
         public var folder: String
         public var name: String { manifest.name }
+        /// The folders that it is made of: a whole one's, those of the differences since, and last its own.
+        public var folders: [String]
         /// Bytes that it takes on the disk, without what others have too.
         public var size: UInt64
     }
@@ -40,19 +42,22 @@ public struct SnapshotStore: Sendable {
         return try Self.open("\(path)/\(name)", name)
     }
 
-    /// The snapshot in a folder.
-    static func open(_ folder: String, _ name: String) throws -> Snapshot {
+    /// The snapshot in a folder, with those that it needs.
+    public static func open(_ folder: String, _ name: String, depth: Int = 1) throws -> Snapshot {
         let manifest: SnapshotManifest
         do {
             // The version first: what else there is may be of another kind then.
             let bytes = Data(try readFile("\(folder)/manifest.json", limit: 16 << 20))
             let version = try JSONDecoder().decode(Versioned.self, from: bytes)
-            guard version.version == SnapshotManifest.version else {
+            guard SnapshotManifest.version...SnapshotManifest.versionWithParent ~= version.version else {
                 throw SandboxError(
-                    "snapshot \(name) was made by Hull \(version.hull) in format \(version.version), and this Hull knows format \(SnapshotManifest.version): restore it with that one"
+                    "snapshot \(name) was made by Hull \(version.hull) in format \(version.version), and this Hull knows those to \(SnapshotManifest.versionWithParent): restore it with that one"
                 )
             }
             manifest = try JSONDecoder().decode(SnapshotManifest.self, from: bytes)
+            guard (manifest.version == SnapshotManifest.version) == (manifest.parent == nil) else {
+                throw SandboxError("the manifest of snapshot \(name) cannot be read: remove the snapshot")
+            }
         } catch let error as SandboxError {
             throw error
         } catch {
@@ -66,13 +71,11 @@ public struct SnapshotStore: Sendable {
             var status = stat()
             if stat("\(folder)/\(file)", &status) == 0, status.st_nlink == 1 { size += UInt64(status.st_blocks) * 512 }
         }
-        for needed in ["memory", "state"]
-            + manifest.saved.machine.disks.filter({ manifest.fixed[$0.name] == nil })
-            .map({ "disk-\($0.name)" })
-        where manifest.files[needed] == nil {
+        for needed in manifest.needed where manifest.files[needed] == nil {
             throw SandboxError("snapshot \(name) has no file \(needed): remove the snapshot")
         }
-        return Snapshot(manifest: manifest, folder: folder, size: size)
+        let folders = try manifest.parent.map { try parent($0, of: name, in: folder, depth: depth).folders } ?? []
+        return Snapshot(manifest: manifest, folder: folder, folders: folders + [folder], size: size)
     }
 
     private struct Versioned: Decodable {
@@ -82,9 +85,9 @@ public struct SnapshotStore: Sendable {
 
     /// The names that files of a snapshot may have.
     static func isFileName(_ name: String) -> Bool {
-        if ["memory", "state", "container.log", "container.log.1"].contains(name) { return true }
+        if ["memory", "memory.changes", "state", "container.log", "container.log.1"].contains(name) { return true }
         guard name.hasPrefix("disk-") else { return false }
-        let rest = name.dropFirst(5).utf8
+        let rest = name.dropFirst(5).dropLast(name.hasSuffix(".changes") ? 8 : 0).utf8
         return (1...20).contains(rest.count)
             && rest.allSatisfy {
                 (0x30...0x39).contains($0) || (0x41...0x5a).contains($0) || (0x61...0x7a).contains($0) || $0 == 0x2d || $0 == 0x5f
@@ -133,11 +136,12 @@ public struct SnapshotStore: Sendable {
         return manifest
     }
 
-    /// Gives what was sealed its place. Throws when the name is taken.
-    public func publish(_ making: Making, as name: String) throws {
+    /// Gives what was sealed its place. Throws when the name is taken, or when its parent is not there any more.
+    public func publish(_ making: Making, _ manifest: SnapshotManifest, as name: String) throws {
         let all = try FileLock.acquire("\(path)/.lock")
         defer { withExtendedLifetime(all) {} }
         try checkFree(name)
+        if let parent = manifest.parent { _ = try Self.parent(parent, of: name, in: making.folder, depth: 1) }
         unlink("\(making.folder)/lock")
         Fault.point("snapshot:rename")
         try checked("rename", "\(path)/\(name)") { rename(making.folder, "\(path)/\(name)") }
@@ -158,13 +162,27 @@ public struct SnapshotStore: Sendable {
 
     // MARK: removing
 
-    /// Removes one: first out of sight, then file by file. Machines that were made of it keep what they mapped.
+    /// Removes one: first out of sight, then file by file. Machines that were made of it keep what they mapped; one that others have only the
+    /// differences from stays.
     public func remove(_ name: String) throws {
-        guard Volumes.isName(name) else { throw SandboxError("No such snapshot: \(name)", exitCode: 1) }
+        guard Volumes.isName(name), exists("\(path)/\(name)") else {
+            throw SandboxError("No such snapshot: \(name)", exitCode: 1)
+        }
         let aside = "\(path)/.removing-\(name)-\(UInt32.random(in: 0 ... .max))"
-        if rename("\(path)/\(name)", aside) != 0 {
-            if errno == ENOENT { throw SandboxError("No such snapshot: \(name)", exitCode: 1) }
-            throw SystemError("remove the snapshot", name)
+        do {
+            // Nobody becomes its child meanwhile.
+            let all = try FileLock.acquire("\(path)/.lock")
+            defer { withExtendedLifetime(all) {} }
+            let children = try children(of: name)
+            guard children.isEmpty else {
+                throw SandboxError(
+                    "snapshot \(name) is the parent of \(children.joined(separator: ", ")): remove \(children.count == 1 ? "that" : "those") first",
+                    exitCode: 1)
+            }
+            if rename("\(path)/\(name)", aside) != 0 {
+                if errno == ENOENT { throw SandboxError("No such snapshot: \(name)", exitCode: 1) }
+                throw SystemError("remove the snapshot", name)
+            }
         }
         Fault.point("snapshot:removed")
         try removeTree(aside)

@@ -17,7 +17,7 @@ struct Restore: Verb {
         let store = try await openStore()
         let found = try store.roots.snapshots.find(snapshot)
         let running = try await Restoring.start(
-            Restoration(store, found.manifest, in: found.folder), count: 1, names: { _ in name }, isFork: false,
+            Restoration(store, found), count: 1, names: { _ in name }, isFork: false,
             origin: found.name,
             in: store)
         for container in running { print(container.id) }

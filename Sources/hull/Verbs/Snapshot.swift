@@ -16,6 +16,14 @@ struct SnapshotVerb: ParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "create", abstract: "Save a running container, and let it go on.")
         @Flag(name: .long, help: "End it where it was saved.") var stop = false
+        @Option(name: .long, help: "Save only what is different from this snapshot, which is needed as long as the new one is.")
+        var parent: String?
+        @Flag(
+            name: .long,
+            help:
+                "Save only what is different from its newest snapshot, or from the one that it was restored from; all, where there is none."
+        )
+        var diff = false
         @Argument(help: "The container's name or id.") var container: String
         @Argument(help: "The snapshot's name; the container's and the time otherwise.") var name: String?
 
@@ -26,13 +34,14 @@ struct SnapshotVerb: ParsableCommand {
             let snapshots = store.roots.snapshots
             let name = name ?? "\(original.name)-\(Timestamp.now.nanoseconds / 1_000_000)"
             try snapshots.checkFree(name)
+            let parent = try parent.map { try snapshots.find($0) } ?? (diff ? try snapshots.parent(for: original.record) : nil)
             let making = try snapshots.begin()
             do {
-                let saving = try await Saving(original, to: making, ends: stop, hull: Version.text)
+                let saving = try await Saving(original, to: making, ends: stop, parent: parent, hull: Version.text)
                 var manifest = saving.manifest
                 manifest.name = name
-                _ = try snapshots.seal(making, manifest, durable: true)
-                try snapshots.publish(making, as: name)
+                manifest = try snapshots.seal(making, manifest, durable: true)
+                try snapshots.publish(making, manifest, as: name)
                 try await saving.end()
             } catch {
                 try making.discard()
@@ -59,6 +68,7 @@ struct SnapshotVerb: ParsableCommand {
                         "Created": Ago.text(one.manifest.created),
                         "CreatedAt": Timestamp(nanoseconds: one.manifest.created).rfc3339,
                         "Size": ByteCount.format(one.size), "Bytes": "\(one.size)", "Machine": one.manifest.saved.title,
+                        "Parent": one.manifest.parent?.name ?? "",
                     ]
                 } catch {
                     return ["Name": name, "Container": "\(error)"]
@@ -68,7 +78,7 @@ struct SnapshotVerb: ParsableCommand {
                 columns: [
                     .init(key: "Name", title: "SNAPSHOT"), .init(key: "Container", title: "CONTAINER"),
                     .init(key: "Image", title: "IMAGE"), .init(key: "Created", title: "CREATED"),
-                    .init(key: "Size", title: "SIZE"),
+                    .init(key: "Size", title: "SIZE"), .init(key: "Parent", title: "PARENT"),
                 ], rows: rows
             ).print(format: format, quiet: quiet, quietKey: "Name")
             return 0
@@ -84,7 +94,9 @@ struct SnapshotVerb: ParsableCommand {
             var Name: String
             var Created: String
             var Folder: String
+            /// Of its own: without its parent's, and without what others have too.
             var Size: UInt64
+            var Parent: String?
             var Hull: String
             var Hypervisor: String
             var Machine: String
@@ -101,7 +113,8 @@ struct SnapshotVerb: ParsableCommand {
                 let manifest = one.manifest
                 return Shown(
                     Name: name, Created: Timestamp(nanoseconds: manifest.created).rfc3339, Folder: one.folder, Size: one.size,
-                    Hull: manifest.hull, Hypervisor: manifest.saved.hypervisor, Machine: manifest.saved.title,
+                    Parent: manifest.parent?.name, Hull: manifest.hull, Hypervisor: manifest.saved.hypervisor,
+                    Machine: manifest.saved.title,
                     Memory: manifest.saved.memory, StoodStillMilliseconds: Double(manifest.saved.still) / 1e6,
                     Files: manifest.files, Container: manifest.container)
             }
@@ -130,17 +143,39 @@ struct SnapshotVerb: ParsableCommand {
     struct Export: Verb {
         static let configuration = CommandConfiguration(
             abstract: "Write a snapshot as one file, with checksums.",
-            discussion: "The file holds all that was in the container's memory, secrets included. It is not compressed.")
+            discussion: """
+                The file holds all that was in the container's memory, secrets included. It is not compressed. One that has a parent is made \
+                whole first, which takes room beside the others for a while.
+                """)
         @Option(name: .shortAndLong, help: "The file; standard output otherwise.") var output: String?
         @Argument(help: "The snapshot's name.") var name: String
 
         func perform() async throws -> Int32 {
-            let found = try await openStore().roots.snapshots.find(name)
-            guard let output else {
-                guard isatty(1) == 0 else { throw SandboxError("a snapshot is not for a terminal: name a file with --output") }
-                try SnapshotArchive.write(found, to: SharedDescriptor(owning: dup(1)))
+            let store = try await openStore().roots.snapshots
+            let found = try store.find(name)
+            if output == nil, isatty(1) == 1 { throw SandboxError("a snapshot is not for a terminal: name a file with --output") }
+            if found.manifest.parent == nil {
+                try write(found)
                 return 0
             }
+            let making = try store.begin()
+            do {
+                let whole: SnapshotStore.Snapshot
+                do { whole = try store.makeWhole(found, in: making) } catch let error as SystemError where error.code == ENOSPC {
+                    throw SandboxError(
+                        "no room to put snapshot \(name) together with its parents: free some on the filesystem of \(store.path)")
+                }
+                try write(whole)
+            } catch {
+                try making.discard()
+                throw error
+            }
+            try making.discard()
+            return 0
+        }
+
+        private func write(_ found: SnapshotStore.Snapshot) throws {
+            guard let output else { return try SnapshotArchive.write(found, to: SharedDescriptor(owning: dup(1))) }
             // Aside, so that there is never half of one.
             let beside = "\(output).new-\(getpid())"
             do {
@@ -152,7 +187,6 @@ struct SnapshotVerb: ParsableCommand {
                 unlink(beside)
                 throw error
             }
-            return 0
         }
     }
 
@@ -172,9 +206,9 @@ struct SnapshotVerb: ParsableCommand {
             let input = SharedDescriptor(try file == "-" ? OwnedDescriptor(owning: dup(0)) : openFile(file, O_RDONLY))
             let making = try store.begin()
             do {
-                let manifest = try SnapshotArchive.read(from: input, to: making, as: name, isTrusted: trust)
-                _ = try store.seal(making, manifest, durable: true)
-                try store.publish(making, as: name)
+                var manifest = try SnapshotArchive.read(from: input, to: making, as: name, isTrusted: trust)
+                manifest = try store.seal(making, manifest, durable: true)
+                try store.publish(making, manifest, as: name)
             } catch {
                 try making.discard()
                 throw error
