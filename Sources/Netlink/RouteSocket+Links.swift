@@ -79,7 +79,7 @@ extension RouteSocket {
     /// With `noLinkLocal` the kernel gives it no IPv6 address of its own when it comes up.
     public func change(
         _ index: Int32, up: Bool? = nil, name: String? = nil, master: Int32? = nil, mtu: UInt32? = nil,
-        mac: MACAddress? = nil, namespace: NetworkNamespace? = nil, noLinkLocal: Bool = false
+        mac: MACAddress? = nil, namespace: NetworkNamespace? = nil, group: UInt32? = nil, noLinkLocal: Bool = false
     ) throws {
         if let name { try checkName(name) }
         var attributes = NetlinkAttributes()
@@ -87,6 +87,7 @@ extension RouteSocket {
         if let mac { attributes.put(1, mac.bytes) }
         if let mtu { attributes.put(4, mtu) }
         if let master { attributes.put(10, UInt32(bitPattern: master)) }
+        if let group { attributes.put(27, group) }
         if let namespace { attributes.put(28, UInt32(bitPattern: namespace.descriptor.raw)) }
         // A link whose MTU is below IPv6's least (RFC 8200, 5) has no IPv6 and refuses to hear of it.
         if noLinkLocal, mtu.map({ $0 >= 1280 }) ?? true {
@@ -113,6 +114,18 @@ extension RouteSocket {
         try connection.request(
             "remove the network interface \(index)", RouteMessage.Kind.deleteLink,
             RouteMessage.link(index: index))
+    }
+
+    /// Removes all interfaces of a group but 0 at once (ip-link(8)): the kernel waits for its readers once, and not for each. None is fine.
+    public func delete(group: UInt32) throws {
+        var attributes = NetlinkAttributes()
+        attributes.put(27, group)
+        do {
+            try connection.request(
+                "remove the network interfaces of group \(group)", RouteMessage.Kind.deleteLink, RouteMessage.link(), attributes)
+        } catch let error as NetlinkError where error.code == ENODEV {
+            // Gone, as wanted.
+        }
     }
 
     /// Removes the interface of that name; none is fine.

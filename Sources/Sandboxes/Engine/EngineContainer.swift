@@ -78,8 +78,8 @@ final class EngineContainer {
         guard isStarted else { throw SandboxError("container not running", exitCode: 1) }
     }
 
-    /// Waits for the end of the first process, or of the machine, and ends the machine.
-    func finish() async throws -> ContainerState.Exit {
+    /// Waits for the end of the first process, or of the machine, and ends the machine; `besideItsEnd` is called while it does.
+    func finish(besideItsEnd: @Loop () throws -> Void = {}) async throws -> ContainerState.Exit {
         defer { relays?.stop() }
         await streams.carry()
         let status: ExitStatus
@@ -88,7 +88,12 @@ final class EngineContainer {
             throw error
         }
         // What was written to the share is on the host already: the guest keeps nothing back.
-        if !isMember { await machine.stop(grace: .zero) }
+        if !isMember {
+            let stopping = Task { @Loop [machine] in await machine.stop(grace: .zero) }
+            await Task.yield()  // it has sent its signal
+            do { try besideItsEnd() } catch { StandardStreams.complain("hull-runtime: \(error)") }
+            await stopping.value
+        }
         return ContainerState.Exit(code: status.shellCode, finished: 0, oomKilled: process.outOfMemory)
     }
 

@@ -213,7 +213,7 @@ final class EngineSandbox {
             let server = try EngineServer(container, in: self, at: paths.socket)
             try plan.boundProcessors(cgroup, plan.spec.linux?.resources?.cpu)
             await created()
-            let exit = try await container.finish()
+            let exit = try await container.finish { try network.removeTaps() }
             server.stop()
             return exit
         } catch let failure as AgentFailure {
