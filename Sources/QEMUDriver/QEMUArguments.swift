@@ -176,6 +176,9 @@ struct QEMUArguments: Sendable {
         // The self-tests of the kernel's ciphers take 0.19 s under TCG.
         words += ["cryptomgr.notests=1", "random.trust_cpu=on", "no_timer_check"]
         if accelerator == .tcg, let tscKilohertz { words += ["tsc_early_khz=\(tscKilohertz)", "tsc=reliable"] }
+        // The share's server writes programs into the guest's memory, which TCG does not see: of a page that had other code at the same address it would
+        // run that. A page that the guest zeroes before is forgotten. (Debian's kernels do so by themselves.)
+        if accelerator == .tcg, spec.share != nil { words.append("init_on_alloc=1") }
         if processors > spec.vcpus { words.append("maxcpus=\(spec.vcpus)") }
         // At most three times as much memory as the kernel can use for itself is kept movable, and can be given back whole.
         if laterMemory != nil { words += ["memhp_default_state=online", "memory_hotplug.online_policy=auto-movable"] }

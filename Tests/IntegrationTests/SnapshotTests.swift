@@ -125,6 +125,8 @@ extension IntegrationTests {
             }
             try lab.good("run", "-d", "--name", "talks", lab.image, "sh", "-c", "nc -l -p 7 -e cat; echo ended; sleep 1000")
             let address = try self.address(of: "talks")
+            let listens = "until cat /proc/net/tcp* | grep -q ':0007 .* 0A '; do sleep 0.1; done"
+            try lab.good("exec", "talks", "sh", "-c", listens)
             let talker = try Program(try lab.inside(["nc", address, "7"]), open: true)
             talker.type("one\n")
             try talker.expect("one")
@@ -335,8 +337,18 @@ extension IntegrationTests {
                 #expect(output.code == 125 && output.errors.contains(words), "\(output.errors)")
                 #expect(try !lab.good("ps", "-a").text.contains("wrong"))
             }
-            try lab.write(text.replacingOccurrences(of: "\"version\":1,", with: "\"version\":2,"), to: manifest)
-            #expect(try lab.hull("restore", "fit").code == 125)
+            let whole = try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+            let container = try #require(whole["container"] as? [String: Any])
+            for (changed, words) in [
+                (["version": 9], "format 9"), (["version": 2], "cannot be read"),
+                (["container": container.merging(["version": 2]) { $1 }], "holds a container in format 2"),
+            ] as [([String: Any], String)] {
+                let bytes = try JSONSerialization.data(withJSONObject: whole.merging(changed) { $1 })
+                try lab.write(String(decoding: bytes, as: UTF8.self), to: manifest)
+                let output = try lab.hull("restore", "fit", "--name", "wrong")
+                #expect(output.code == 125 && output.errors.contains(words), "\(output.errors)")
+                #expect(try !lab.good("ps", "-a").text.contains("wrong"))
+            }
             try lab.write(text, to: manifest)
             let handle = try #require(FileHandle(forUpdatingAtPath: "\(lab.root)/snapshots/fit/memory"))
             try handle.seek(toOffset: 5_000_000)

@@ -73,7 +73,8 @@ final class EngineSandbox {
             do {
                 return try await attempt(confinement, streams, descriptors, chronicle, hooked, created)
             } catch is HooksChangedTheHost {
-                // Its taps go with their last holder.
+                // Whoever still holds one of them: their names are free.
+                try network?.removeTaps()
                 (isGreeted, network, spec) = (false, nil, nil)
             }
         }

@@ -148,6 +148,7 @@ public enum SnapshotArchive {
                 "the snapshot was made by Hull \(manifest.hull) in format \(manifest.version), and this Hull knows format \(SnapshotManifest.version)"
             )
         }
+        try manifest.checkContainer()
         let machine = manifest.saved.machine
         // What travels is whole.
         guard manifest.parent == nil else { throw damaged("it is a part of one") }

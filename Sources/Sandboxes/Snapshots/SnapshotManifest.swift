@@ -38,6 +38,14 @@ public struct SnapshotManifest: Codable, Sendable {
         version = parent == nil ? Self.version : Self.versionWithParent
     }
 
+    /// Throws where the container's record is of a format that this Hull does not know: nothing may be made of it.
+    func checkContainer() throws {
+        guard container.version > ContainerRecord.version else { return }
+        throw SandboxError(
+            "snapshot \(name) holds a container in format \(container.version), and this Hull knows those to \(ContainerRecord.version): restore it with Hull \(hull)"
+        )
+    }
+
     /// The files that it must have, besides logs.
     var needed: [String] {
         let disks = saved.machine.disks.filter { fixed[$0.name] == nil }

@@ -58,6 +58,7 @@ public struct SnapshotStore: Sendable {
             guard (manifest.version == SnapshotManifest.version) == (manifest.parent == nil) else {
                 throw SandboxError("the manifest of snapshot \(name) cannot be read: remove the snapshot")
             }
+            try manifest.checkContainer()
         } catch let error as SandboxError {
             throw error
         } catch {
