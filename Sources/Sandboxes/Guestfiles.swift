@@ -1,4 +1,5 @@
 import AgentProtocol
+import FoundationEssentials
 import HostNetwork
 import Netlink
 
@@ -25,24 +26,12 @@ struct Guestfiles {
     var boot: [FileConfiguration] {
         if record.privileged { return [] }
         let isCovered = record.mounts.contains { $0.destination == "/proc" || $0.destination.hasPrefix("/proc/") }
-        return isCovered ? [] : [FileConfiguration(path: Self.bootPath, content: Array("\(Self.uuid())\n".utf8), mode: 0o444)]
+        return isCovered
+            ? []
+            : [FileConfiguration(path: Self.bootPath, content: Array("\(UUID().uuidString.lowercased())\n".utf8), mode: 0o444)]
     }
 
     static let bootPath = "/proc/sys/kernel/random/boot_id"
-
-    /// A random one (RFC 9562, version 4).
-    static func uuid() -> String {
-        let high = UInt64.random(in: 0 ... .max) & ~0xf000 | 0x4000
-        let low = UInt64.random(in: 0 ... .max) >> 2 | 1 << 63
-        func digits(_ number: UInt64, _ count: Int) -> String {
-            let text = String(number, radix: 16)
-            return String(repeating: "0", count: count - text.count) + text
-        }
-        return [
-            digits(high >> 32, 8), digits(high >> 16 & 0xffff, 4), digits(high & 0xffff, 4), digits(low >> 48, 4),
-            digits(low & 0xffff_ffff_ffff, 12),
-        ].joined(separator: "-")
-    }
 
     private var hosts: String {
         var lines = [

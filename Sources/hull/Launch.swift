@@ -25,20 +25,30 @@ enum Launch {
     /// Starts the maker of templates: PID 1 of namespaces of its own, so that a kill takes its machine along. One in the background
     /// outlives the verb and gives way to everything else; its complaints go to the folder of templates.
     @Loop @discardableResult static func templateBuilder(isBackground: Bool) throws -> ChildProcess {
-        let null = SharedDescriptor(try openFile("/dev/null", O_RDWR))
-        var how = Spawn(
-            "/proc/self/exe", ["template-builder"] + (isBackground ? ["--background"] : []), environment: environment())
-        how.arguments[0] = "hull-template-builder"
         var complaints: any DescriptorSource = Int32(2)
-        if isBackground {
-            let log = "\(Globals.roots.templates.path)/build.log"
-            complaints = SharedDescriptor(try openFile(log, O_WRONLY | O_CREAT | O_TRUNC))
-        }
+        if isBackground { complaints = try log("\(Globals.roots.templates.path)/build.log") }
+        // CLONE_NEWPID, CLONE_NEWNS, CLONE_NEWNET
+        return try start(
+            ["template-builder"] + (isBackground ? ["--background"] : []), complaints,
+            namespaces: 0x2000_0000 | 0x0002_0000 | 0x4000_0000)
+    }
+
+    /// Starts a verb of Hull's own that nobody waits for, out of this terminal's reach.
+    @Loop @discardableResult private static func start(
+        _ words: [String], _ complaints: any DescriptorSource, namespaces: Int32 = 0
+    ) throws -> ChildProcess {
+        let null = SharedDescriptor(try openFile("/dev/null", O_RDWR))
+        var how = Spawn("/proc/self/exe", words, environment: environment())
+        how.arguments[0] = "hull-\(words[0])"
         how.descriptors = [(null, 0), (null, 1), (complaints, 2)]
-        how.namespaces = 0x2000_0000 | 0x0002_0000 | 0x4000_0000  // CLONE_NEWPID, CLONE_NEWNS, CLONE_NEWNET
+        how.namespaces = namespaces
         how.newSession = true
         how.directory = "/"
         return try how.spawn()
+    }
+
+    private static func log(_ path: String) throws -> SharedDescriptor {
+        SharedDescriptor(try openFile(path, O_WRONLY | O_CREAT | O_TRUNC))
     }
 
     /// Has templates made that starts found missing, when the start is over. Nobody waits for it, and nothing depends on it.
@@ -55,14 +65,7 @@ enum Launch {
         do {
             let pools = PoolStore(ContainerStore(Globals.roots, drivers: Drivers.all))
             guard try pools.isWanting() else { return }
-            let null = SharedDescriptor(try openFile("/dev/null", O_RDWR))
-            let log = SharedDescriptor(try openFile(pools.log, O_WRONLY | O_CREAT | O_TRUNC))
-            var how = Spawn("/proc/self/exe", ["pool-keeper"], environment: environment())
-            how.arguments[0] = "hull-pool-keeper"
-            how.descriptors = [(null, 0), (null, 1), (log, 2)]
-            how.newSession = true
-            how.directory = "/"
-            _ = try how.spawn()
+            try start(["pool-keeper"], try log(pools.log))
         } catch {
             Complaint.remark("the pools are not filled again: \(error)")
         }
@@ -72,13 +75,7 @@ enum Launch {
     @Loop private static func keepResidents() {
         do {
             guard try ResidentStore(Globals.roots, drivers: Drivers.all).areThere() else { return }
-            let null = SharedDescriptor(try openFile("/dev/null", O_RDWR))
-            var how = Spawn("/proc/self/exe", ["resident-keeper"], environment: environment())
-            how.arguments[0] = "hull-resident-keeper"
-            how.descriptors = [(null, 0), (null, 1), (null, 2)]
-            how.newSession = true
-            how.directory = "/"
-            _ = try how.spawn()
+            try start(["resident-keeper"], SharedDescriptor(try openFile("/dev/null", O_RDWR)))
         } catch {
             Complaint.remark("nobody watches over the resident machines, which go with a later verb: \(error)")
         }

@@ -40,8 +40,7 @@ public enum EngineCheckpoint {
             let beside = "\(target).new-\(getpid())"
             do {
                 let output = SharedDescriptor(try openFile(beside, O_WRONLY | O_CREAT | O_EXCL))
-                try SnapshotArchive.write(
-                    .init(manifest: manifest, folder: making.folder, folders: [making.folder], size: 0), to: output)
+                try SnapshotArchive.write(.init(sealed: manifest, in: making), to: output)
                 try checked("sync", target) { fsync(output.raw) }
                 Fault.point("checkpoint:written")
                 try checked("rename", target) { rename(beside, target) }

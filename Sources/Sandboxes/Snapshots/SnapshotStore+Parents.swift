@@ -82,8 +82,7 @@ extension SnapshotStore {
         }
         manifest.files = [:]
         manifest.set(parent: nil)
-        let sealed = try seal(making, manifest, durable: false)
-        return Snapshot(manifest: sealed, folder: making.folder, folders: [making.folder], size: 0)
+        return Snapshot(sealed: try seal(making, manifest, durable: false), in: making)
     }
 }
 

@@ -23,6 +23,18 @@ public struct SnapshotStore: Sendable {
         public var folders: [String]
         /// Bytes that it takes on the disk, without what others have too.
         public var size: UInt64
+
+        /// A whole one that was sealed where it is made, and that nobody has counted.
+        public init(sealed manifest: SnapshotManifest, in making: Making) {
+            self.init(manifest: manifest, folder: making.folder, folders: [making.folder], size: 0)
+        }
+
+        init(manifest: SnapshotManifest, folder: String, folders: [String], size: UInt64) {
+            self.manifest = manifest
+            self.folder = folder
+            self.folders = folders
+            self.size = size
+        }
     }
 
     // MARK: finding

@@ -23,9 +23,9 @@ struct Fork: Verb {
         let running: [Container]
         do {
             let saved = try await Saving(original, to: making, ends: false, hull: Version.text).manifest
-            _ = try store.roots.snapshots.seal(making, saved, durable: false)
+            let sealed = try store.roots.snapshots.seal(making, saved, durable: false)
             running = try await Restoring.start(
-                Restoration(store, try SnapshotStore.open(making.folder, original.name)), count: count,
+                Restoration(store, .init(sealed: sealed, in: making)), count: count,
                 names: { number in name.map { count == 1 ? $0 : "\($0)\(number + 1)" } }, isFork: true, origin: original.name,
                 in: store)
         } catch {
