@@ -203,8 +203,10 @@ public struct SandboxConfiguration: WireMessage, Equatable, Sendable {
     public var identity = Identity()
     /// The disk with the kernel's module tree, mounted at `/lib/modules/RELEASE`.
     public var modules: DiskConfiguration?
-    /// The tag of the virtiofs share, empty for none.
+    /// The tag of the share, empty for none.
     public var share = ""
+    /// Whether its files are asked for through memory that is shared with the host, instead of virtiofs.
+    public var shareIsRelayed = false
     /// Kernel settings of the whole guest.
     public var sysctls: [Setting] = []
     /// Writable disks that are mounted at once, for containers to come.
@@ -218,6 +220,7 @@ public struct SandboxConfiguration: WireMessage, Equatable, Sendable {
         try coder.field(3, &share)
         try coder.list(4, &sysctls)
         try coder.list(5, &disks)
+        try coder.field(6, &shareIsRelayed)
     }
 }
 

@@ -45,15 +45,22 @@ public struct GuestDisk: Sendable, Hashable {
 public struct GuestShare: Sendable, Hashable {
     /// mount(2)'s source.
     public var tag: String
-    /// mount(2)'s type, e.g. `virtiofs`.
-    public var type: String
-    /// mount(2)'s data.
-    public var options: String
+    /// What brings its files.
+    public var carrier: Carrier
+    /// mount(2)'s type.
+    public var type: String { carrier == .relay ? "fuse" : "virtiofs" }
 
-    public init(tag: String, type: String, options: String = "") {
+    public init(tag: String, carrier: Carrier) {
         self.tag = tag
-        self.type = type
-        self.options = options
+        self.carrier = carrier
+    }
+
+    /// How the guest asks for files.
+    public enum Carrier: Sendable, Hashable {
+        /// A device of the machine's.
+        case virtiofs
+        /// The agent, which carries the requests of FUSE through memory that is shared with the host (docs/adr/026).
+        case relay
     }
 }
 

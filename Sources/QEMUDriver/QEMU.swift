@@ -1,5 +1,6 @@
 import Glibc
 import LinuxSystem
+import MachineProcesses
 public import Machines
 
 /// The driver for QEMU, from 7.2 on.

@@ -68,7 +68,7 @@ extension GuestLayout {
         if spec.share != nil { modules.append("virtiofs") }
         if !spec.nics.isEmpty { modules.append("virtio_net") }
         self.init(
-            disks: disks, share: spec.share.map { GuestShare(tag: $0.tag, type: "virtiofs") }, nics: spec.nics.map(\.mac),
+            disks: disks, share: spec.share.map { GuestShare(tag: $0.tag, carrier: .virtiofs) }, nics: spec.nics.map(\.mac),
             modules: modules, agentStream: .virtioPort(name: QEMUArguments.agentPort), kernelArguments: [])
     }
 

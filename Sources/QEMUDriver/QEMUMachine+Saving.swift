@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import LinuxSystem
+import MachineProcesses
 import Machines
 
 extension QEMUMachine: Snapshotting {

@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import LinuxSystem
+import MachineProcesses
 import Machines
 
 /// A machine that QEMU runs: the process, its control channel, its console, and the share's server.

@@ -1,5 +1,6 @@
 import Glibc
 import LinuxSystem
+import MachineProcesses
 import Machines
 
 /// Machines from saved ones: the memory is in a file of its own, and QEMU's stream holds the devices alone.

@@ -126,6 +126,7 @@ public struct Planner: Sendable {
             configuration.modules = DiskConfiguration(device: modules.path, type: "erofs")
         }
         configuration.share = layout.share?.tag ?? ""
+        configuration.shareIsRelayed = layout.share?.carrier == .relay
         if let endpoint { network(endpoint, in: &configuration.identity) }
         return configuration
     }

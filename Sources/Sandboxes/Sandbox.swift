@@ -56,6 +56,10 @@ final class Sandbox {
                 throw SandboxError(
                     "a machine of \(hypervisor.traits.name) ends with its container: leave --resident out, and use hull pool")
             }
+            guard planner.shareEntries(mounts).isEmpty else {
+                throw SandboxError(
+                    "a resident machine shows nobody's files to the next container: leave bind mounts and volumes out, or --resident")
+            }
             resident = try await ResidentStore(roots, drivers: drivers).take(wanted, for: record.id)
         }
         let cgroup = Cgroup("hull/\(record.id)")

@@ -11,6 +11,12 @@ extension Domain: Snapshotting {
         guard parent == nil else {
             throw MachineError(.unsupported, "Xen saves all of a domain's memory: save it without another snapshot below")
         }
+        guard !hasShare else {
+            throw MachineError(
+                .unsupported,
+                "a domain with bind mounts or volumes cannot be saved yet: the files that it has open are known to its share server only"
+            )
+        }
         try await before()
         try await toolstack.save(id, to: state)
         notePaused()

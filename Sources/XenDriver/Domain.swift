@@ -1,5 +1,6 @@
 import Glibc
 import LinuxSystem
+import MachineProcesses
 import Machines
 
 /// A machine that Xen runs: a domain, its console, and the memory that it shares with us.
@@ -24,7 +25,8 @@ final class Domain: VirtualMachine {
     private var isParked = false
     private var console: ConsoleLog?
     private var recording: Task<Void, Never>?
-    private var carrying: Task<Void, Never>?
+    private var carrying: [Task<Void, Never>] = []
+    private let share: DomainShare?
     private var ending: Task<MachineExit, Never>?
     private var isStopping = false
     private var hasEnded = false
@@ -41,6 +43,7 @@ final class Domain: VirtualMachine {
         guest = plan.layout
         store = try Store.connect()
         (agent, carried) = try makeSocketPair(nonBlocking: true)
+        share = try spec.share.map { try DomainShare($0, confinement: spec.confinement, in: directory) }
     }
 
     /// Makes the domain, paused, or takes the one that waits; connects its devices and its console; and lets it run.
@@ -54,7 +57,9 @@ final class Domain: VirtualMachine {
         case .parked(_, let parked): try await adopt(parked)
         }
         try await openConsole()
-        carrying = Task { @Loop in await self.carry() }
+        try await share?.begin { complaint in self.fail(complaint) }
+        carrying = [Task { @Loop in await self.carry { try await self.carryAgent() } }]
+        if let share { carrying.append(Task { @Loop in await self.carry { try await share.carry(self.store, of: self.id) } }) }
         ending = Task { @Loop in await self.end(releases) }
         try await resume()
         // Whose guest runs already is told of its devices at once, and its drivers need a moment to find them.
@@ -126,23 +131,35 @@ final class Domain: VirtualMachine {
         recording = Task { @Loop in await console.record() }
     }
 
-    /// Waits for the memory that the agent shares, and carries the stream. What goes wrong there ends the machine, which can then say why.
-    private func carry() async {
-        do {
-            for await _ in try await store.watch("/local/domain/\(id)/data/hull") {
-                guard let text = try await store.read("/local/domain/\(id)/data/hull"), !text.isEmpty else { continue }
-                guard let offer = MemoryOffer(text) else { throw MachineError(.refused, "the guest offers no memory: '\(text)'") }
-                let memory = try SharedMemory(of: id, offer)
-                defer { memory.unmap() }
-                return try await memory.carry(carried)
-            }
-        } catch is CancellationError {
-        } catch {
-            complaints += "\(error)\n"
-            let (toolstack, id) = (toolstack, id)
-            // In a task of its own: the domain's end cancels this one. What is gone already cannot be destroyed.
-            Task { @Loop in try? await toolstack.destroy(id) }
+    /// Waits for the memory that the agent shares, and carries the stream.
+    private func carryAgent() async throws {
+        for await _ in try await store.watch("/local/domain/\(id)/data/hull") {
+            guard let text = try await store.read("/local/domain/\(id)/data/hull"), !text.isEmpty else { continue }
+            guard let offer = MemoryOffer(text) else { throw MachineError(.refused, "the guest offers no memory: '\(text)'") }
+            let memory = try SharedMemory(of: id, offer)
+            defer { memory.unmap() }
+            return try await memory.carry(carried)
         }
+    }
+
+    /// Carries something of the guest's. What goes wrong there ends the machine, which can then say why.
+    private func carry(_ body: @Loop () async throws -> Void) async {
+        do { try await body() } catch is CancellationError {
+        } catch { fail("\(error)\n") }
+    }
+
+    /// Ends the machine, which cannot go on.
+    private func fail(_ complaint: String) {
+        complaints += complaint
+        let (toolstack, id) = (toolstack, id)
+        // In a task of its own: the domain's end cancels this one. What is gone already cannot be destroyed.
+        Task { @Loop in try? await toolstack.destroy(id) }
+    }
+
+    /// Nothing is carried any more, and the guest's pages are given back.
+    private func stopCarrying() async {
+        for task in carrying { task.cancel() }
+        for task in carrying { await task.value }
     }
 
     /// Follows the domain to its end, and takes it away.
@@ -159,8 +176,8 @@ final class Domain: VirtualMachine {
         }
         hasEnded = true
         held = [:]
-        carrying?.cancel()
-        await carrying?.value
+        await stopCarrying()
+        await share?.stop()
         do { try await Reclaimer(toolstack: toolstack).reclaim(uuid: plan.uuid, seen: state, releases) } catch {
             complaints += "\(error)\n"
         }
@@ -173,9 +190,10 @@ final class Domain: VirtualMachine {
         // Only now, so that whoever reads the stream finds out why it ended.
         shutdown(carried.raw, Int32(SHUT_RDWR))
         if reason == .reset, console?.showsPanic == true { reason = .panicked }
+        if reason == .destroyed, let end = share?.end { reason = .helperDied(role: "virtiofsd", end) }
         return MachineExit(
             reason: reason ?? .destroyed, consoleTail: console?.lines(reason == .panicked ? 100 : 40) ?? "",
-            complaints: complaints)
+            complaints: [complaints, share?.server.process.complaints ?? ""].filter { !$0.isEmpty }.joined(separator: "\n"))
     }
 
     /// Why a domain in this state has ended; nil while it has not.
@@ -197,7 +215,9 @@ final class Domain: VirtualMachine {
         try? await sleep(for: .seconds(1))
     }
 
-    nonisolated var processes: [MachineProcess] { [] }
+    var processes: [MachineProcess] {
+        share.map { [MachineProcess(role: "virtiofsd", identity: $0.server.process.identity)] } ?? []
+    }
     func connect() async throws -> SharedDescriptor { agent }
     // Xen counts how often.
     func pause() async throws {
@@ -214,8 +234,10 @@ final class Domain: VirtualMachine {
     func notePaused() { isPaused = true }
     var snapshotting: (any Snapshotting)? { self }
     var plugging: (any Plugging)? { self }
-    var parking: (any Parking)? { self }
-    var sharing: (any Sharing)? { nil }
+    // What the guest knows of files is known to their server too, which ends with us.
+    var parking: (any Parking)? { share == nil ? self : nil }
+    var sharing: (any Sharing)? { share?.server }
+    var hasShare: Bool { share != nil }
     var resizing: (any Resizing)? { nil }
     func consoleTail(lines: Int) -> String { console?.lines(lines) ?? "" }
 
@@ -223,9 +245,8 @@ final class Domain: VirtualMachine {
     func leave() async {
         isParked = true
         held = [:]
-        carrying?.cancel()
         // Its pages are given back before anybody else takes them.
-        await carrying?.value
+        await stopCarrying()
         ending?.cancel()
         recording?.cancel()
         store.close()
@@ -241,6 +262,8 @@ final class Domain: VirtualMachine {
         if isParked { return }
         guard let ending else {
             // It did not come to run: what there is of it goes.
+            await stopCarrying()
+            await share?.stop()
             do { try await Reclaimer(toolstack: toolstack).reclaim(uuid: plan.uuid) } catch { complaints += "\(error)\n" }
             shutdown(carried.raw, Int32(SHUT_RDWR))
             return store.close()

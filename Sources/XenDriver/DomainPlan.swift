@@ -80,12 +80,6 @@ struct DomainPlan: Sendable {
 extension GuestLayout {
     /// How a domain of `spec` looks from inside: its disks are named by us.
     init(xen spec: MachineSpec) throws(MachineError) {
-        if spec.share != nil {
-            throw MachineError(
-                .unsupported,
-                "a Xen domain shares no folders with its host yet: leave bind mounts, volumes and rootfs: out, or use --hypervisor qemu"
-            )
-        }
         for nic in spec.nics {
             guard case .interface = nic.end else {
                 throw MachineError(
@@ -103,8 +97,9 @@ extension GuestLayout {
         var modules = ["xen_evtchn", "xen_gntalloc"]
         if !spec.disks.isEmpty { modules.append("xen_blkfront") }
         if !spec.nics.isEmpty { modules.append("xen_netfront") }
+        if spec.share != nil { modules.append("fuse") }
         self.init(
-            disks: disks, share: nil, nics: spec.nics.map(\.mac), modules: modules, agentStream: .sharedMemory,
+            disks: disks, share: spec.share.map { GuestShare(tag: $0.tag, carrier: .relay) }, nics: spec.nics.map(\.mac), modules: modules, agentStream: .sharedMemory,
             kernelArguments: [])
     }
 

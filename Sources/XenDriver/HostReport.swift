@@ -11,6 +11,8 @@ struct HostReport: Sendable {
     var modules: Set<String>
     /// Whether xenconsoled runs.
     var hasConsoleDaemon: Bool
+    /// Whether there is a virtiofsd.
+    var hasShareServer: Bool
 
     /// What serves the domains' devices.
     static let modules = ["xen_blkback", "xen_netback"]
@@ -34,7 +36,7 @@ struct HostReport: Sendable {
     /// What else is worth knowing.
     var remarks: [String] {
         var all = ["Xen \(facts["xen_version"] ?? "of an unknown version"), by \(program)", types, memory, network]
-        all.append("domains share no folders with the host yet: bind mounts, volumes and rootfs: are refused")
+        if !hasShareServer { all.append("bind mounts, volumes and rootfs: are refused: install virtiofsd 1.11 or newer, or run Hull's set-up script") }
         return all
     }
 

@@ -1,5 +1,6 @@
 import Glibc
 import LinuxSystem
+import MachineProcesses
 public import Machines
 
 /// The driver for Xen, by `xl`: each machine is a DomU. It works in a Dom0 only.
@@ -33,7 +34,7 @@ public struct Xen: Hypervisor {
         let report = HostReport(
             facts: try await toolstack.facts(), program: toolstack.program, hasHardware: Self.hasHardware,
             modules: Set(HostReport.modules.filter { access("/sys/module/\($0)", F_OK) == 0 }),
-            hasConsoleDaemon: Self.runs("xenconsoled"))
+            hasConsoleDaemon: Self.runs("xenconsoled"), hasShareServer: ShareServerProgram.find() != nil)
         try report.check()
         return report.remarks
     }

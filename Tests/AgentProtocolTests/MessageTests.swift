@@ -44,6 +44,7 @@ import Testing
         sandbox.identity = identity
         sandbox.modules = DiskConfiguration(device: "serial:modules", type: "erofs")
         sandbox.share = "hull"
+        sandbox.shareIsRelayed = true
         sandbox.sysctls = [Setting("net.ipv4.ip_forward", "1")]
         try roundTrip(sandbox)
         var state = ProcessState()

@@ -15,9 +15,10 @@ import Testing
             "Netlink": ["LinuxSystem", "CLinux"],
             "AgentClient": ["AgentProtocol", "LinuxSystem", "CLinux"],
             "Machines": ["LinuxSystem"],
-            "QEMUDriver": machine,
+            "MachineProcesses": machine,
+            "QEMUDriver": machine.union(["MachineProcesses"]),
             // The agent's stream goes through memory whose form the guest's program knows too.
-            "XenDriver": machine.union(["AgentProtocol"]), "CloudHypervisorDriver": machine,
+            "XenDriver": machine.union(["AgentProtocol", "MachineProcesses"]), "CloudHypervisorDriver": machine,
             "Kernels": ["LinuxSystem", "CLinux"],
             "Images": ["OCISpec", "LinuxSystem", "CLinux"],
             "Storage": ["LinuxSystem", "CLinux"],

@@ -4,6 +4,7 @@ import LinuxSystem
 import Machines
 import Testing
 
+@testable import MachineProcesses
 @testable import QEMUDriver
 
 /// What /proc says of a process of a machine.

@@ -5,6 +5,7 @@ import Machines
 import Testing
 
 @testable import Kernels
+@testable import MachineProcesses
 @testable import QEMUDriver
 
 /// Real machines for the tests: the host's kernel, and an agent that is a shell.

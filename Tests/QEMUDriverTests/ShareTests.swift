@@ -4,6 +4,7 @@ import LinuxSystem
 import Machines
 import Testing
 
+@testable import MachineProcesses
 @testable import QEMUDriver
 
 @Suite(.serialized, .enabled(if: Lab.canShare, "no machine with a share can be run here")) struct ShareTests {

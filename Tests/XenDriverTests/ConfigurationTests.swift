@@ -40,6 +40,17 @@ import Testing
                 """)
         #expect(plan.layout.modules == ["xen_evtchn", "xen_gntalloc"])
         #expect(plan.layout.agentStream == .sharedMemory)
+        #expect(plan.layout.share == nil)
+    }
+
+    @Test("A share is the agent's to carry, and nothing that xl is told of")
+    func share() throws {
+        let spec = Self.spec { $0.share = Share(tag: "hull", entries: [ShareEntry(name: "m0", hostPath: "/data")]) }
+        let (with, without) = (try DomainPlan(spec, hasHardware: true), try DomainPlan(Self.spec(), hasHardware: true))
+        #expect(with.layout.share == GuestShare(tag: "hull", carrier: .relay))
+        #expect(with.layout.modules == ["xen_evtchn", "xen_gntalloc", "fuse"])
+        #expect(
+            try with.configuration(spec, devices: []).text() == without.configuration(Self.spec(), devices: []).text())
     }
 
     @Test("A PVH domain with disks and a network interface")
@@ -100,7 +111,6 @@ import Testing
             { $0.kind = .microvm }, { $0.kind = .q35 }, { $0.accelerator = .kvm }, { $0.memoryBytes = 64 << 20 },
             { $0.vcpus = 0 },
             { $0.id = "short" }, { $0.id = "Z" + String(Self.id.dropFirst()) },
-            { $0.share = Share(tag: "hull", entries: [ShareEntry(name: "m0", hostPath: "/data")]) },
             { $0.disks = [Disk(name: "a", path: "/a", readOnly: true), Disk(name: "a", path: "/b", readOnly: true)] },
         ]
         for change in wrong { #expect(throws: MachineError.self) { try DomainPlan(Self.spec(change), hasHardware: true) } }
@@ -115,7 +125,7 @@ import Testing
     static func report(_ change: (inout HostReport) -> Void = { _ in }) -> HostReport {
         var report = HostReport(
             facts: ["xen_version": "4.17.7", "virt_caps": "pv hvm hap", "free_memory": "1200", "total_memory": "2560"],
-            program: "/usr/lib/xen-4.17/bin/xl", hasHardware: true, modules: Set(HostReport.modules), hasConsoleDaemon: true)
+            program: "/usr/lib/xen-4.17/bin/xl", hasHardware: true, modules: Set(HostReport.modules), hasConsoleDaemon: true, hasShareServer: true)
         change(&report)
         return report
     }
@@ -129,7 +139,6 @@ import Testing
                 "Xen 4.17.7, by /usr/lib/xen-4.17/bin/xl", "domains can be PV, PVH, HVM; machines are PVH",
                 "1200 of 2560 MiB of memory are free for domains",
                 "domains' networks are at a bridge of Hull's own, hull0, which comes with the first of them; xenbr0 is not needed",
-                "domains share no folders with the host yet: bind mounts, volumes and rootfs: are refused",
             ])
     }
 

@@ -93,7 +93,7 @@ final class EngineSandbox {
             try await hooked.value
             throw HooksChangedTheHost()
         }
-        let network = try NamespaceNetwork()
+        let network = try NamespaceNetwork(hypervisor.traits.nicEnd)
         self.network = network
         if let before = saved?.manifest.saved.network {
             try await network.attach(before)

@@ -17,9 +17,12 @@ final class NamespaceNetwork {
 
     /// A NIC of the machine.
     private struct Card {
-        var tap: SharedDescriptor
+        /// Its host's end; nil where the driver makes one, which comes here then.
+        var tap: SharedDescriptor?
         var name: String
         var mac: MACAddress
+        /// Whether the host's end is in the namespace.
+        var isHere: Bool
     }
 
     private var ports: [Port] = []
@@ -27,9 +30,11 @@ final class NamespaceNetwork {
     /// What the guest was told last.
     private var told = Identity()
     private let routes: RouteSocket
+    private let end: HypervisorTraits.NICEnd
 
-    /// Takes the namespace that the calling thread is in, and brings its loopback up.
-    init() throws {
+    /// Takes the namespace that the calling thread is in, and brings its loopback up. The NICs' host ends are of that kind.
+    init(_ end: HypervisorTraits.NICEnd) throws {
+        self.end = end
         routes = try RouteSocket()
         if let loopback = try routes.link(named: "lo"), !loopback.isUp { try routes.change(loopback.index, up: true) }
     }
@@ -53,7 +58,23 @@ final class NamespaceNetwork {
     }
 
     /// The machine's NICs.
-    var nics: [NIC] { cards.map { NIC(mac: "\($0.mac)", tap: $0.tap) } }
+    var nics: [NIC] {
+        cards.enumerated().map { number, card in
+            NIC(
+                mac: "\(card.mac)",
+                end: card.tap.map { .tap($0) } ?? .interface { [self] name in try await take(name, as: number) })
+        }
+    }
+
+    /// Takes an interface that the driver made, in the first namespace of the host, as a NIC's host end; what was to be led to it is.
+    private func take(_ name: String, as number: Int) async throws {
+        let outside = try RouteSocket(in: NetworkNamespace(path: "/proc/1/ns/net"))
+        let index = try outside.index(of: name)
+        try outside.change(index, up: false)
+        try outside.change(index, name: cards[number].name, namespace: NetworkNamespace.current())
+        cards[number].isHere = true
+        if let port = ports.first(where: { $0.nic == number }) { try await lead(port.link, to: number) }
+    }
 
     /// What the guest is to make of them at its start; a clone has all its NICs out of sight.
     func configure(_ identity: inout Identity, isClone: Bool) throws {
@@ -165,7 +186,7 @@ final class NamespaceNetwork {
     }
 
     /// Takes the machine's taps away. They would go with their last holder, one after the other, which takes 20 ms each.
-    func removeTaps() throws { try routes.delete(group: Self.group) }
+    func removeTaps() throws { if end == .tap { try routes.delete(group: Self.group) } }
 
     /// The taps' group.
     private static let group: UInt32 = 0x6875_6c6c
@@ -198,13 +219,22 @@ final class NamespaceNetwork {
 
     private func makeCard(mac: MACAddress) throws -> Int {
         let name = "hull\(cards.count)"
+        guard end == .tap else {
+            cards.append(Card(name: name, mac: mac, isHere: false))
+            return cards.count - 1
+        }
         let tap = try Tap.open(name)
         try routes.change(try routes.index(of: name), group: Self.group)
-        cards.append(Card(tap: tap, name: name, mac: mac))
+        cards.append(Card(tap: tap, name: name, mac: mac, isHere: true))
         return cards.count - 1
     }
 
     private func connect(_ link: Link, to number: Int) async throws {
+        if cards[number].isHere { try await lead(link, to: number) }
+        ports.append(Port(link: link, nic: number))
+    }
+
+    private func lead(_ link: Link, to number: Int) async throws {
         let name = cards[number].name
         let index = try routes.index(of: name)
         // In this order: with an MTU below 1280 an interface has no IPv6 to be told of.
@@ -212,7 +242,6 @@ final class NamespaceNetwork {
         try routes.change(index, up: true, mtu: link.mtu)
         if !link.isUp { try routes.change(link.index, up: true) }
         try await redirect(link.name, name)
-        ports.append(Port(link: link, nic: number))
         if !UserNamespace.isInitial {
             do { try await leadOwn(link, to: number) } catch {
                 StandardStreams.complain("hull-runtime: ports that rootlessport publishes stay unreachable: \(error)")

@@ -173,8 +173,13 @@ extension Agent {
             try Mounting.makeDirectory(target + "/work")
         }
         if !configuration.share.utf8.isEmpty {
-            try Mounting.mount(configuration.share, Boot.directory + "/share", "virtiofs")
-            share = Boot.directory + "/share"
+            let target = Boot.directory + "/share"
+            if configuration.shareIsRelayed {
+                try ShareRelay.mount(configuration.share, at: target)
+            } else {
+                try Mounting.mount(configuration.share, target, "virtiofs")
+            }
+            share = target
         }
         try Guest.identify(configuration.identity, since: arrival)
         for setting in configuration.sysctls { try Guest.set(setting) }

@@ -17,8 +17,8 @@ struct Port: ~Copyable {
         self.channel = channel
     }
 
-    /// Shares memory with the host and says where, in the domain's store; nil while there is no Xen that could.
-    static func share() -> Port? {
+    /// Shares memory with the host and says where, in the domain's store, below `name`; nil while there is no Xen that could.
+    static func share(as name: String = "data/hull") -> Port? {
         var references = [UInt32](repeating: 0, count: 1 + SharedStream.ringPages)
         var channel: UInt32 = 0
         var events: Int32 = -1
@@ -29,7 +29,7 @@ struct Port: ~Copyable {
             head.storeBytes(of: reference, toByteOffset: SharedStream.referencesOffset + 4 * index, as: UInt32.self)
         }
         // The store takes what the first zero ends: the name, then the value.
-        let offer = Array("data/hull\0\(references[0]) \(channel)".utf8)
+        let offer = Array("\(name)\0\(references[0]) \(channel)".utf8)
         let written = guest_ask_store(11, offer, UInt32(offer.count), 0)
         if written < 0 { console("the host cannot be told of the shared memory: \(KernelError(-written).words)") }
         return Port(memory: stream, events: events, channel: channel)

@@ -1,22 +1,22 @@
 import CLinux
 import Glibc
-import LinuxSystem
-import Machines
+package import LinuxSystem
+package import Machines
 
 /// A program of the machine, started in its root with nothing of the host's, and the last of what it said.
 @Loop
-final class ConfinedProcess {
+package final class ConfinedProcess {
     /// How much of its standard error is kept.
-    static let complaintLimit = 8192
+    package static let complaintLimit = 8192
 
-    let role: String
-    let child: ChildProcess
-    let identity: ProcessIdentity
+    package let role: String
+    package let child: ChildProcess
+    package let identity: ProcessIdentity
     private let output: SharedDescriptor
     private var said: [UInt8] = []
 
     /// Starts it. `descriptors` come from 3 on, in order; 0 is /dev/null, 1 and 2 are a pipe to us.
-    init(
+    package init(
         role: String, _ how: Spawn, root: ConfinedRoot, confinement: Confinement, descriptors: [SharedDescriptor]
     ) throws {
         self.role = role
@@ -47,7 +47,7 @@ final class ConfinedProcess {
     }
 
     /// Collects what it says until it says no more; run it as long as the process lives.
-    func listen() async {
+    package func listen() async {
         // A pipe that cannot be read any more has nothing more to say.
         while let bytes = try? await readSome(output.raw, capacity: 4096), !bytes.isEmpty {
             said += bytes
@@ -56,7 +56,7 @@ final class ConfinedProcess {
     }
 
     /// The last of its standard error, trimmed.
-    var complaints: String {
+    package var complaints: String {
         var text = Substring(String(decoding: said, as: UTF8.self))
         while text.last?.isWhitespace == true { text.removeLast() }
         return String(text)

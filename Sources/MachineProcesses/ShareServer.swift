@@ -1,19 +1,19 @@
 import CLinux
 import Glibc
-import LinuxSystem
-import Machines
+package import LinuxSystem
+package import Machines
 
 /// Where virtiofsd is, and how this one wants to be called.
-struct ShareServerProgram: Sendable, Hashable {
+package struct ShareServerProgram: Sendable, Hashable {
     /// The words that start it: the program, or a loader of its own, its library path and the program.
-    var command: [String]
+    package var command: [String]
     /// The folders that it must see at its start; empty when it needs the host's own programs and libraries.
-    var folders: [String]
+    package var folders: [String]
     /// QEMU 7.2's C program, which has other options than the Rust one.
-    var isLegacy: Bool
+    package var isLegacy: Bool
 
     /// The newest on this host; nil when there is none. HULL_VIRTIOFSD names another, which is QEMU 7.2's own if its folder is `qemu`.
-    static func find() -> ShareServerProgram? {
+    package static func find() -> ShareServerProgram? {
         if let named = getenv("HULL_VIRTIOFSD").map({ String(cString: $0) }), !named.isEmpty {
             guard access(named, X_OK) == 0 else { return nil }
             return ShareServerProgram(command: [named], folders: [], isLegacy: named.hasSuffix("/qemu/virtiofsd"))
@@ -34,13 +34,13 @@ struct ShareServerProgram: Sendable, Hashable {
         return access(legacy, X_OK) == 0 ? ShareServerProgram(command: [legacy], folders: [], isLegacy: true) : nil
     }
 
-    static let missing = MachineError(
+    package static let missing = MachineError(
         .missing,
         "no virtiofsd was found, which bind mounts and volumes need: install the package virtiofsd (Debian 13), or run Hull's set-up script"
     )
 
     /// The words after the program, with the listening socket as descriptor `socket` and the share at `/share`.
-    func arguments(socket: Int32, isVolatile: Bool, isRestored: Bool = false) -> [String] {
+    package func arguments(socket: Int32, isVolatile: Bool, isRestored: Bool = false) -> [String] {
         let own =
             isLegacy
             ? [
@@ -63,19 +63,19 @@ struct ShareServerProgram: Sendable, Hashable {
 /// entries and nothing else. The mounts of the entries map ids, so that files keep the owners the guest gives them, and
 /// refuse writes to what is read-only whatever the server does.
 @Loop
-final class ShareServer: Sharing {
-    nonisolated let folder = "more"
+package final class ShareServer: Sharing {
+    package nonisolated let folder = "more"
     private let owners: Owners
-    let process: ConfinedProcess
+    package let process: ConfinedProcess
     /// QEMU's end of the vhost-user connection, until QEMU has it.
-    private(set) var connection: SharedDescriptor!
+    package private(set) var connection: SharedDescriptor!
     private let root: ConfinedRoot
 
     // CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SETGID, SETUID, MKNOD, SETFCAP: in its own user namespace, where they reach only
     // files whose owners its mounts map. SETPCAP it needs to give itself fewer, and gives up. The legacy server also enters its root by itself: SYS_CHROOT.
     private static let capabilities: UInt64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 27 | 1 << 31
 
-    init(
+    package init(
         _ share: Share, _ program: ShareServerProgram, isRestored: Bool, confinement: Confinement, in directory: MachineDirectory
     ) throws {
         let path = "\(directory.path)/share-root"
@@ -200,7 +200,7 @@ final class ShareServer: Sharing {
         return (Int32(RLIMIT_NOFILE.rawValue), most, most)
     }
 
-    func show(_ entries: [(entry: ShareEntry, tree: SharedDescriptor)]) async throws {
+    package func show(_ entries: [(entry: ShareEntry, tree: SharedDescriptor)]) async throws {
         for (entry, copy) in entries {
             let tree = try DetachedMount(copy)
             try tree.set(
@@ -209,24 +209,24 @@ final class ShareServer: Sharing {
         }
     }
 
-    func hide(_ names: [String]) throws {
+    package func hide(_ names: [String]) throws {
         try unmountInside(process.child, names.map { "/share/\(folder)/\($0)" })
     }
 
     /// Gives up our view of what the server sees. Call it once the server has been spawned.
-    func release() throws { try root.releaseBound() }
+    package func release() throws { try root.releaseBound() }
 
     /// Takes away all but the entries. Call it once the server serves.
-    func emptyRoot() throws { try root.empty() }
+    package func emptyRoot() throws { try root.empty() }
 
     /// QEMU has its end: ours is closed, so that the server sees QEMU's death.
-    func connectionGiven() { connection = nil }
+    package func connectionGiven() { connection = nil }
 
     /// Ends the server; whoever waits for it reaps it.
-    func kill() { process.child.signal(SIGKILL) }
+    package func kill() { process.child.signal(SIGKILL) }
 
     /// Ends a server that no machine came to use, and takes down what it had.
-    func abandon() {
+    package func abandon() {
         kill()
         let child = process.child
         // It was killed: nothing but its being reaped is awaited.
@@ -236,5 +236,5 @@ final class ShareServer: Sharing {
     }
 
     /// Gives up the root. The server has ended.
-    func remove() throws { try root.remove() }
+    package func remove() throws { try root.remove() }
 }

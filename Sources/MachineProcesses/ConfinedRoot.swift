@@ -1,6 +1,6 @@
 import CLinux
 import Glibc
-import LinuxSystem
+package import LinuxSystem
 
 /// The root of a confined process: a small tmpfs, in which what the process must read at its start is bound, and out of which
 /// that is taken again before any guest code runs. It is made in the mount namespace of the caller, who keeps a handle
@@ -9,9 +9,9 @@ import LinuxSystem
 /// Taking away works through a rule of the kernel: a folder or file that is a mount point in another mount namespace
 /// only can be removed, and the mounts on it go with it (vfs_rmdir, detach_mounts).
 @Loop
-final class ConfinedRoot {
+package final class ConfinedRoot {
     /// On the host.
-    let path: String
+    package let path: String
     private var isMounted = false
     /// Mount points of what was bound, in order, seen from the host.
     private var bound: [String] = []
@@ -19,7 +19,7 @@ final class ConfinedRoot {
     private var made: [String] = []
 
     /// Mounts the tmpfs at `path`, which is made.
-    init(at path: String) throws {
+    package init(at path: String) throws {
         self.path = path
         try makeDirectories(path, mode: 0o755)
         try mountFilesystem(
@@ -31,7 +31,7 @@ final class ConfinedRoot {
 
     /// Shows the host's `source` at `inside`. Folders and files that it must go through are made.
     /// - Parameter keep: it stays when the root is emptied (what a share server serves).
-    func bind(
+    package func bind(
         _ source: String, at inside: String, readOnly: Bool = true, devices: Bool = false, executable: Bool = true,
         recursive: Bool = false, owners: SharedDescriptor? = nil, keep: Bool = false,
         followsHost: Bool = false
@@ -48,7 +48,7 @@ final class ConfinedRoot {
     }
 
     /// Shows the mount at `path` below the host's `source` where `source` was bound at `inside`. One that went meanwhile is left out.
-    func bindBelow(_ source: String, _ path: String, at inside: String, readOnly: Bool, owners: SharedDescriptor?) throws {
+    package func bindBelow(_ source: String, _ path: String, at inside: String, readOnly: Bool, owners: SharedDescriptor?) throws {
         let place = { (folder: String) in SharedDescriptor(try openFile(folder, O_PATH | O_DIRECTORY)) }
         guard let from = try openPlace(path, below: try place(source)),
             let to = try openPlace(path, below: try place("\(self.path)\(inside)"))
@@ -60,7 +60,7 @@ final class ConfinedRoot {
 
     /// Shows a device like the host's `source` at `inside`, which belongs to `owner`: who may use the host's own node (0600 and
     /// root's in one place, a group's in another) does not matter then.
-    func bindDevice(_ source: String, at inside: String, owner: UInt32) throws {
+    package func bindDevice(_ source: String, at inside: String, owner: UInt32) throws {
         var status = stat()
         try checked("look at", source) { stat(source, &status) }
         let folder = "\(path)-device"
@@ -77,7 +77,7 @@ final class ConfinedRoot {
 
     /// Shows a new, empty file of `size` bytes in memory at `inside`; it belongs to `owner`, and goes with the last that has it open.
     /// Returns it open for writing.
-    func bindMemory(of size: UInt64, at inside: String, owner: UInt32) throws -> SharedDescriptor {
+    package func bindMemory(of size: UInt64, at inside: String, owner: UInt32) throws -> SharedDescriptor {
         let folder = "\(path)-memory"
         try makeDirectories(folder)
         defer { rmdir(folder) }
@@ -93,7 +93,7 @@ final class ConfinedRoot {
     }
 
     /// A /proc of the caller's pid namespace, read-only, in which the process finds no process but itself.
-    func mountOwnProcesses() throws {
+    package func mountOwnProcesses() throws {
         let point = try makePoint("/proc", folder: true, keep: false)
         try mountFilesystem(
             "proc", point, type: "proc", flags: UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY), data: "hidepid=invisible")
@@ -101,7 +101,7 @@ final class ConfinedRoot {
     }
 
     /// The host's programs and libraries, read-only: `/usr`, and `/bin`, `/lib` and their like as the host has them.
-    func bindPrograms() throws {
+    package func bindPrograms() throws {
         try bind("/usr", at: "/usr")
         for name in ["bin", "sbin", "lib", "lib32", "lib64"] {
             var target = [CChar](repeating: 0, count: 256)
@@ -118,13 +118,13 @@ final class ConfinedRoot {
     }
 
     /// A folder that stays.
-    func makeFolder(_ inside: String, owner: UInt32) throws {
+    package func makeFolder(_ inside: String, owner: UInt32) throws {
         let point = try makePoint(inside, folder: true, keep: true)
         try checked("give away", point) { chown(point, owner, owner) }
     }
 
     /// A folder that stays, into which more can be mounted later, when the rest is read-only.
-    func mountRoom(at inside: String, owner: UInt32) throws {
+    package func mountRoom(at inside: String, owner: UInt32) throws {
         let point = try makePoint(inside, folder: true, keep: true)
         try mountFilesystem(
             "hull", point, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC),
@@ -149,13 +149,13 @@ final class ConfinedRoot {
     }
 
     /// Gives up the caller's own view of what was bound: call it when the process has its own copy, i.e. when it was spawned.
-    func releaseBound() throws {
+    package func releaseBound() throws {
         for point in bound.reversed() { try unmountFilesystem(point, flags: 2 /* MNT_DETACH */) }
         bound = []
     }
 
     /// Takes away from the process all that was not to be kept, and makes the root read-only. After `releaseBound`.
-    func empty() throws {
+    package func empty() throws {
         for point in made.reversed() {
             if unlink(point) != 0 && errno != ENOENT {
                 try checked("empty a root of", point) { rmdir(point) }
@@ -166,7 +166,7 @@ final class ConfinedRoot {
     }
 
     /// Gives up the handle. The tmpfs lives on as long as the process.
-    func remove() throws {
+    package func remove() throws {
         try releaseBound()
         if isMounted {
             try unmountFilesystem(path)
