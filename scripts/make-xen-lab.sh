@@ -50,7 +50,7 @@ for folder in bin sbin lib; do
 done
 # Of the modules, those that a Dom0 without hardware needs.
 tree=$(echo "$work"/kernel/lib/modules/*)
-for part in arch crypto lib net fs drivers/xen drivers/block drivers/virtio drivers/char drivers/net/tun.ko drivers/net/xen-netback; do
+for part in arch crypto lib net fs drivers/xen drivers/block drivers/virtio drivers/char drivers/net/tun.ko drivers/net/veth.ko drivers/net/xen-netback; do
     [[ -e $tree/kernel/$part ]] || continue
     mkdir -p "$root/usr/lib/modules/${tree##*/}/kernel/$part"
     rmdir "$root/usr/lib/modules/${tree##*/}/kernel/$part"

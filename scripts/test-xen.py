@@ -296,15 +296,15 @@ CHECKS = [
         near sh -c 'hull logs files | grep here'
         is "$(hull logs files)" "go\nhere"
         is "$(hull exec files sh -c 'sha256sum </d/copy; cat /sys/hypervisor/guest_type')" "$(sha256sum </run/shown/big)\nPVH"
-        ps -eo args | has '^virtiofsd'
+        server=$(pgrep -f 'shared-di[r] /share')
         (! hull snapshot create files no) 2>&1 | has 'bind mounts or volumes'
         hull exec files cat /d/file
         # Without its server a machine cannot go on.
-        pkill -9 -x virtiofsd
+        kill -9 $server
         is "$(hull wait files)" 125
         hull inspect files | has virtiofsd
         hull rm files
-        ! ps -eo args | has '^virtiofsd'
+        ! pgrep -f 'shared-di[r] /share'
         (! run --rm --machine pv --resident acme -v /run/shown:/a $image true) 2>&1 | has 'leave bind mounts'
         hull volume rm named
         rm -r /run/shown /run/closed /run/single
@@ -317,7 +317,7 @@ CHECKS = [
         near sh -c 'hull logs files | grep mine'
         near test -e /run/fs/new
         is "$(stat -c '%u %g' /run/fs/new)" "0 0"
-        [ "$(ps -eo uid,args | awk '$2 ~ /virtiofsd/ { print $1; exit }')" -ge 268435456 ]
+        [ "$(stat -c %u /proc/$(pgrep -f 'shared-di[r] /share' | head -1))" -ge 268435456 ]
         hull rm -f files
         umount /run/fs; rm /run/fs.img
         near sh -c 'test -z "$(losetup -a)"'
@@ -330,7 +330,7 @@ CHECKS = [
         rm -r /run/tree
         nothing_left
     """),
-    ("an engine's bundle", r"""
+    ("an engine's bundle, in PVH", r"""
         bundle=/run/bundle; mkdir -p $bundle/rootfs/bin; cp /bin/busybox $bundle/rootfs/bin/
         for name in sh cat sleep ls id; do ln -s busybox $bundle/rootfs/bin/$name; done
         (cd $bundle; hull-runtime spec)
@@ -351,7 +351,63 @@ END
         hull-runtime kill two KILL
         near sh -c 'hull-runtime state two | grep stopped'
         hull-runtime delete two
+        nothing_left
+    """),
+    ("an engine's network, led to a PVH domain", r"""
+        bundle=/run/bundle; mkdir -p $bundle/rootfs/bin $bundle/rootfs/www; cp /bin/busybox $bundle/rootfs/bin/; ln -sf busybox $bundle/rootfs/bin/sh
+        echo served >$bundle/rootfs/www/index.html
+        modprobe -a veth sch_ingress cls_u32 act_mirred || true
+        # As an engine leaves it.
+        ip netns add engine; ip link add outer0 type veth peer name eth0 netns engine
+        ip addr add 10.99.0.1/24 dev outer0; ip link set outer0 up
+        ip -n engine addr add 10.99.0.2/24 dev eth0; ip -n engine link set eth0 up; ip -n engine route add default via 10.99.0.1
+        [ -e $bundle/config.json ] || (cd $bundle; hull-runtime spec)
+        python3 - $bundle/config.json <<'END'
+import json, sys
+spec = json.load(open(sys.argv[1]))
+spec["process"].update(terminal=False, args=["busybox", "httpd", "-f", "-p", "80", "-h", "/www"])
+spec["root"] = {"path": "rootfs"}
+for namespace in spec["linux"]["namespaces"]:
+    if namespace["type"] == "network": namespace["path"] = "/run/netns/engine"
+json.dump(spec, open(sys.argv[1], "w"))
+END
+        hull-runtime create --bundle $bundle web </dev/null >/run/web.log 2>&1
+        hull-runtime start web
+        ip -n engine -o link | has 'hull0'
+        near sh -c 'wget -T 5 -qO- http://10.99.0.2/ | grep served'
+        hull-runtime exec web busybox ping -c 1 10.99.0.1
+        # Another one comes while it runs, as with docker network connect.
+        ip link add outer1 type veth peer name eth1 netns engine; ip addr add 10.98.0.1/24 dev outer1; ip link set outer1 up
+        ip -n engine addr add 10.98.0.2/24 dev eth1; ip -n engine link set eth1 up
+        near sh -c 'wget -T 5 -qO- http://10.98.0.2/ | grep served'
+        hull-runtime kill web KILL
+        near sh -c 'hull-runtime state web | grep stopped'
+        hull-runtime delete web
+        ip netns del engine
         rm -r $bundle
+        nothing_left
+    """),
+    ("Podman's containers are PVH domains", r"""
+        [ -x /usr/bin/podman ] || { echo 'there is no Podman here'; exit 0; }
+        tree=/run/tree; mkdir -p $tree/bin $tree/www $tree/etc; cp /bin/busybox $tree/bin/; for name in sh cat sleep; do ln -sf busybox $tree/bin/$name; done
+        echo served >$tree/www/index.html
+        modprobe -a veth bridge sch_ingress cls_u32 act_mirred br_netfilter nft_compat xt_comment xt_conntrack xt_mark xt_addrtype xt_MASQUERADE xt_nat xt_multiport || true
+        printf '%s\n' '[containers]' 'log_driver = "k8s-file"' 'dns_servers = []' '[engine]' 'cgroup_manager = "cgroupfs"' 'events_logger = "file"' \
+            '[network]' 'network_backend = "netavark"' >/run/containers.conf
+        export CONTAINERS_CONF=/run/containers.conf XDG_RUNTIME_DIR=/run
+        pod() { timeout -s KILL 300 podman --root /run/pods --runroot /run/pods-run --storage-driver vfs --network-config-dir /run/pods-net \
+            --runtime $(command -v hull-runtime) "$@"; }
+        echo mine >/run/mine
+        is "$(pod run --rm --network none -v /run/mine:/mine:ro --rootfs $tree sh -c 'cat /sys/hypervisor/type /mine; exit 9' || echo $?)" "xen\nmine\n9"
+        pod run -d --name web --rootfs $tree busybox httpd -f -p 80 -h /www
+        address=$(pod inspect --format '{{.NetworkSettings.IPAddress}}' web)
+        near sh -c "wget -T 5 -qO- http://$address/ | grep served"
+        is "$(pod exec web cat /sys/hypervisor/type)" xen
+        is "$(pod ps --format '{{.Names}}')" web
+        pod rm -f -t 0 web
+        rm -rf $tree /run/mine
+        ip link del podman0 || true
+        nft flush ruleset
         nothing_left
     """),
     ("times beside bare xl", r"""

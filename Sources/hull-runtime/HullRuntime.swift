@@ -125,7 +125,12 @@ struct Globals: Sendable {
         return roots
     }
 
-    var engines: EngineStore { EngineStore(ContainerStore(roots, drivers: Drivers.all), root: root) }
+    var engines: EngineStore {
+        // Domains are root's to make.
+        EngineStore(
+            ContainerStore(roots, drivers: Drivers.all), root: root,
+            hypervisor: UserNamespace.isInitial ? Drivers.standard : "qemu")
+    }
 
     /// Writes an error where the engine looks for it, and on standard error.
     func log(error: String) {

@@ -119,7 +119,7 @@ public struct BundlePlan: Sendable {
     }
 
     /// The container as Hull's store keeps it.
-    public func record(root: String, id: String, name: String, now: Int64) -> ContainerRecord {
+    public func record(root: String, id: String, name: String, hypervisor: String = "qemu", now: Int64) -> ContainerRecord {
         var process = ContainerRecord.ProcessSettings(arguments: spec.process?.args ?? [])
         process.environment = spec.process?.env ?? []
         process.directory = spec.process?.cwd ?? "/"
@@ -140,6 +140,7 @@ public struct BundlePlan: Sendable {
         }
         record.resources.cpus = Self.cpus(resources?.cpu)
         record.resources.pids = (resources?.pids?.limit).flatMap { $0 > 0 ? Int($0) : nil }
+        record.machine.hypervisor = hypervisor
         setMachine(&record)
         return record
     }
