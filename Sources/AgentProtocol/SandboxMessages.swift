@@ -222,11 +222,8 @@ public struct SandboxConfiguration: WireMessage, Equatable, Sendable {
         try coder.field(3, &share)
         try coder.list(4, &sysctls)
         try coder.list(5, &disks)
-<<<<<<< HEAD
-        try coder.field(6, &shareIsRelayed)
-=======
         try coder.field(6, &prepares)
->>>>>>> main
+        try coder.field(7, &shareIsRelayed)
     }
 }
 
