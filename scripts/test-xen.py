@@ -375,7 +375,9 @@ END
         hull-runtime start web
         ip -n engine -o link | has 'hull0'
         near sh -c 'wget -T 5 -qO- http://10.99.0.2/ | grep served'
-        hull-runtime exec web busybox ping -c 1 10.99.0.1
+        busybox httpd -f -p 10.99.0.1:8099 -h $bundle/rootfs/www & outside=$!
+        hull-runtime exec web busybox wget -T 5 -qO- http://10.99.0.1:8099/ | has served
+        kill $outside
         # Another one comes while it runs, as with docker network connect.
         ip link add outer1 type veth peer name eth1 netns engine; ip addr add 10.98.0.1/24 dev outer1; ip link set outer1 up
         ip -n engine addr add 10.98.0.2/24 dev eth1; ip -n engine link set eth1 up

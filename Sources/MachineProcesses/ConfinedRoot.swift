@@ -48,7 +48,8 @@ package final class ConfinedRoot {
     }
 
     /// Shows the mount at `path` below the host's `source` where `source` was bound at `inside`. One that went meanwhile is left out.
-    package func bindBelow(_ source: String, _ path: String, at inside: String, readOnly: Bool, owners: SharedDescriptor?) throws {
+    package func bindBelow(_ source: String, _ path: String, at inside: String, readOnly: Bool, owners: SharedDescriptor?) throws
+    {
         let place = { (folder: String) in SharedDescriptor(try openFile(folder, O_PATH | O_DIRECTORY)) }
         guard let from = try openPlace(path, below: try place(source)),
             let to = try openPlace(path, below: try place("\(self.path)\(inside)"))

@@ -45,7 +45,9 @@ package struct FileQueue {
         isBusy[slot] = true
         isFirst[slot] = FileMessage.isFirst(request)
         let entry = 2 * slot
-        request.withUnsafeBytes { (memory + Self.buffers + entry * FileMessage.limit).copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+        request.withUnsafeBytes {
+            (memory + Self.buffers + entry * FileMessage.limit).copyMemory(from: $0.baseAddress!, byteCount: $0.count)
+        }
         (memory + 16 * entry).storeBytes(of: UInt32(request.count), toByteOffset: 8, as: UInt32.self)
         (memory + 16 * (entry + 1)).storeBytes(of: UInt32(FileMessage.answerLimit(request)), toByteOffset: 8, as: UInt32.self)
         (memory + Self.available + 4).storeBytes(of: UInt16(entry), toByteOffset: 2 * (Int(given) % Self.size), as: UInt16.self)

@@ -28,7 +28,8 @@ package final class FileRelay {
         try checked("set the length of", "a memory file") { ftruncate(file.raw, FileQueue.bytes) }
         // F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW: else the server could make our next look at it the last.
         try checked("seal", "a memory file") { fcntl(file.raw, 1033, 7) }
-        guard let mapped = mmap(nil, FileQueue.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.raw, 0), mapped != MAP_FAILED else {
+        guard let mapped = mmap(nil, FileQueue.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.raw, 0), mapped != MAP_FAILED
+        else {
             throw SystemError("map", "a memory file")
         }
         memory = mapped
@@ -45,6 +46,8 @@ package final class FileRelay {
     package func carry(_ stream: SharedDescriptor) async throws {
         let answers = Task { @Loop in
             do { try await self.carryAnswers(stream) } catch is CancellationError {
+            } catch let error as SystemError where error.code == EPIPE {
+                // Who hung up wants no answers, and asks no more.
             } catch {
                 // Whoever reads requests finds out by that, and why.
                 self.failure = error

@@ -43,7 +43,9 @@ struct ShareServerLink {
             try await send(request, words, descriptor, isAnswered: answers)
             guard answers else { return }
             let code = try await answer(request)
-            guard code == 0 else { throw MachineError(.refused, "the share server refused request \(request.rawValue) of vhost-user") }
+            guard code == 0 else {
+                throw MachineError(.refused, "the share server refused request \(request.rawValue) of vhost-user")
+            }
         }
         try await set(.setOwner, [])
         try await set(.setFeatures, [Self.version | Self.extensions])
@@ -65,7 +67,9 @@ struct ShareServerLink {
         return try await answer(request)
     }
 
-    private func send(_ request: Request, _ words: [UInt64], _ descriptor: SharedDescriptor? = nil, isAnswered: Bool = false) async throws {
+    private func send(_ request: Request, _ words: [UInt64], _ descriptor: SharedDescriptor? = nil, isAnswered: Bool = false)
+        async throws
+    {
         let payload = words.flatMap { Self.bytes($0) }
         // Version 1, and whether we want to hear of it.
         let head = Self.bytes(UInt64(request.rawValue) | (isAnswered ? 9 : 1) << 32) + Self.bytes(UInt64(payload.count)).prefix(4)

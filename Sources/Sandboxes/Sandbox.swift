@@ -60,7 +60,8 @@ final class Sandbox {
             }
             guard planner.shareEntries(mounts).isEmpty else {
                 throw SandboxError(
-                    "a resident machine shows nobody's files to the next container: leave bind mounts and volumes out, or --resident")
+                    "a resident machine shows nobody's files to the next container: leave bind mounts and volumes out, or --resident"
+                )
             }
             resident = try await ResidentStore(roots, drivers: drivers).take(wanted, for: record.id)
         }

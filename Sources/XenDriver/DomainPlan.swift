@@ -99,7 +99,8 @@ extension GuestLayout {
         if !spec.nics.isEmpty { modules.append("xen_netfront") }
         if spec.share != nil { modules.append("fuse") }
         self.init(
-            disks: disks, share: spec.share.map { GuestShare(tag: $0.tag, carrier: .relay) }, nics: spec.nics.map(\.mac), modules: modules, agentStream: .sharedMemory,
+            disks: disks, share: spec.share.map { GuestShare(tag: $0.tag, carrier: .relay) }, nics: spec.nics.map(\.mac),
+            modules: modules, agentStream: .sharedMemory,
             kernelArguments: [])
     }
 

@@ -40,7 +40,8 @@ final class DomainShare {
         try server.release()
         let relay: FileRelay
         do { relay = try await FileRelay(server.connection) } catch {
-            throw MachineError(.startFailed, "the share server cannot be used (it said: \(server.process.complaints))", cause: error)
+            throw MachineError(
+                .startFailed, "the share server cannot be used (it said: \(server.process.complaints))", cause: error)
         }
         self.relay = relay
         try server.emptyRoot()

@@ -36,7 +36,10 @@ struct HostReport: Sendable {
     /// What else is worth knowing.
     var remarks: [String] {
         var all = ["Xen \(facts["xen_version"] ?? "of an unknown version"), by \(program)", types, memory, network]
-        if !hasShareServer { all.append("bind mounts, volumes and rootfs: are refused: install virtiofsd 1.11 or newer, or run Hull's set-up script") }
+        if !hasShareServer {
+            all.append(
+                "bind mounts, volumes and rootfs: are refused: install virtiofsd 1.11 or newer, or run Hull's set-up script")
+        }
         return all
     }
 

@@ -30,7 +30,10 @@ import Testing
     @Test("A request to interrupt another is answered here: it cannot be had")
     func interrupts() {
         #expect(FileMessage.ownAnswer(Self.request(15)[...]) == nil)
-        #expect(FileMessage.ownAnswer(Self.request(36, number: 0x0102)[...]) == [16, 0, 0, 0, 218, 255, 255, 255, 2, 1, 0, 0, 0, 0, 0, 0])
+        #expect(
+            FileMessage.ownAnswer(Self.request(36, number: 0x0102)[...]) == [
+                16, 0, 0, 0, 218, 255, 255, 255, 2, 1, 0, 0, 0, 0, 0, 0,
+            ])
     }
 
     @Test("The room for what is read from a file is what was asked for")
@@ -72,7 +75,9 @@ import Testing
         }
         deinit { memory.deallocate() }
 
-        func given(_ index: Int) -> Int { Int((memory + FileQueue.available + 4).load(fromByteOffset: 2 * (index % FileQueue.size), as: UInt16.self)) }
+        func given(_ index: Int) -> Int {
+            Int((memory + FileQueue.available + 4).load(fromByteOffset: 2 * (index % FileQueue.size), as: UInt16.self))
+        }
         func descriptor(_ entry: Int) -> (place: Int, length: Int, flags: UInt16, next: UInt16) {
             let place = memory + 16 * entry
             return (
@@ -117,7 +122,9 @@ import Testing
     }
 
     /// What a server says it is done with, and how many bytes it says it wrote.
-    static let wrong: [(entry: UInt32, count: UInt32)] = [(1, 0), (32, 0), (.max, 0), (2, 0), (0, UInt32(FileMessage.limit) + 1), (0, 8)]
+    static let wrong: [(entry: UInt32, count: UInt32)] = [
+        (1, 0), (32, 0), (.max, 0), (2, 0), (0, UInt32(FileMessage.limit) + 1), (0, 8),
+    ]
 
     @Test("A server that says what cannot be is found out", arguments: wrong)
     func broken(_ entry: UInt32, _ count: UInt32) {

@@ -27,7 +27,8 @@ struct FileRelayTests {
         let share = Share(
             tag: "hull",
             entries: [
-                ShareEntry(name: "0", hostPath: "\(folder)/open"), ShareEntry(name: "1", hostPath: "\(folder)/closed", readOnly: true),
+                ShareEntry(name: "0", hostPath: "\(folder)/open"),
+                ShareEntry(name: "1", hostPath: "\(folder)/closed", readOnly: true),
             ])
         let server = try ShareServer(
             share, try #require(ShareServerProgram.find()), isRestored: false, confinement: Confinement(uidBase: 0x3700_0000),

@@ -125,7 +125,8 @@ import Testing
     static func report(_ change: (inout HostReport) -> Void = { _ in }) -> HostReport {
         var report = HostReport(
             facts: ["xen_version": "4.17.7", "virt_caps": "pv hvm hap", "free_memory": "1200", "total_memory": "2560"],
-            program: "/usr/lib/xen-4.17/bin/xl", hasHardware: true, modules: Set(HostReport.modules), hasConsoleDaemon: true, hasShareServer: true)
+            program: "/usr/lib/xen-4.17/bin/xl", hasHardware: true, modules: Set(HostReport.modules), hasConsoleDaemon: true,
+            hasShareServer: true)
         change(&report)
         return report
     }

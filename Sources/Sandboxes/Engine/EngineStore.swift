@@ -66,7 +66,8 @@ public struct EngineStore: Sendable {
         let key = EngineOwner.key(root: root, id: id)
         // Two engines may use the same id; names are Hull's and are unique.
         let isTaken = try store.list().contains { $0.name == id }
-        var record = plan.record(root: root, id: id, name: isTaken ? "\(id)-\(key.prefix(8))" : id, hypervisor: hypervisor, now: now)
+        var record = plan.record(
+            root: root, id: id, name: isTaken ? "\(id)-\(key.prefix(8))" : id, hypervisor: hypervisor, now: now)
         // More virtual processors than the host has would only wait for each other; the quota stays what it is.
         record.resources.cpus = record.resources.cpus.map { min($0, EngineSize.hostProcessors) }
         record.engine?.sandbox = joined?.owner.id
