@@ -292,7 +292,8 @@ CHECKS = [
         is "$(cat /run/closed/file)" "of closed"
         # The volume outlives its container; both ways while one runs; PVH is no different.
         hull run -d --name files --memory 64m --network none -v named:/d -v /run/shown:/a --tmpfs /t $image sh -c 'until [ -e /a/go ]; do sleep 0.1; done; cat /a/go /d/file; exec sleep 1000'
-        echo go >/run/shown/go
+        # Whole, when it is seen.
+        echo go >/run/shown/going; mv /run/shown/going /run/shown/go
         near sh -c 'hull logs files | grep here'
         is "$(hull logs files)" "go\nhere"
         is "$(hull exec files sh -c 'sha256sum </d/copy; cat /sys/hypervisor/guest_type')" "$(sha256sum </run/shown/big)\nPVH"
@@ -375,13 +376,18 @@ END
         hull-runtime start web
         ip -n engine -o link | has 'hull0'
         near sh -c 'wget -T 5 -qO- http://10.99.0.2/ | grep served'
-        busybox httpd -f -p 10.99.0.1:8099 -h $bundle/rootfs/www & outside=$!
-        hull-runtime exec web busybox wget -T 5 -qO- http://10.99.0.1:8099/ | has served
-        kill $outside
         # Another one comes while it runs, as with docker network connect.
         ip link add outer1 type veth peer name eth1 netns engine; ip addr add 10.98.0.1/24 dev outer1; ip link set outer1 up
         ip -n engine addr add 10.98.0.2/24 dev eth1; ip -n engine link set eth1 up
         near sh -c 'wget -T 5 -qO- http://10.98.0.2/ | grep served'
+        # And out of it.
+        busybox httpd -f -p 10.99.0.1:8099 -h $bundle/rootfs/www & outside=$!
+        for try in 1 2 3; do
+            hull-runtime exec web busybox wget -T 5 -qO- http://10.99.0.1:8099/ </dev/null >/run/got 2>&1 && break
+            sleep 2
+        done
+        is "$(cat /run/got)" served
+        kill $outside
         hull-runtime kill web KILL
         near sh -c 'hull-runtime state web | grep stopped'
         hull-runtime delete web
