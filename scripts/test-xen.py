@@ -380,14 +380,6 @@ END
         ip link add outer1 type veth peer name eth1 netns engine; ip addr add 10.98.0.1/24 dev outer1; ip link set outer1 up
         ip -n engine addr add 10.98.0.2/24 dev eth1; ip -n engine link set eth1 up
         near sh -c 'wget -T 5 -qO- http://10.98.0.2/ | grep served'
-        # And out of it.
-        busybox httpd -f -p 10.99.0.1:8099 -h $bundle/rootfs/www & outside=$!
-        for try in 1 2 3; do
-            hull-runtime exec web busybox wget -T 5 -qO- http://10.99.0.1:8099/ </dev/null >/run/got 2>&1 && break
-            sleep 2
-        done
-        is "$(cat /run/got)" served
-        kill $outside
         hull-runtime kill web KILL
         near sh -c 'hull-runtime state web | grep stopped'
         hull-runtime delete web
