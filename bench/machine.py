@@ -326,7 +326,7 @@ def start_share_server(folder, shared):
     os.unlink(path)
     arguments = ["-o", f"source={shared}", "--rlimit-nofile=0", "-f"] if old else [
         "--shared-dir", shared, "--sandbox", "none", "--rlimit-nofile=0", "--xattr", "--allow-direct-io",
-        "--no-announce-submounts", "--log-level", "error"]
+        "--announce-submounts", "--log-level", "error"]
     with listener:
         server = subprocess.Popen([*command, f"--fd={listener.fileno()}", *arguments], pass_fds=(listener.fileno(),),
                                   stderr=subprocess.DEVNULL)

@@ -12,6 +12,8 @@ recipe=$(sha256sum <"$0")
 readonly packages=(
     systemd systemd-sysv libpam-systemd dbus dbus-user-session udev kmod login passwd procps iproute2 util-linux apparmor
     iputils-ping less netbase
+    # for test-host.py --selinux
+    selinux-policy-default policycoreutils selinux-utils
     linux-image-cloud-amd64
     docker.io docker-compose containerd podman runc crun conmon buildah catatonit netavark aardvark-dns iptables slirp4netns uidmap fuse-overlayfs
     # what Hull itself needs to run
@@ -78,6 +80,10 @@ chroot "$root" systemctl enable shell.service
 # They take a minute of an emulated machine, and nobody asks for them.
 chroot "$root" systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
     man-db.timer systemd-timesyncd.service getty@tty1.service >/dev/null 2>&1 || true
+# A kernel that is told `security=selinux` loads the policy; the files have their labels already, or the first boot were a long one.
+printf 'SELINUX=permissive\nSELINUXTYPE=default\n' >"$root/etc/selinux/config"
+chroot "$root" setfiles -F -m /etc/selinux/default/contexts/files/file_contexts / >>"$work/log" 2>&1 \
+    || { tail -20 "$work/log" >&2; exit 1; }
 mkfs.ext4 -q -E root_owner=0:0 -d "$root" "$work/host.ext4" 12G
 mv "$work/host.ext4" "$out"
 echo "$recipe" >"$out.recipe"
