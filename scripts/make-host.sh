@@ -34,10 +34,13 @@ chmod 755 "$root"
 # No package may start its service here.
 printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
 chmod 755 "$root/usr/sbin/policy-rc.d"
+# Nor does one wait for the disk: it is a disk that is thrown away where something fails.
+mkdir -p "$root/etc/dpkg/dpkg.cfg.d"
+echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/unsafe"
 include=${packages[*]}
 INITRD=No debootstrap --variant=minbase --cache-dir="$images/debs" --include="${include// /,}" bookworm "$root" \
     "$("$here/debian-archive.sh")" >"$work/log" || { tail -20 "$work/log" >&2; exit 1; }
-rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/usr/sbin/policy-rc.d
+rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/usr/sbin/policy-rc.d "$root/etc/dpkg/dpkg.cfg.d/unsafe"
 rm -rf "$root"/usr/share/{doc,man,locale,info}/*
 rm -f "$root/etc/resolv.conf"
 echo host >"$root/etc/hostname"
@@ -82,8 +85,9 @@ chroot "$root" systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-ba
     man-db.timer systemd-timesyncd.service getty@tty1.service >/dev/null 2>&1 || true
 # A kernel that is told `security=selinux` loads the policy; the files have their labels already, or the first boot were a long one.
 printf 'SELINUX=permissive\nSELINUXTYPE=default\n' >"$root/etc/selinux/config"
-chroot "$root" setfiles -F -m /etc/selinux/default/contexts/files/file_contexts / >>"$work/log" 2>&1 \
-    || { tail -20 "$work/log" >&2; exit 1; }
+# shellcheck disable=SC2016 # the inner shell's word
+unshare --mount sh -euc 'mount -t proc proc "$1/proc"; chroot "$1" setfiles -F -m /etc/selinux/default/contexts/files/file_contexts /' \
+    setfiles "$root" >>"$work/log" 2>&1 || { tail -20 "$work/log" >&2; exit 1; }
 mkfs.ext4 -q -E root_owner=0:0 -d "$root" "$work/host.ext4" 12G
 mv "$work/host.ext4" "$out"
 echo "$recipe" >"$out.recipe"
