@@ -32,6 +32,7 @@ build: ## leaves bin/hull and what it needs beside it
 	install -m 755 -s $(RELEASE)/hull-unpack bin/hull-unpack
 	install -m 755 "$$(guest/build.sh)" bin/hull-init
 	install -m 644 kernel/hull.config bin/hull.config
+	install -m 644 -D -t bin/hull.patches kernel/patches/*.patch
 
 guest: ## builds the program of the guest alone
 	@scripts/check-swift.sh
@@ -81,7 +82,7 @@ test-xen: build images ## Hull in a Dom0 of Xen, under QEMU's software emulation
 	@scripts/test-xen.py
 
 kernel: build ## a kernel of our own making, below .build/kernel; some 15 minutes of a processor
-	@apt-get -qq install -y --no-install-recommends linux-source-6.1 flex bison bc libelf-dev kmod perl xz-utils >/dev/null
+	@apt-get -qq install -y --no-install-recommends linux-source-6.1 flex bison bc libelf-dev kmod perl xz-utils patch >/dev/null
 	export HULL_ROOT=$(CURDIR)/.build/kernel HULL_EXEC_ROOT=$(CURDIR)/.build/kernel/run
 	name=$$(bin/hull kernel ls -q | grep -v '^host$$' | head -1 || true)
 	[ -n "$$name" ] || name=$$(bin/hull kernel build)
@@ -107,6 +108,7 @@ install: ## installs what `make build` left, under DESTDIR and PREFIX
 	install -m 755 bin/hull-runtime $(DESTDIR)$(PREFIX)/bin/hull-runtime
 	install -m 755 bin/hull-unpack bin/hull-init $(DESTDIR)$(PREFIX)/libexec/hull/
 	install -m 644 bin/hull.config $(DESTDIR)$(PREFIX)/libexec/hull/
+	install -m 644 -D -t $(DESTDIR)$(PREFIX)/libexec/hull/hull.patches bin/hull.patches/*.patch
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
 	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	bin/hull --generate-completion-script bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/hull

@@ -54,6 +54,16 @@ public struct Attachment: Sendable {
     public var reservedPorts: [ReservedPort]
 }
 
+/// An attachment whose tap is there, and whose way into the network is still being made, under the network's lock.
+public struct BegunAttachment: Sendable {
+    public let attachment: Attachment
+    let connecting: Task<Void, any Error>
+
+    /// Waits until it leads into the network. Where that failed, the endpoint is undone, and this throws why: `HostNetworkError`,
+    /// `NetlinkError` or `SystemError`. To be waited for before anybody behind it counts on the network.
+    public func connected() async throws { try await connecting.value }
+}
+
 /// A socket that is bound to a published port, on one of the addresses that its request names.
 public struct ReservedPort: Sendable {
     public var port: PublishedPort

@@ -3,15 +3,23 @@ import LinuxSystem
 import Netlink
 
 extension HostNetwork {
-    /// Makes an endpoint, and the network around it if it is the first. The record is written before anything is made, so
+    /// Makes an endpoint, and the network around it if it is the first: `begin`, and all that it leaves open.
+    @Loop
+    public func attach(_ request: EndpointRequest, withTap: Bool = true) async throws -> Attachment {
+        let begun = try await begin(request, withTap: withTap)
+        try await begun.connected()
+        return begun.attachment
+    }
+
+    /// Makes an endpoint's record and its tap, which leads nowhere yet; rules, bridge and the tap's place in it are made meanwhile, with the
+    /// network locked: `connected` waits for them. The record is written before anything is made, so
     /// that `detach(key)` can undo it wherever this ends. A key that has an endpoint already is detached first. Throws
     /// `HostNetworkError`, `NetlinkError`, `SystemError`.
     /// Without `withTap` the host's end of it is an interface that somebody else makes, and that is then given to `connect`.
     @Loop
-    public func attach(_ request: EndpointRequest, withTap: Bool = true) async throws -> Attachment {
+    public func begin(_ request: EndpointRequest, withTap: Bool = true) async throws -> BegunAttachment {
         try records.prepare()
         let lock = try await records.lock()
-        defer { withExtendedLifetime(lock) {} }
         var others = try records.endpoints()
         if let old = others.first(where: { $0.key == request.key }) {
             others.removeAll { $0.key == request.key }
@@ -42,27 +50,38 @@ extension HostNetwork {
         choice.last = address
         try records.write(choice)
         try records.write(endpoint)
-        do {
-            _ = try makeBridge(routes, pool, mtu: endpoint.mtu)
-            // The guards stand before the tap does.
-            try await applyRules(
-                Ruleset(
-                    table: configuration.table, bridge: configuration.bridge, pool: pool,
-                    resolver: resolver.forward),
-                others + [endpoint])
-            try await ForeignFirewall(bridge: configuration.bridge, namespace: namespace).open()
+        let tap = try await undoing(endpoint, others) {
             // What a tap of that name is left of belongs to nobody: its record would be among the others.
             try routes.delete(named: endpoint.tap)
-            let tap = withTap ? try Tap.open(endpoint.tap, in: namespace) : nil
-            if withTap { try connect(endpoint.tap, to: endpoint) }
-            try forgetDatagrams(endpoint, leaving: false)
-            return Attachment(endpoint: endpoint, tap: tap, reservedPorts: sockets)
+            return withTap ? try Tap.open(endpoint.tap, in: namespace) : nil
+        }
+        let rules = Ruleset(table: configuration.table, bridge: configuration.bridge, pool: pool, resolver: resolver.forward)
+        let connecting = Task { @Loop in
+            defer { withExtendedLifetime(lock) {} }
+            try await undoing(endpoint, others) {
+                _ = try makeBridge(routes, pool, mtu: endpoint.mtu)
+                // The guards stand before the tap leads anywhere.
+                try await applyRules(rules, others + [endpoint])
+                try await ForeignFirewall(bridge: configuration.bridge, namespace: namespace).open()
+                if withTap { try connect(endpoint.tap, to: endpoint) }
+                try forgetDatagrams(endpoint, leaving: false)
+            }
+        }
+        return BegunAttachment(
+            attachment: Attachment(endpoint: endpoint, tap: tap, reservedPorts: sockets), connecting: connecting)
+    }
+
+    /// Makes a part of an endpoint; where that fails, all of the endpoint is undone.
+    @Loop
+    private func undoing<R>(_ endpoint: Endpoint, _ others: [Endpoint], _ make: @Loop () async throws -> R) async throws -> R {
+        do {
+            return try await make()
         } catch {
             do {
                 try await undo(endpoint, others: others)
             } catch let second {
                 throw HostNetworkError(
-                    .state, "attach \(request.name) to the network (and then, to undo it: \(second))",
+                    .state, "attach \(endpoint.name) to the network (and then, to undo it: \(second))",
                     cause: error)
             }
             throw error

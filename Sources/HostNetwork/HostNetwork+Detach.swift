@@ -23,15 +23,23 @@ extension HostNetwork {
     @Loop
     func undo(_ endpoint: Endpoint, others: [Endpoint]) async throws {
         let routes = try RouteSocket(in: namespace)
-        try routes.delete(named: endpoint.tap)
         let firewall = Firewall(namespace: namespace)
         if others.isEmpty {
-            try await ForeignFirewall(bridge: configuration.bridge, namespace: namespace).close()
-            try await firewall.apply(Ruleset.removal(table: configuration.table))
-            if try routes.link(named: configuration.bridge)?.kind == "bridge" {
-                try routes.delete(named: configuration.bridge)
+            // Programs look for rules while the kernel waits for its grace periods.
+            let foreign = ForeignFirewall(bridge: configuration.bridge, namespace: namespace)
+            let closing = Task { @Loop in try await foreign.close() }
+            await Task.yield()
+            let gone = Result {
+                try routes.delete(named: endpoint.tap)
+                if try routes.link(named: configuration.bridge)?.kind == "bridge" {
+                    try routes.delete(named: configuration.bridge)
+                }
             }
+            try await closing.value
+            try gone.get()
+            try await firewall.apply(Ruleset.removal(table: configuration.table))
         } else {
+            try routes.delete(named: endpoint.tap)
             do {
                 try await firewall.apply(Ruleset.removal(of: endpoint, table: configuration.table))
             } catch is HostNetworkError {

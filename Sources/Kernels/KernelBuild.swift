@@ -12,15 +12,19 @@ public struct KernelBuild {
     public var source: String?
     /// The options that it gets beyond `allnoconfig`.
     public var configuration: String
+    /// A folder of patches (`*.patch`, with a/ and b/ before the paths) that an archive's source gets, in the order of their names; what does not
+    /// fit it is left out. Nil: none. A folder of source stays as it is.
+    public var patches: String?
     /// Compilers at once.
     public var jobs: Int
     /// Where distributions put archives of source.
     public var sources = "/usr/src"
 
-    public init(name: String? = nil, source: String? = nil, configuration: String, jobs: Int) {
+    public init(name: String? = nil, source: String? = nil, configuration: String, patches: String? = nil, jobs: Int) {
         self.name = name
         self.source = source
         self.configuration = configuration
+        self.patches = patches
         self.jobs = jobs
     }
 
@@ -29,7 +33,7 @@ public struct KernelBuild {
     private static let needs: [(files: [String], package: String)] = [
         (path.map { "\($0)/make" }, "make"), (path.map { "\($0)/gcc" }, "gcc"), (path.map { "\($0)/ld" }, "binutils"),
         (path.map { "\($0)/flex" }, "flex"), (path.map { "\($0)/bison" }, "bison"), (path.map { "\($0)/bc" }, "bc"),
-        (path.map { "\($0)/perl" }, "perl"), (path.map { "\($0)/tar" }, "tar"), (path.map { "\($0)/xz" }, "xz-utils"),
+        (path.map { "\($0)/perl" }, "perl"), (path.map { "\($0)/tar" }, "tar"), (path.map { "\($0)/patch" }, "patch"), (path.map { "\($0)/xz" }, "xz-utils"),
         (path.map { "\($0)/depmod" }, "kmod"), (["/usr/include/libelf.h"], "libelf-dev"),
     ]
 
@@ -90,6 +94,14 @@ public struct KernelBuild {
             tree = "\(staging)/source"
             try makeDirectories(tree, mode: 0o755)
             try await run("tar", ["-xf", archive, "-C", tree, "--strip-components=1"], "\(archive) cannot be unpacked")
+            for patch in try patchFiles() {
+                let apply = ["-d", tree, "-p1", "-s", "-f", "-i", patch]
+                if try await status("patch", apply + ["--dry-run"], log, library).isSuccess {
+                    try await run("patch", apply, "\(patch) could not be applied")
+                } else {
+                    tell("\(patch) does not fit this source, and is left out")
+                }
+            }
         }
         guard exists("\(tree)/Kbuild"), exists("\(tree)/arch/x86") else { throw KernelError("\(archive) is no source of Linux") }
 
@@ -142,6 +154,11 @@ public struct KernelBuild {
         return name
     }
 
+    private func patchFiles() throws -> [String] {
+        guard let patches else { return [] }
+        return try listDirectory(patches).filter { $0.hasSuffix(".patch") }.sorted().map { "\(patches)/\($0)" }
+    }
+
     private static func isFolder(_ path: String) -> Bool {
         var status = stat()
         return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
@@ -151,6 +168,14 @@ public struct KernelBuild {
     private func run(
         _ program: String, _ arguments: [String], log: SharedDescriptor, _ library: KernelLibrary, _ failure: String
     ) async throws {
+        let status = try await status(program, arguments, log, library)
+        if status.isSuccess { return }
+        let kept = "\(library.path)/.log"
+        try checked("rename", kept) { rename("\(library.staging)/log", kept) }
+        throw KernelError("\(failure) (\(program): \(status)): \(kept) says why")
+    }
+
+    private func status(_ program: String, _ arguments: [String], _ log: SharedDescriptor, _ library: KernelLibrary) async throws -> ExitStatus {
         let file = Self.path.map { "\($0)/\(program)" }.first(where: exists) ?? "/usr/bin/\(program)"
         var how = Spawn(
             file, arguments,
@@ -164,14 +189,10 @@ public struct KernelBuild {
         how.deathSignal = SIGKILL
         how.descriptors = [(SharedDescriptor(try openFile("/dev/null", O_RDONLY)), 0), (log, 1), (log, 2)]
         let child = try how.spawn()
-        let status = try await withTaskCancellationHandler {
+        return try await withTaskCancellationHandler {
             try await child.wait()
         } onCancel: {
             child.signal(SIGKILL)
         }
-        if status.isSuccess { return }
-        let kept = "\(library.path)/.log"
-        try checked("rename", kept) { rename("\(library.staging)/log", kept) }
-        throw KernelError("\(failure) (\(program): \(status)): \(kept) says why")
     }
 }

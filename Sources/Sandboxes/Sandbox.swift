@@ -30,6 +30,8 @@ final class Sandbox {
     private var resident: Resident?
     /// Whether the agent has said its first word.
     private var isGreeted = false
+    /// The network's taking back, which begins when the container has ended and goes on beside the machine's end.
+    private var leaving: Task<Void, Never>?
 
     init(
         _ record: ContainerRecord, paths: ContainerPaths, roots: Roots, hypervisor: any Hypervisor,
@@ -67,7 +69,8 @@ final class Sandbox {
             }
         }
         let identifiers = try await Identifiers.take(roots, owner: record.id, ledger)
-        let attachment = try await attachNetwork()
+        let attaching = try await attachNetwork()
+        let attachment = attaching?.attachment
         let relay = attachment.map { LoopbackRelay($0) }
         try relay?.start()
         defer { relay?.stop() }
@@ -105,16 +108,26 @@ final class Sandbox {
             exit = try await start.run(spec, in: MachineDirectory(folder), isGreeted: { isGreeted }) { machine, isClone in
                 Fault.point("machine:started")
                 return try await self.serve(
-                    machine, isClone: isClone, mounts, attachment, streams, descriptors, channel, announcer, chronicle)
+                    machine, isClone: isClone, mounts, attaching, streams, descriptors, channel, announcer, chronicle)
             }
         } catch {
             await settle()
+            await leaving?.value
             throw error
         }
         await settle()
+        await leaving?.value
         Fault.point("machine:ended")
         withExtendedLifetime(attachment) {}
         return exit
+    }
+
+    private func leaveNetwork() {
+        let ledger = ledger
+        leaving = Task { @Loop in
+            // What fails stays in the ledger, which is walked when the machine has ended.
+            try? await ledger.undo(where: { if case .network = $0 { true } else { false } })
+        }
     }
 
     /// What of a resident machine does not wait for the next container goes, or is left to the next verb.
@@ -137,14 +150,18 @@ final class Sandbox {
 
     private static func log(_ text: String) { StandardStreams.complain("hull-monitor: \(text)") }
 
-    private func attachNetwork() async throws -> Attachment? {
+    /// The way into the network is made beside the machine's start, where the machine needs no more of it than a tap.
+    private func attachNetwork() async throws -> BegunAttachment? {
         guard record.network.mode == .bridge else { return nil }
+        let withTap = hypervisor.traits.nicEnd == .tap
         return try await ledger.hold(.network(key: record.id)) {
-            try await roots.network.attach(
+            let begun = try await roots.network.begin(
                 EndpointRequest(
                     key: record.id, name: record.name, ports: record.network.ports,
                     ipv4: saved?.wantedAddress?.ipv4.address),
-                withTap: hypervisor.traits.nicEnd == .tap)
+                withTap: withTap)
+            if !withTap { try await begun.connected() }
+            return begun
         }
     }
 
@@ -184,33 +201,35 @@ final class Sandbox {
 
     /// From the first byte of the agent to the last of the container.
     private func serve(
-        _ machine: any VirtualMachine, isClone: Bool, _ mounts: [ResolvedMount], _ attachment: Attachment?, _ streams: Streams,
+        _ machine: any VirtualMachine, isClone: Bool, _ mounts: [ResolvedMount], _ attaching: BegunAttachment?, _ streams: Streams,
         _ descriptors: HandedDescriptors, _ channel: Channel, _ announcer: Announcer, _ chronicle: Chronicle
     ) async throws -> ContainerState.Exit {
         do {
             let agent = AgentConnection(stream: try await machine.connect())
             var remarks = GuestRemarks()
             agent.onLog = { if let line = remarks.take($0) { StandardStreams.complain(line) } }
-            let endpoint = attachment?.endpoint
+            let endpoint = attaching?.attachment.endpoint
             // It ends with the machine or the stream, of which everybody else is told.
             let watching = Task { @Loop in try? await DescriptorGuard.watch(machine, agent) }
             defer { watching.cancel() }
             let process: GuestProcess
             var (mounts, streams, descriptors, channel) = (mounts, streams, descriptors, channel)
             if let saved {
+                try await attaching?.connected()
                 process = try await saved.resume(agent, planner, endpoint)
             } else {
                 try await greet(agent, isClone: isClone)
                 Fault.point("agent:hello")
                 let configuring = Task { @Loop in try await self.configure(agent, machine.guest, isClone: isClone, endpoint) }
                 if record.pool != nil {
+                    try await attaching?.connected()
                     try await Self.outcome(of: configuring, within: Self.bootDeadline, awaiting: "the guest's set-up")
                     let claim = try await waitForContainer(agent, machine, channel)
                     (streams, descriptors, channel) = (claim.streams, claim.descriptors, claim.channel)
                     mounts = try resolveMounts()
                     announcer.turn(to: channel)
                 }
-                process = try await begin(agent, machine.guest, mounts, endpoint, streams, after: configuring)
+                process = try await begin(agent, machine.guest, mounts, attaching, streams, after: configuring)
             }
             let output = ProcessStreams(process, log: try LogWriter(paths.log))
             let container = RunningContainer(
@@ -227,7 +246,10 @@ final class Sandbox {
             await server.adopt(channel, streams, descriptors)
             self.container = container
             let exit = try await container.finish(keepsFiles: !record.autoRemove || machine.guest.share != nil) {
-                guard let resident = self.resident else { return false }
+                guard let resident = self.resident else {
+                    self.leaveNetwork()
+                    return false
+                }
                 try await self.park(machine, agent, resident)
                 return true
             }
@@ -262,13 +284,15 @@ final class Sandbox {
 
     /// Starts the container's first process, once the guest is set up.
     private func begin(
-        _ agent: AgentConnection, _ guest: GuestLayout, _ mounts: [ResolvedMount], _ endpoint: Endpoint?, _ streams: Streams,
+        _ agent: AgentConnection, _ guest: GuestLayout, _ mounts: [ResolvedMount], _ attaching: BegunAttachment?, _ streams: Streams,
         after configuring: Task<Void, any Error>
     ) async throws -> GuestProcess {
         // All at once: the agent carries them out in order, and does not stand idle while an answer travels.
-        let made = try planner.container(guest, mounts: mounts, endpoint: endpoint)
+        let made = try planner.container(guest, mounts: mounts, endpoint: attaching?.attachment.endpoint)
         let first = try planner.process(record.process, number: 1, isExec: false, streams: streams)
         let creating = Task { @Loop in try await agent.createContainer(made) }
+        // Nothing of the container's runs before its network is there.
+        try await attaching?.connected()
         let starting = Task { @Loop in try await agent.start(first) }
         // The first failure is the one that explains the others, and a guest that fell silent must not hold the host for ever.
         // (An empty volume gets what the image has at its place, which may be much.)
@@ -309,6 +333,7 @@ final class Sandbox {
     private func explained(_ error: any Error, _ machine: any VirtualMachine) async -> any Error {
         // A program that is missing is nobody's crash.
         if let failure = error as? AgentFailure { return SandboxError(agent: failure) }
+        if error is HostNetworkError { return error }
         guard let exit = await machine.ended(within: .milliseconds(300)) else {
             // It runs on: the error stands for itself, with what the guest said last.
             let tail = machine.consoleTail(lines: 20)

@@ -41,6 +41,28 @@ extension IntegrationTests {
             #expect(try inside("ls /ro/../ | grep -c single; ls /share 2>/dev/null").text == "0\n")
         }
 
+        /// An open finds what the host has in the file by then, whatever the guest's kernel keeps of it (kernel/patches).
+        @Test func whatTheHostChangesIsThereAtTheNextOpen() throws {
+            let folder = try lab.scratch("changes")
+            func host(_ script: String) throws {
+                let done = try Program(["sh", "-ec", "cd \(folder); \(script)"]).finish()
+                try #require(done.code == 0, "\(done.errors)")
+            }
+            // Of the same length and, by its modification time, long settled.
+            try host("printf one >file; touch -d 2020-01-01 file")
+            try lab.good("run", "-d", "--name", "looker", "--network", "none", "-v", "\(folder):/x", lab.image, "sleep", "infinity")
+            defer { _ = try? lab.hull("rm", "-f", "looker") }  // the suite's end looks for what is left
+            let inside = { (script: String) in try lab.hull("exec", "looker", "sh", "-c", script).text }
+            #expect(try inside("sleep 3; cat /x/file; cat /x/file; cat /x/file") == "oneoneone")
+            try host("printf two >file; touch -d 2020-01-01 file")
+            #expect(try inside("cat /x/file; cat /x/file") == "twotwo")
+            try host("printf six | dd of=file conv=notrunc status=none; touch -d 2020-01-01 file")
+            #expect(try inside("cat /x/file; printf own >/x/file; cat /x/file; cat /x/file") == "sixownown")
+            try host("test $(cat file) = own; printf new >next; touch -d 2020-01-01 next; mv next file")
+            // Names are kept for a second.
+            #expect(try inside("sleep 1.2; cat /x/file; cat /x/file") == "newnew")
+        }
+
         /// A socket among the mounts is no share: the machine has none.
         @Test func unixSockets() throws {
             let folder = try lab.scratch("sockets")

@@ -98,6 +98,38 @@ struct KernelConfigurationTests {
 
     @Test(arguments: ["6.1.192-hull", "a", "A_b.c-9"]) func whatIsAName(_ text: String) { #expect(KernelLibrary.isName(text)) }
 
+    /// Patches that fit are applied in their order, others are left out and named, and what is built is the patched source.
+    @Test @Loop func patches() async throws {
+        try await KernelStoreTests.withFolder { folder in
+            try makeDirectories("\(folder)/linux/arch/x86")
+            try makeDirectories("\(folder)/patches")
+            func write(_ path: String, _ text: String) throws { try writeFile("\(folder)/\(path)", Array(text.utf8), flags: O_WRONLY | O_CREAT) }
+            try write("linux/Kbuild", "one\n")
+            // Fails, and so ends the build, with the source's line in the log.
+            try write("linux/Makefile", "%:\n\tcat Kbuild; false\n")
+            try write("config", "CONFIG_64BIT=y\n")
+            try write("patches/1.patch", "words\n--- a/Kbuild\n+++ b/Kbuild\n@@ -1 +1 @@\n-one\n+two\n")
+            try write("patches/2.patch", "--- a/Kbuild\n+++ b/Kbuild\n@@ -1 +1 @@\n-one\n+three\n")
+            try write("patches/3.patch", "--- a/Kbuild\n+++ b/Kbuild\n@@ -1 +1 @@\n-two\n+four\n")
+            try write("patches/notes.txt", "no patch\n")
+            let packed = try await Spawn("/usr/bin/tar", ["-cf", "\(folder)/linux.tar", "-C", folder, "linux"]).spawn().wait()
+            try #require(packed.isSuccess)
+            let library = KernelLibrary("\(folder)/kernels")
+            let build = KernelBuild(
+                source: "\(folder)/linux.tar", configuration: "\(folder)/config", patches: "\(folder)/patches", jobs: 1)
+            var heard: [String] = []
+            do {
+                _ = try await build.run(into: library) { heard.append($0) }
+                Issue.record("built")
+            } catch {
+                // A host without compilers says so first.
+                guard !"\(error)".contains("apt-get install") else { return }
+                #expect(try readText("\(library.path)/.log").contains("four"), "\(error)")
+            }
+            #expect(heard.filter { $0.contains("does not fit") }.count == 1 && heard.contains { $0.contains("2.patch does not fit") }, "\(heard)")
+        }
+    }
+
     /// What cannot be built is said in a sentence, before anything is, and leaves nothing.
     @Test @Loop func refusals() async throws {
         try await KernelStoreTests.withFolder { folder in

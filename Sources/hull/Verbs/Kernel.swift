@@ -65,6 +65,7 @@ struct KernelVerb: ParsableCommand {
         @Option(name: .long, help: "Linux's source: a folder, or a tar archive (default: the newest /usr/src/linux-source-*).")
         var source: String?
         @Option(name: .long, help: "The options to build in (default: Hull's own).") var config: String?
+        @Option(name: .long, help: "A folder of patches for an archive's source (default: Hull's own).") var patches: String?
         @Option(name: .shortAndLong, help: "Compilers at once (default: one for each processor).") var jobs: Int?
         @Flag(name: .shortAndLong, help: "Say nothing but the name.") var quiet = false
         @Argument(help: "Its name (default: its release).") var name: String?
@@ -75,6 +76,7 @@ struct KernelVerb: ParsableCommand {
             guard exists(configuration) else { throw SandboxError("the kernel's configuration \(configuration) is not there") }
             let build = KernelBuild(
                 name: name, source: source.map(Globals.absolute), configuration: configuration,
+                patches: patches.map(Globals.absolute) ?? Companion.path("hull.patches"),
                 jobs: jobs ?? max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))))
             print(try await build.run(into: library) { line in if !quiet { Complaint.remark(line) } })
             return 0

@@ -53,6 +53,7 @@ enum Boot {
             try Mounting.mount(
                 "cgroup2", "/sys/fs/cgroup", "cgroup2", UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC),
                 "nsdelegate")
+            try Cgroup.prepare()
         }
         _ = try? TextFile.write("/proc/self/oom_score_adj", "-1000")  // the default is survivable, an absent /proc is not
         // Half of what wakes an idle guest is the kernel's looking, twice a second, whether memory is in pieces. It looks when it must, too.
