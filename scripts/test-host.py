@@ -299,6 +299,7 @@ SELINUX_CHECKS = [
         podman load -q -i /root/engines.docker.tar
     """),
     ("podman's label is that of all of the machine", r"""
+        podman rm -f -i -t 0 one
         podman --runtime hull run -d --name one $image sleep 10000
         wanted=$(podman inspect -f '{{.ProcessLabel}}' one); echo "$wanted" | has ':container_t:s0:c[0-9]*,c[0-9]*$'
         is "$(label $(vmm))" "$wanted"
@@ -316,6 +317,7 @@ SELINUX_CHECKS = [
         docker rm -f one
     """),
     ("a label of one's own, none, and one that the policy does not know", r"""
+        podman rm -f -i -t 0 one
         podman --runtime hull run -d --name one --security-opt label=type:container_kvm_t --security-opt label=level:s0:c5 $image sleep 10000
         is "$(label $(vmm))" system_u:system_r:container_kvm_t:s0:c5
         podman rm -f -t 0 one
@@ -331,6 +333,7 @@ SELINUX_CHECKS = [
         level=$(docker inspect -f '{{.ProcessLabel}}' one | cut -d: -f4-)
         is "$(label $(vmm))" "system_u:system_r:container_kvm_t:$level"
         docker rm -f one
+        podman rm -f -i -t 0 one
         # Podman asks for it by itself, because hull install has said that this runtime has machines.
         podman --runtime hull run -d --name one $image sleep 10000
         podman inspect -f '{{.ProcessLabel}}' one | has ':container_kvm_t:'
@@ -339,6 +342,7 @@ SELINUX_CHECKS = [
         cp /run/contexts /etc/selinux/default/contexts/lxc_contexts
     """),
     ("with the policy enforced", r"""
+        podman rm -f -i -t 0 one
         setenforce 1
         podman --runtime hull run -d --name one $image sleep 10000 || { dmesg | grep avc | tail -30; exit 1; }
         label $(vmm) | has ':container_t:'
