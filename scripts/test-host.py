@@ -96,7 +96,7 @@ def quoted(text):
 PREAMBLE = """
 is() { local wanted=$(printf '%b' "$2"); [ "$1" = "$wanted" ] || { echo "expected “$wanted”, got “$1”"; exit 1; }; }
 near() { for try in $(seq 60); do if "$@" >/dev/null 2>&1; then return; fi; sleep 0.5; done; "$@"; }
-has() { grep -e "$1" >/dev/null; }
+has() { local said=$(cat); grep -e "$1" <<<"$said" >/dev/null || { echo "expected “$1” in “$said”"; return 1; }; }
 cgroup() { echo /sys/fs/cgroup$(cut -d: -f3 /proc/$1/cgroup); }
 vmm() { pgrep -n -x qemu-system-x86; }
 label() { tr -d '\\0' </proc/$1/attr/current; }
@@ -306,7 +306,7 @@ SELINUX_CHECKS = [
         is "$(label $(pgrep -n -x virtiofsd))" "$wanted"
         # What is mounted for them alone has the label of the container's files.
         files=$(podman inspect -f '{{.MountLabel}}' one)
-        for process in $(vmm) $(pgrep -n -x virtiofsd); do grep -F " / / " /proc/$process/mountinfo | has "context=\"$files\""; done
+        for process in $(vmm) $(pgrep -n -x virtiofsd); do awk '$5 == "/"' /proc/$process/mountinfo | has "context=\"$files\""; done
         is "$(podman exec one echo inside)" inside
         podman rm -f -t 0 one
     """),
