@@ -17,7 +17,8 @@ public final class AgentConnection {
     private var answers: [UInt64: CheckedContinuation<[UInt8], any Error>] = [:]
     private var guestProcesses: [UInt64: GuestProcess] = [:]
     private let changed = Gate()
-    private var isSynchronised = false
+    /// Whether the agent was greeted; requests wait until then, but not for its answer.
+    private var isGreeted = false
     /// Whether a save holds the stream back; requests and input wait meanwhile.
     private(set) var isQuiet = false
     /// Whether the agent was asked to fall silent and `resume` has not come yet.
@@ -50,14 +51,12 @@ public final class AgentConnection {
     public func hello(restored: Bool = false) async throws -> AgentState {
         try setNonBlocking(stream.raw)
         var random = SystemRandomNumberGenerator()
-        isSynchronised = false
         outgoing.removeAll()
         write(session.begin(epoch: random.next(), adopting: restored))
         reader = Task { @Loop [weak self, stream] in await AgentConnection.read(stream, into: { self }) }
-        while !isSynchronised {
-            if let failure { throw failure }
-            try await changed.wait()
-        }
+        // Right behind it, and others may follow: the agent carries them out in order.
+        isGreeted = true
+        changed.open()
         var greeting = Hello()
         greeting.keepsStill = restored
         let state: AgentState = try await ask(.hello, greeting, whileQuiet: true)
@@ -251,7 +250,7 @@ public final class AgentConnection {
 
     /// Asks and waits for the answer.
     func ask<Q: WireMessage, A: WireMessage>(_ kind: RequestKind, _ question: Q, whileQuiet: Bool = false) async throws -> A {
-        while isQuiet, !whileQuiet {
+        while isQuiet || !isGreeted, !whileQuiet {
             if let failure { throw failure }
             try await changed.wait()
         }
@@ -372,9 +371,7 @@ public final class AgentConnection {
 
     private func handle(_ event: HostSession.Event) {
         switch event {
-        case .synchronised:
-            isSynchronised = true
-            changed.open()
+        case .synchronised: changed.open()
         case .reply(let request, let payload):
             adopt()
             answers.removeValue(forKey: request)?.resume(returning: payload)

@@ -209,6 +209,8 @@ public struct SandboxConfiguration: WireMessage, Equatable, Sendable {
     public var sysctls: [Setting] = []
     /// Writable disks that are mounted at once, for containers to come.
     public var disks: [DiskConfiguration] = []
+    /// Whether a child is to be prepared that can become the first container's first process: a template has one.
+    public var prepares = false
 
     public init() {}
 
@@ -218,6 +220,7 @@ public struct SandboxConfiguration: WireMessage, Equatable, Sendable {
         try coder.field(3, &share)
         try coder.list(4, &sysctls)
         try coder.list(5, &disks)
+        try coder.field(6, &prepares)
     }
 }
 

@@ -33,7 +33,8 @@ public struct KernelBuild {
     private static let needs: [(files: [String], package: String)] = [
         (path.map { "\($0)/make" }, "make"), (path.map { "\($0)/gcc" }, "gcc"), (path.map { "\($0)/ld" }, "binutils"),
         (path.map { "\($0)/flex" }, "flex"), (path.map { "\($0)/bison" }, "bison"), (path.map { "\($0)/bc" }, "bc"),
-        (path.map { "\($0)/perl" }, "perl"), (path.map { "\($0)/tar" }, "tar"), (path.map { "\($0)/patch" }, "patch"), (path.map { "\($0)/xz" }, "xz-utils"),
+        (path.map { "\($0)/perl" }, "perl"), (path.map { "\($0)/tar" }, "tar"), (path.map { "\($0)/patch" }, "patch"),
+        (path.map { "\($0)/xz" }, "xz-utils"),
         (path.map { "\($0)/depmod" }, "kmod"), (["/usr/include/libelf.h"], "libelf-dev"),
     ]
 
@@ -175,7 +176,9 @@ public struct KernelBuild {
         throw KernelError("\(failure) (\(program): \(status)): \(kept) says why")
     }
 
-    private func status(_ program: String, _ arguments: [String], _ log: SharedDescriptor, _ library: KernelLibrary) async throws -> ExitStatus {
+    private func status(_ program: String, _ arguments: [String], _ log: SharedDescriptor, _ library: KernelLibrary) async throws
+        -> ExitStatus
+    {
         let file = Self.path.map { "\($0)/\(program)" }.first(where: exists) ?? "/usr/bin/\(program)"
         var how = Spawn(
             file, arguments,

@@ -201,7 +201,8 @@ final class Sandbox {
 
     /// From the first byte of the agent to the last of the container.
     private func serve(
-        _ machine: any VirtualMachine, isClone: Bool, _ mounts: [ResolvedMount], _ attaching: BegunAttachment?, _ streams: Streams,
+        _ machine: any VirtualMachine, isClone: Bool, _ mounts: [ResolvedMount], _ attaching: BegunAttachment?,
+        _ streams: Streams,
         _ descriptors: HandedDescriptors, _ channel: Channel, _ announcer: Announcer, _ chronicle: Chronicle
     ) async throws -> ContainerState.Exit {
         do {
@@ -218,9 +219,12 @@ final class Sandbox {
                 try await attaching?.connected()
                 process = try await saved.resume(agent, planner, endpoint)
             } else {
-                try await greet(agent, isClone: isClone)
-                Fault.point("agent:hello")
+                let greeting = Task { @Loop in try await self.greet(agent, isClone: isClone) }
+                // A clone's agent is there, and told at once; one that boots is to be known first.
+                if !isClone { try await greeting.value }
                 let configuring = Task { @Loop in try await self.configure(agent, machine.guest, isClone: isClone, endpoint) }
+                try await greeting.value
+                Fault.point("agent:hello")
                 if record.pool != nil {
                     try await attaching?.connected()
                     try await Self.outcome(of: configuring, within: Self.bootDeadline, awaiting: "the guest's set-up")
@@ -284,7 +288,8 @@ final class Sandbox {
 
     /// Starts the container's first process, once the guest is set up.
     private func begin(
-        _ agent: AgentConnection, _ guest: GuestLayout, _ mounts: [ResolvedMount], _ attaching: BegunAttachment?, _ streams: Streams,
+        _ agent: AgentConnection, _ guest: GuestLayout, _ mounts: [ResolvedMount], _ attaching: BegunAttachment?,
+        _ streams: Streams,
         after configuring: Task<Void, any Error>
     ) async throws -> GuestProcess {
         // All at once: the agent carries them out in order, and does not stand idle while an answer travels.

@@ -106,6 +106,7 @@ public struct TemplateBuilder {
                 DiskConfiguration(device: $0.path, type: "ext4")
             }
             configuration.identity.put = recipe.put
+            configuration.prepares = true
             let sent = configuration
             try await withDeadline(bootDeadline, awaiting: "the template's set-up") {
                 try await agent.configure(sent, followsClock: false)

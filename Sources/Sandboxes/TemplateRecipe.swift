@@ -8,7 +8,7 @@ import OCISpec
 /// template, in another process and later.
 struct TemplateRecipe: Codable, Hashable, Sendable {
     /// What Hull itself does to a machine before it saves it: a change of that is a change of this number.
-    static let preparation = 2
+    static let preparation = 3
 
     /// A disk by what the guest can tell of it before it reads it.
     struct DiskShape: Codable, Hashable, Sendable {

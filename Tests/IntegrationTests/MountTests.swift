@@ -50,7 +50,8 @@ extension IntegrationTests {
             }
             // Of the same length and, by its modification time, long settled.
             try host("printf one >file; touch -d 2020-01-01 file")
-            try lab.good("run", "-d", "--name", "looker", "--network", "none", "-v", "\(folder):/x", lab.image, "sleep", "infinity")
+            try lab.good(
+                "run", "-d", "--name", "looker", "--network", "none", "-v", "\(folder):/x", lab.image, "sleep", "infinity")
             defer { _ = try? lab.hull("rm", "-f", "looker") }  // the suite's end looks for what is left
             let inside = { (script: String) in try lab.hull("exec", "looker", "sh", "-c", script).text }
             #expect(try inside("sleep 3; cat /x/file; cat /x/file; cat /x/file") == "oneoneone")

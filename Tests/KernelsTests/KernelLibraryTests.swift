@@ -103,7 +103,9 @@ struct KernelConfigurationTests {
         try await KernelStoreTests.withFolder { folder in
             try makeDirectories("\(folder)/linux/arch/x86")
             try makeDirectories("\(folder)/patches")
-            func write(_ path: String, _ text: String) throws { try writeFile("\(folder)/\(path)", Array(text.utf8), flags: O_WRONLY | O_CREAT) }
+            func write(_ path: String, _ text: String) throws {
+                try writeFile("\(folder)/\(path)", Array(text.utf8), flags: O_WRONLY | O_CREAT)
+            }
             try write("linux/Kbuild", "one\n")
             // Fails, and so ends the build, with the source's line in the log.
             try write("linux/Makefile", "%:\n\tcat Kbuild; false\n")
@@ -126,7 +128,9 @@ struct KernelConfigurationTests {
                 guard !"\(error)".contains("apt-get install") else { return }
                 #expect(try readText("\(library.path)/.log").contains("four"), "\(error)")
             }
-            #expect(heard.filter { $0.contains("does not fit") }.count == 1 && heard.contains { $0.contains("2.patch does not fit") }, "\(heard)")
+            #expect(
+                heard.filter { $0.contains("does not fit") }.count == 1 && heard.contains { $0.contains("2.patch does not fit") },
+                "\(heard)")
         }
     }
 

@@ -136,7 +136,7 @@ int guest_send(int socket, const void *bytes, size_t count, int passed) {
     return result(sendmsg(socket, &message, MSG_NOSIGNAL));
 }
 
-ssize_t guest_receive(int socket, void *bytes, size_t count, int *passed) {
+static ssize_t receive(int socket, void *bytes, size_t count, int *passed, int flags) {
     struct iovec part = {bytes, count};
     union {
         struct cmsghdr header;
@@ -145,11 +145,19 @@ ssize_t guest_receive(int socket, void *bytes, size_t count, int *passed) {
     struct msghdr message = {
         .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.room};
     *passed = -1;
-    ssize_t got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    ssize_t got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | flags);
     if (got < 0) return -errno;
     for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header))
         if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) memcpy(passed, CMSG_DATA(header), sizeof(int));
     return got;
+}
+
+ssize_t guest_receive(int socket, void *bytes, size_t count, int *passed) {
+    return receive(socket, bytes, count, passed, MSG_DONTWAIT);
+}
+
+ssize_t guest_receive_waiting(int socket, void *bytes, size_t count, int *passed) {
+    return receive(socket, bytes, count, passed, 0);
 }
 
 int guest_mknodat(int at, const char *path, unsigned mode, unsigned major, unsigned minor) {

@@ -8,6 +8,7 @@ extension Agent {
             var status: Int32 = 0
             let pid = waitpid(-1, &status, WNOHANG)
             if pid <= 0 { break }
+            if pid == waiting?.pid { abandonWaiting() }
             guard let process = processes.values.first(where: { $0.pid == pid && $0.exit == nil }) else { continue }
             if process.pendingRequest != nil { readStart(process) }
             var exit = ProcessExit()

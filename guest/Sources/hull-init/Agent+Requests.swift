@@ -28,9 +28,9 @@ extension Agent {
                 standStill(false)
                 reply(header, Done())
             case .createContainer:
-                try create(read(frame))
+                try create(read(frame), frame.payload)
                 reply(header, Done())
-            case .startProcess: try start(header, read(frame))
+            case .startProcess: try start(header, read(frame), frame.payload)
             case .signal:
                 try signal(read(frame))
                 reply(header, Done())
@@ -126,7 +126,8 @@ extension Agent {
 
     /// Freezes what runs in containers, or lets it go on: in a copy of this machine nothing of theirs is to run before it knows who it is.
     private func standStill(_ still: Bool) {
-        guard isStill != still else { return }
+        // A child that only waits is nobody's.
+        guard isStill != still, !still || !containers.isEmpty else { return }
         isStill = still
         _ = try? TextFile.write(Cgroup.parent + "/cgroup.freeze", still ? "1" : "0")  // no container, no such cgroup
     }
@@ -178,6 +179,7 @@ extension Agent {
         }
         try Guest.identify(configuration.identity, since: arrival)
         for setting in configuration.sysctls { try Guest.set(setting) }
+        if configuration.prepares { try prepareChild() }
         isConfigured = true
     }
 
@@ -206,7 +208,7 @@ extension Agent {
         }
     }
 
-    private func create(_ configuration: ContainerConfiguration) throws(AgentFailure) {
+    private func create(_ configuration: ContainerConfiguration, _ message: [UInt8]) throws(AgentFailure) {
         guard Container.isGood(configuration.id) else {
             throw AgentFailure(.invalid, "\"\(configuration.id)\" cannot be a container's name in the guest")
         }
@@ -216,7 +218,9 @@ extension Agent {
         guard containers.count < 256 else { throw AgentFailure(.resources, "the guest has 256 containers already") }
         let index = (containers.values.map { $0.index }.max() ?? 0) + 1
         do throws(AgentFailure) {
-            containers[configuration.id] = try Container(configuration, index: index, agent: self)
+            let made = try Container(configuration, index: index, agent: self)
+            if waiting != nil, message.count <= WaitingChild.room { made.message = message }
+            containers[configuration.id] = made
         } catch {
             Container.discard(configuration.id)
             throw error

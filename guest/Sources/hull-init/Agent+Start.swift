@@ -3,7 +3,7 @@ import CGuest
 
 extension Agent {
     /// Starts a process; it is answered when its program runs or when that failed.
-    func start(_ header: FrameHeader, _ configuration: ProcessConfiguration) throws(AgentFailure) {
+    func start(_ header: FrameHeader, _ configuration: ProcessConfiguration, _ message: [UInt8]) throws(AgentFailure) {
         if !configuration.relay.utf8.isEmpty { return try startRelay(header, configuration) }
         let container = try container(configuration.container)
         guard configuration.process != 0, configuration.process < 1 << 56, processes[configuration.process] == nil else {
@@ -33,8 +33,26 @@ extension Agent {
             if let shared = try sharedInit(container.configuration.pidNamespaceOf) { target = shared }
         }
 
+        Network.isLoopbackUp = false
+        let kills = container.oomKills()
+        if !configuration.isExec, let waiting = takeWaiting(for: container, message) {
+            var stdio = try ChildStdio(configuration, over: waiting)
+            let became = waiting.become(
+                container.message, message, hasTerminal: configuration.terminal, container.directory + "\n" + share, stdio)
+            container.message = []
+            stdio.closeChildEnds()
+            if became {
+                watch(header, configuration, stdio, waiting.pid, waiting.pidfd, kills)
+                container.initProcess = configuration.process
+                return
+            }
+            // It has ended meanwhile.
+            stdio.closeParentEnds()
+            close(waiting.pidfd)
+        }
         var stdio = try ChildStdio(configuration)
-        var setup = ChildSetup(configuration: configuration, container: container, share: share)
+        var setup = ChildSetup(
+            configuration: configuration, container: container.configuration, directory: container.directory, share: share)
         setup.socket = stdio.childSocket
         setup.stdin = stdio.childInput
         setup.stdout = stdio.childOutput
@@ -42,7 +60,6 @@ extension Agent {
         setup.joined = configuration.isExec ? target?.pidfd.number ?? -1 : -1
         setup.ipc = try sharedInit(container.configuration.ipcNamespaceOf)?.pidfd.number ?? -1
 
-        let kills = container.oomKills()
         var pidfd: Int32 = -1
         let pid = clone(namespaces, container.cgroup, pidNamespace: target, &pidfd)
         if pid == 0 { setup.run() }
@@ -154,12 +171,13 @@ struct ChildStdio {
     var childOutput: Int32 = -1
     var childError: Int32 = -1
 
-    init(_ configuration: ProcessConfiguration) throws(AgentFailure) {
-        var pair: [Int32] = [-1, -1]
-        let type = Int32(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue)
-        guard socketpair(AF_UNIX, type, 0, &pair) == 0 else { throw Self.failure() }
-        socket = pair[0]
-        childSocket = pair[1]
+    /// Those to a child that waits have their socket already.
+    init(_ configuration: ProcessConfiguration, over waiting: WaitingChild? = nil) throws(AgentFailure) {
+        if let waiting {
+            socket = waiting.socket
+        } else {
+            (socket, childSocket) = try Self.socketPair()
+        }
         if configuration.terminal { return }
         if configuration.wantsInput {
             let (read, write) = try pipe()
@@ -173,6 +191,14 @@ struct ChildStdio {
         (error, childError) = try pipe()
         _ = guest_fcntl(output, F_SETFL, Int(O_NONBLOCK))
         _ = guest_fcntl(error, F_SETFL, Int(O_NONBLOCK))
+    }
+
+    /// The ends of the agent and of a child.
+    static func socketPair() throws(AgentFailure) -> (Int32, Int32) {
+        var pair: [Int32] = [-1, -1]
+        let type = Int32(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue)
+        guard socketpair(AF_UNIX, type, 0, &pair) == 0 else { throw failure() }
+        return (pair[0], pair[1])
     }
 
     private func pipe() throws(AgentFailure) -> (Int32, Int32) {

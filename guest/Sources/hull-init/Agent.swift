@@ -22,6 +22,8 @@ final class Agent {
     var share = ""
     /// Cgroups that could not be removed yet.
     var dying: [String] = []
+    /// A child that is prepared to become a container's first process.
+    var waiting: WaitingChild?
     var shuttingDown: ShutdownRequest?
     /// Processes whose small writes are being collected.
     var deferred: [UInt64] = []

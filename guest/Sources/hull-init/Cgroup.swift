@@ -7,7 +7,7 @@ struct Cgroup {
     let path: String
 
     /// One that is there already, for the first container: a template has it, and its clones are spared a tenth of their start.
-    nonisolated(unsafe) private static var spare: String?
+    nonisolated(unsafe) private(set) static var spare: String?
 
     /// Makes what all containers need, and the spare one. Its name cannot be a container's, and none sees it: each has a namespace of its own.
     static func prepare() throws(AgentFailure) {

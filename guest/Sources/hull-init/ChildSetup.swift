@@ -4,8 +4,12 @@ import CGuest
 /// What a child does between clone and exec. It is a copy of the single-threaded agent, so it may do anything.
 struct ChildSetup {
     let configuration: ProcessConfiguration
-    let container: Container
+    let container: ContainerConfiguration
+    /// The agent's folder for the container.
+    let directory: String
     let share: String
+    /// Whether it has namespaces of its own already.
+    var isPrepared = false
     var socket: Int32 = -1
     var stdin: Int32 = -1
     var stdout: Int32 = -1
@@ -35,7 +39,7 @@ struct ChildSetup {
         _ = try? TextFile.write("/proc/self/oom_score_adj", "\(configuration.oomScoreAdjust)")  // a refusal harms nobody
         _ = umask(0)
         setsid()
-        let namespace = try UserNamespace(container.configuration)
+        let namespace = try UserNamespace(container)
         if joined >= 0 {
             var types = Int32(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
             if namespace != nil {
@@ -50,14 +54,11 @@ struct ChildSetup {
             if namespace != nil { try UserNamespace.becomeRoot() }
         } else {
             if ipc >= 0 { _ = guest_setns(ipc, Int32(CLONE_NEWIPC)) }
-            if unshare(Int32(CLONE_NEWCGROUP)) < 0 {
-                throw AgentFailure(
-                    .cgroup, "making a cgroup namespace: \(KernelError(guest_errno()).words)", errno: guest_errno())
-            }
+            if !isPrepared { try Self.leaveCgroupNamespace() }
             try setNames()
-            var root = ContainerRoot(container: container.configuration, path: container.rootPath, share: share)
-            root.files = container.directory + "/files"
-            root.sockets = container.directory + "/sockets"
+            var root = ContainerRoot(container: container, path: directory + "/root", share: share)
+            root.files = directory + "/files"
+            root.sockets = directory + "/sockets"
             if let namespace { try namespace.actAsRoot() }
             try root.build()
         }
@@ -70,6 +71,14 @@ struct ChildSetup {
             try namespace.enter()
         }
         try program.execute(isLimited: namespace != nil)
+    }
+
+    /// What of the cgroups it sees begins with its own.
+    static func leaveCgroupNamespace() throws(AgentFailure) {
+        if unshare(Int32(CLONE_NEWCGROUP)) < 0 {
+            throw AgentFailure(
+                .cgroup, "making a cgroup namespace: \(KernelError(guest_errno()).words)", errno: guest_errno())
+        }
     }
 
     /// How it is scheduled, which takes a right of the guest's own root.
@@ -95,8 +104,8 @@ struct ChildSetup {
     }
 
     private func setNames() throws(AgentFailure) {
-        let name = Array(container.configuration.hostname.utf8)
-        let domain = Array(container.configuration.domainname.utf8)
+        let name = Array(container.hostname.utf8)
+        let domain = Array(container.domainname.utf8)
         if !name.isEmpty, name.withUnsafeBytes({ sethostname($0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count) }) < 0
         {
             throw AgentFailure(.other, "setting the host name: \(KernelError(guest_errno()).words)", errno: guest_errno())
@@ -141,7 +150,7 @@ struct ChildSetup {
     private func giveStreams(_ user: User) throws(AgentFailure) {
         // An exec's own terminal is made inside, where the ids are the user's.
         let isInside = configuration.terminal && joined >= 0
-        let uid = isInside ? user.uid : try UserNamespace.outside(user.uid, container.configuration.userIDs)
+        let uid = isInside ? user.uid : try UserNamespace.outside(user.uid, container.userIDs)
         if configuration.terminal || configuration.wantsInput { _ = fchown(stdin, uid, gid_t.max) }
         if configuration.terminal { return }
         _ = fchown(stdout, uid, gid_t.max)

@@ -11,6 +11,8 @@ final class Container {
     /// Its root as the agent sees it.
     let rootPath: String
     let cgroup: Cgroup
+    /// What the host said of it, as long as a child waits to be told.
+    var message: [UInt8] = []
     /// Where the agent listens for the host, by the number that a mount gave.
     private(set) var sockets: [Socket] = []
 

@@ -3,13 +3,18 @@ import CGuest
 
 /// Interfaces, addresses and routes, by rtnetlink.
 enum Network {
+    /// Whether `lo` is up for sure: a template's is, and nothing of a container's has run since.
+    nonisolated(unsafe) static var isLoopbackUp = false
+
     static func apply(_ identity: Identity) throws(AgentFailure) {
+        if isLoopbackUp, identity.put.isEmpty, identity.interfaces.isEmpty, identity.routes.isEmpty { return }
         let raw = guest_netlink_socket(NETLINK_ROUTE, 0)
         guard raw >= 0 else {
             throw AgentFailure(.network, "opening the kernel's network interface: \(KernelError(-raw).words)", errno: -raw)
         }
         let socket = Descriptor(owning: raw)
-        try bringUp(1, "lo", socket)
+        if !isLoopbackUp { try bringUp(1, "lo", socket) }
+        isLoopbackUp = true
         for interface in identity.put { try SpareInterfaces.put(interface, socket) }
         for interface in identity.interfaces {
             if !interface.spare.utf8.isEmpty { try SpareInterfaces.take(interface.spare) }

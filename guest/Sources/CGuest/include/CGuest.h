@@ -64,6 +64,8 @@ int guest_open_peer(int master);
 int guest_add_entropy(int fd, const void *bytes, unsigned count);
 int guest_send(int socket, const void *bytes, size_t count, int passed);
 ssize_t guest_receive(int socket, void *bytes, size_t count, int *passed);
+// The same, waiting for a message.
+ssize_t guest_receive_waiting(int socket, void *bytes, size_t count, int *passed);
 int guest_mknodat(int at, const char *path, unsigned mode, unsigned major, unsigned minor);
 int guest_adjust_clock(long tick, long frequency);
 int guest_kmsg(const char *bytes, size_t count);
