@@ -2,8 +2,14 @@ extension EngineSetup {
     static let podmanFile = "/etc/containers/containers.conf.d/90-hull.conf"
     /// Lists of runtimes' names, with what Podman 4 has in them; a list of ours replaces it (containers.conf(5)).
     private static let lists = [
-        (name: "runtime_supports_json", defaults: ["crun", "runc", "kata", "runsc", "krun"], why: "with it Podman gets errors in words of the runtime's"),
-        (name: "runtime_supports_kvm", defaults: ["kata", "kata-runtime", "kata-qemu", "kata-fc", "krun"], why: "under SELinux it gets the label of a VMM"),
+        (
+            name: "runtime_supports_json", defaults: ["crun", "runc", "kata", "runsc", "krun"],
+            why: "with it Podman gets errors in words of the runtime's"
+        ),
+        (
+            name: "runtime_supports_kvm", defaults: ["kata", "kata-runtime", "kata-qemu", "kata-fc", "krun"],
+            why: "under SELinux it gets the label of a VMM"
+        ),
     ]
 
     /// A file of our own in `containers.conf.d`, which root's and users' Podman read after the others.
@@ -20,7 +26,9 @@ extension EngineSetup {
             for place in ["/usr/share/containers/containers.conf", "/etc/containers/containers.conf"] {
                 guard let text = try read(place) else { continue }
                 do {
-                    if let written = try TOMLText(text).value(["engine", list.name]) { names = TOMLText.strings(of: written) ?? names }
+                    if let written = try TOMLText(text).value(["engine", list.name]) {
+                        names = TOMLText.strings(of: written) ?? names
+                    }
                 } catch let error as TextError {
                     throw EngineSetupError("\(place) cannot be read, so Podman cannot either: \(error); mend it and try again")
                 }

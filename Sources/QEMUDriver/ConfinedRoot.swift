@@ -71,7 +71,8 @@ final class ConfinedRoot {
         try makeDirectories(folder)
         defer { rmdir(folder) }
         try mountFilesystem(
-            "hull", folder, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NOEXEC), data: mountData("mode=0700,size=4k,nr_inodes=8", label: label))
+            "hull", folder, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NOEXEC),
+            data: mountData("mode=0700,size=4k,nr_inodes=8", label: label))
         defer { umount2(folder, 2 /* MNT_DETACH */) }
         let node = "\(folder)/node"
         try checked("make the device", node) { mknod(node, S_IFCHR | 0o600, status.st_rdev) }

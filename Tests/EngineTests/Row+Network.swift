@@ -65,13 +65,16 @@ extension Row {
             let pid = try await s.ok("inspect -f {{.State.Pid}} one")
             let inside = "nsenter -t \(pid) -n ip"
             try await s.shell(
-                "\(inside) link set eth0 mtu 1300; \(inside) addr add 198.51.100.6/24 dev eth0; \(inside) route add 203.0.113.0/24 via 198.51.100.1")
+                "\(inside) link set eth0 mtu 1300; \(inside) addr add 198.51.100.6/24 dev eth0; \(inside) route add 203.0.113.0/24 via 198.51.100.1"
+            )
             let look =
                 "cat /sys/class/net/eth0/mtu; ip -4 addr show eth0 | grep -o 198.51.100.6/24; ip route | grep -o '203.0.113.0/24 via 198.51.100.1'"
-            try await s.becomes("exec one sh -c \"\(look)\"", "1300\n198.51.100.6/24\n203.0.113.0/24 via 198.51.100.1", seconds: 3)
+            try await s.becomes(
+                "exec one sh -c \"\(look)\"", "1300\n198.51.100.6/24\n203.0.113.0/24 via 198.51.100.1", seconds: 3)
             try await s.shell("\(inside) route del 203.0.113.0/24; \(inside) addr del 198.51.100.6/24 dev eth0")
             try await s.becomes(
-                "exec one sh -c \"ip -4 addr show eth0 | grep -c inet; ip route | grep -c 198.51 || true\"", has: "1\n0", seconds: 3)
+                "exec one sh -c \"ip -4 addr show eth0 | grep -c inet; ip route | grep -c 198.51 || true\"", has: "1\n0",
+                seconds: 3)
         },
         Row("a container's name on a network of one's own", .names, short: [.docker]) { s in
             try await s.ok("network create web")

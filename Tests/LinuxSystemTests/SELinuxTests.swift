@@ -24,7 +24,8 @@ import Testing
     }
 
     @Test("A policy that has no type for VMMs, or says nothing of containers") func otherPolicies() {
-        let debian = SELinux(contexts: "process = \"system_u:system_r:container_t:s0\"\nsandbox_lxc_process = \"u:r:container_t:s0\"\n")
+        let debian = SELinux(
+            contexts: "process = \"system_u:system_r:container_t:s0\"\nsandbox_lxc_process = \"u:r:container_t:s0\"\n")
         let label = "system_u:system_r:container_t:s0:c1,c2"
         #expect(debian.machineType == nil && debian.machineLabel(for: label) == label)
         #expect(SELinux(contexts: "").machineLabel(for: label) == label)

@@ -165,7 +165,8 @@ final class EngineSandbox {
                 try mountFilesystem(
                     "overlay", place, type: "overlay",
                     data: mountData(
-                        String(data.dropFirst(BundlePlan.overlayOption.count)), label: SELinux.isOn ? label.map(String.init) : nil))
+                        String(data.dropFirst(BundlePlan.overlayOption.count)), label: SELinux.isOn ? label.map(String.init) : nil
+                    ))
                 return ResolvedMount(mount: mount, hostPath: place)
             }
             var status = stat()
