@@ -59,9 +59,13 @@ public struct BegunAttachment: Sendable {
     public let attachment: Attachment
     let connecting: Task<Void, any Error>
 
-    /// Waits until it leads into the network. Where that failed, the endpoint is undone, and this throws why: `HostNetworkError`,
-    /// `NetlinkError` or `SystemError`. To be waited for before anybody behind it counts on the network.
-    public func connected() async throws { try await connecting.value }
+    /// Waits until it leads into the network. Where that failed, the endpoint is undone, and this throws why, a `HostNetworkError`. To be
+    /// waited for before anybody behind it counts on the network.
+    public func connected() async throws {
+        do { try await connecting.value } catch let error as HostNetworkError { throw error } catch {
+            throw HostNetworkError(.state, "attach \(attachment.endpoint.name) to the network", cause: error)
+        }
+    }
 }
 
 /// A socket that is bound to a published port, on one of the addresses that its request names.

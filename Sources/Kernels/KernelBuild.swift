@@ -46,6 +46,7 @@ public struct KernelBuild {
             )
         }
         guard jobs > 0 else { throw KernelError("\(jobs) compilers at once make no kernel: give --jobs a number above 0") }
+        if let patches, !Self.isFolder(patches) { throw KernelError("the folder of patches \(patches) is not there") }
         let missing = Self.needs.filter { !$0.files.contains(where: exists) }.map(\.package)
         guard missing.isEmpty else {
             throw KernelError(

@@ -85,13 +85,7 @@ public final class Ledger {
     public func undoAll() async throws {
         var first: (any Error)?
         for (key, resource) in entries.reversed() {
-            do {
-                Fault.point("undo:\(resource.kind)")
-                try await undo(key, resource)
-                Fault.point("undone:\(resource.kind)")
-            } catch {
-                first = first ?? error
-            }
+            do { try await undo(key, resource) } catch { first = first ?? error }
         }
         if let first { throw first }
     }
@@ -116,10 +110,12 @@ public final class Ledger {
     }
 
     private func undo(_ key: Int, _ resource: HostResource) async throws {
+        Fault.point("undo:\(resource.kind)")
         try await resource.undo(network, drivers)
         entries.removeAll { $0.key == key }
         // The ledger itself may lie in what was just removed.
         if exists(path) { try append(.gone(key)) }
+        Fault.point("undone:\(resource.kind)")
     }
 
     private func append(_ event: Event) throws {

@@ -32,6 +32,7 @@ final class Sandbox {
     private var isGreeted = false
     /// The network's taking back, which begins when the container has ended and goes on beside the machine's end.
     private var leaving: Task<Void, Never>?
+    private var relay: LoopbackRelay?
 
     init(
         _ record: ContainerRecord, paths: ContainerPaths, roots: Roots, hypervisor: any Hypervisor,
@@ -73,6 +74,7 @@ final class Sandbox {
         let attachment = attaching?.attachment
         let relay = attachment.map { LoopbackRelay($0) }
         try relay?.start()
+        self.relay = relay
         defer { relay?.stop() }
         var host = Planner.Host(
             kernel: "", modulesDisk: nil, consoleLog: paths.console, disk: paths.disk, diskIsFresh: isFirstStart,
@@ -123,6 +125,9 @@ final class Sandbox {
     }
 
     private func leaveNetwork() {
+        guard record.network.mode == .bridge else { return }
+        // The address is somebody else's from now on.
+        relay?.stop()
         let ledger = ledger
         leaving = Task { @Loop in
             // What fails stays in the ledger, which is walked when the machine has ended.
@@ -219,11 +224,17 @@ final class Sandbox {
                 try await attaching?.connected()
                 process = try await saved.resume(agent, planner, endpoint)
             } else {
-                let greeting = Task { @Loop in try await self.greet(agent, isClone: isClone) }
                 // A clone's agent is there, and told at once; one that boots is to be known first.
-                if !isClone { try await greeting.value }
+                if !isClone { try await greet(agent, isClone: false) }
+                let greeting = isClone ? Task { @Loop in try await self.greet(agent, isClone: true) } : nil
                 let configuring = Task { @Loop in try await self.configure(agent, machine.guest, isClone: isClone, endpoint) }
-                try await greeting.value
+                if let greeting {
+                    try await withTaskCancellationHandler {
+                        try await greeting.value
+                    } onCancel: {
+                        greeting.cancel()
+                    }
+                }
                 Fault.point("agent:hello")
                 if record.pool != nil {
                     try await attaching?.connected()
@@ -298,6 +309,7 @@ final class Sandbox {
         let creating = Task { @Loop in try await agent.createContainer(made) }
         // Nothing of the container's runs before its network is there.
         try await attaching?.connected()
+        Fault.point("network:connected")
         let starting = Task { @Loop in try await agent.start(first) }
         // The first failure is the one that explains the others, and a guest that fell silent must not hold the host for ever.
         // (An empty volume gets what the image has at its place, which may be much.)

@@ -153,6 +153,7 @@ struct KernelConfigurationTests {
             await refuses(KernelBuild(source: "\(folder)/nothing", configuration: config, jobs: 1), "is not there")
             await refuses(KernelBuild(source: "\(folder)/empty", configuration: config, jobs: 1), "no source of Linux")
             await refuses(KernelBuild(source: config, configuration: config, jobs: 1), "cannot be unpacked")
+            await refuses(KernelBuild(configuration: config, patches: "\(folder)/none", jobs: 1), "folder of patches")
             var without = KernelBuild(configuration: config, jobs: 1)
             without.sources = "\(folder)/empty"
             await refuses(without, "no kernel source")

@@ -56,9 +56,9 @@ extension Storms {
             try await storm.remove()
         }
 
-        /// A boot that is called off: by the user's signal, and by `stop`.
-        @Test(arguments: [true, false]) @Loop
-        func boot(bySignal: Bool) async throws {
+        /// A boot that is called off: by the user's signal, and by `stop`; also of a guest that says nothing.
+        @Test(arguments: [(true, false), (false, false), (true, true), (false, true)]) @Loop
+        func boot(bySignal: Bool, isSilent: Bool) async throws {
             let storm = try await Storm.make()
             let child = try storm.spawn(["run", "--name", "early", "--network", "none", Storm.image, "sleep", "60"]).spawn()
             let id = try await withDeadline(.seconds(10), awaiting: "QEMU") {
@@ -69,6 +69,7 @@ extension Storms {
                     try await sleep(for: .milliseconds(10))
                 }
             }
+            if isSilent { kill(try #require(try storm.processes(id).first { $0.role == "qemu" }).pid, SIGSTOP) }
             if bySignal {
                 child.signal(SIGINT)
             } else {

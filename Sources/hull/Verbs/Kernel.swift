@@ -70,13 +70,19 @@ struct KernelVerb: ParsableCommand {
         @Flag(name: .shortAndLong, help: "Say nothing but the name.") var quiet = false
         @Argument(help: "Its name (default: its release).") var name: String?
 
+        /// Those that are installed beside this program, where they are.
+        private static var ownPatches: String? {
+            let folder = Companion.path("hull.patches")
+            return exists(folder) ? folder : nil
+        }
+
         func perform() async throws -> Int32 {
             let library = try await openStore().roots.kernels
             let configuration = config.map(Globals.absolute) ?? Companion.path("hull.config")
             guard exists(configuration) else { throw SandboxError("the kernel's configuration \(configuration) is not there") }
             let build = KernelBuild(
                 name: name, source: source.map(Globals.absolute), configuration: configuration,
-                patches: patches.map(Globals.absolute) ?? Companion.path("hull.patches"),
+                patches: patches.map(Globals.absolute) ?? Self.ownPatches,
                 jobs: jobs ?? max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))))
             print(try await build.run(into: library) { line in if !quiet { Complaint.remark(line) } })
             return 0

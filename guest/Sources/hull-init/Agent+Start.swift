@@ -33,10 +33,14 @@ extension Agent {
             if let shared = try sharedInit(container.configuration.pidNamespaceOf) { target = shared }
         }
 
-        Network.isLoopbackUp = false
+        Network.trustsLoopback = false
         let kills = container.oomKills()
         if !configuration.isExec, let waiting = takeWaiting(for: container, message) {
-            var stdio = try ChildStdio(configuration, over: waiting)
+            var stdio: ChildStdio
+            do throws(AgentFailure) { stdio = try ChildStdio(configuration, over: waiting) } catch {
+                close(waiting.pidfd)
+                throw error
+            }
             let became = waiting.become(
                 container.message, message, hasTerminal: configuration.terminal, container.directory + "\n" + share, stdio)
             container.message = []

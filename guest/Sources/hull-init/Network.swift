@@ -3,10 +3,12 @@ import CGuest
 
 /// Interfaces, addresses and routes, by rtnetlink.
 enum Network {
-    /// Whether `lo` is up for sure: a template's is, and nothing of a container's has run since.
-    nonisolated(unsafe) static var isLoopbackUp = false
+    /// Whether `lo` was brought up, and whether it still is for sure: a template's is, until something of a container's runs.
+    nonisolated(unsafe) private static var broughtLoopback = false
+    nonisolated(unsafe) static var trustsLoopback = true
 
     static func apply(_ identity: Identity) throws(AgentFailure) {
+        let isLoopbackUp = broughtLoopback && trustsLoopback
         if isLoopbackUp, identity.put.isEmpty, identity.interfaces.isEmpty, identity.routes.isEmpty { return }
         let raw = guest_netlink_socket(NETLINK_ROUTE, 0)
         guard raw >= 0 else {
@@ -14,7 +16,7 @@ enum Network {
         }
         let socket = Descriptor(owning: raw)
         if !isLoopbackUp { try bringUp(1, "lo", socket) }
-        isLoopbackUp = true
+        broughtLoopback = true
         for interface in identity.put { try SpareInterfaces.put(interface, socket) }
         for interface in identity.interfaces {
             if !interface.spare.utf8.isEmpty { try SpareInterfaces.take(interface.spare) }

@@ -102,6 +102,8 @@ extension Agent {
         guard let child = waiting else { return }
         waiting = nil
         _ = guest_pidfd_signal(child.pidfd, SIGKILL)
+        // Gone for sure: what comes into its cgroup next must not count with it.
+        _ = waitpid(child.pid, nil, 0)
         close(child.pidfd)
         close(child.socket)
         makeMountsPrivate()
