@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import time
 
-from machine import Wired, seconds_of
+from machine import Guest, Wired, seconds_of
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 RUNTIME = os.environ.get("HULL_RUNTIME_BIN", f"{HERE}/../bin/hull-runtime")
@@ -212,7 +212,7 @@ def bench_docker(row, raw, runs, root):
             docker.ask("rm", "-f", "own")
             shutil.rmtree(f"{folder}/lib/hull/kernels")
         bench_network(row, docker, raw)
-        bench_root(row, docker)
+        bench_root(row, docker, raw)
 
 
 def bench_network(row, docker, raw):
@@ -259,12 +259,23 @@ def bench_network(row, docker, raw):
             row("… beside runc's veth", found["hull", where, mode], unit, found["runc", where, mode])
 
 
-def bench_root(row, docker):
-    """The root of an engine's container: virtiofs over the same overlay that runc's has."""
-    for mode, words, unit in (("randread", "/file 64", "/s"), ("stat", "/many 2000", "/s")):
-        found = {}
-        for name in ("runc", "hull"):
-            if mode == "randread":
-                docker.ask("exec", name, "io", "write", "/file", "64")
-            found[name] = float(docker.ask("exec", name, "sh", "-c", f"io {mode} {words}").split()[-1])
-        row(f"{mode} on the root, beside the same tree under runc", found["hull"], unit, found["runc"])
+def bench_root(row, docker, raw):
+    """The root of an engine's container: beside the same tree on the host, which is what runc's container has, and beside a bare share of the
+    very tree, without an engine and without Hull."""
+    asked = {"randread": ("/file 64", "/s"), "stat": ("/many 2000", "/s")}
+    found = {name: {} for name in ("runc", "hull", "raw")}
+    for name in ("runc", "hull"):
+        docker.ask("exec", name, "io", "write", "/file", "64")
+        for mode, (words, _) in asked.items():
+            found[name][mode] = float(docker.ask("exec", name, "sh", "-c", f"io {mode} {words}").split()[-1])
+    empty = f"{raw.folder}/empty"
+    with open(empty, "w") as file:
+        file.truncate(1 << 20)
+    tree = docker.ask("inspect", "-f", "{{.GraphDriver.Data.MergedDir}}", "hull")
+    with contextlib.closing(Guest(raw, empty, tree, docker.inside())) as guest:
+        guest.ask("mount -t virtiofs bench /mnt")
+        for mode, (words, _) in asked.items():
+            found["raw"][mode] = float(guest.ask(f"io {mode} /mnt{words}").split()[-1])
+    for mode, (_, unit) in asked.items():
+        row(f"{mode} on the root, beside the same tree under runc", found["hull"][mode], unit, found["runc"][mode])
+        row("… beside a bare share of it", found["hull"][mode], unit, found["raw"][mode])

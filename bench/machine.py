@@ -161,9 +161,9 @@ class Raw:
 class Guest:
     """A raw machine with a serial port to talk over, an ext4 disk, and a folder by virtiofs."""
 
-    def __init__(self, raw, disk, folder):
+    def __init__(self, raw, disk, folder, inside=()):
         ours, theirs = socket.socketpair()
-        self.server, share = start_share_server(raw.folder, folder)
+        self.server, share = start_share_server(raw.folder, folder, inside)
         command = raw.command(raw.guest_initramfs, machine=f"{MACHINE},memory-backend=memory") + [
             "-object", f"memory-backend-memfd,id=memory,size={MEMORY}M,share=on",
             "-global", "virtio-mmio.force-legacy=false",
@@ -310,8 +310,8 @@ class RawTemplate:
         return took
 
 
-def start_share_server(folder, shared):
-    """A virtiofsd for one folder, and the connected socket for QEMU."""
+def start_share_server(folder, shared, inside=()):
+    """A virtiofsd for one folder, and the connected socket for QEMU. `inside` are words before its own, for a folder of another mount namespace."""
     listed = "/usr/local/lib/hull/virtiofsd/command"
     if os.path.exists(listed):
         command = open(listed).read().split("\n")[:-1]
@@ -326,9 +326,9 @@ def start_share_server(folder, shared):
     os.unlink(path)
     arguments = ["-o", f"source={shared}", "--rlimit-nofile=0", "-f"] if old else [
         "--shared-dir", shared, "--sandbox", "none", "--rlimit-nofile=0", "--xattr", "--allow-direct-io",
-        "--no-announce-submounts", "--log-level", "error"]
+        "--announce-submounts", "--log-level", "error"]
     with listener:
-        server = subprocess.Popen([*command, f"--fd={listener.fileno()}", *arguments], pass_fds=(listener.fileno(),),
+        server = subprocess.Popen([*inside, *command, f"--fd={listener.fileno()}", *arguments], pass_fds=(listener.fileno(),),
                                   stderr=subprocess.DEVNULL)
     return server, ours
 

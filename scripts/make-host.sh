@@ -12,6 +12,8 @@ recipe=$(sha256sum <"$0")
 readonly packages=(
     systemd systemd-sysv libpam-systemd dbus dbus-user-session udev kmod login passwd procps iproute2 util-linux apparmor
     iputils-ping less netbase
+    # for test-host.py --selinux
+    selinux-policy-default policycoreutils selinux-utils
     linux-image-cloud-amd64
     docker.io docker-compose containerd podman runc crun conmon buildah catatonit netavark aardvark-dns iptables slirp4netns uidmap fuse-overlayfs
     # what Hull itself needs to run
@@ -32,10 +34,13 @@ chmod 755 "$root"
 # No package may start its service here.
 printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
 chmod 755 "$root/usr/sbin/policy-rc.d"
+# Nor does one wait for the disk: it is a disk that is thrown away where something fails.
+mkdir -p "$root/etc/dpkg/dpkg.cfg.d"
+echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/unsafe"
 include=${packages[*]}
 INITRD=No debootstrap --variant=minbase --cache-dir="$images/debs" --include="${include// /,}" bookworm "$root" \
     "$("$here/debian-archive.sh")" >"$work/log" || { tail -20 "$work/log" >&2; exit 1; }
-rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/usr/sbin/policy-rc.d
+rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/usr/sbin/policy-rc.d "$root/etc/dpkg/dpkg.cfg.d/unsafe"
 rm -rf "$root"/usr/share/{doc,man,locale,info}/*
 rm -f "$root/etc/resolv.conf"
 echo host >"$root/etc/hostname"
@@ -78,6 +83,11 @@ chroot "$root" systemctl enable shell.service
 # They take a minute of an emulated machine, and nobody asks for them.
 chroot "$root" systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
     man-db.timer systemd-timesyncd.service getty@tty1.service >/dev/null 2>&1 || true
+# A kernel that is told `security=selinux` loads the policy; the files have their labels already, or the first boot were a long one.
+printf 'SELINUX=permissive\nSELINUXTYPE=default\n' >"$root/etc/selinux/config"
+# shellcheck disable=SC2016 # the inner shell's word
+unshare --mount sh -euc 'mount -t proc proc "$1/proc"; chroot "$1" setfiles -F -m /etc/selinux/default/contexts/files/file_contexts /' \
+    setfiles "$root" >>"$work/log" 2>&1 || { tail -20 "$work/log" >&2; exit 1; }
 mkfs.ext4 -q -E root_owner=0:0 -d "$root" "$work/host.ext4" 12G
 mv "$work/host.ext4" "$out"
 echo "$recipe" >"$out.recipe"

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""test-host.py [--list] [WORD…]: Hull on a Debian 12 host as users have one: systemd, cgroup v2, AppArmor, default Docker and Podman.
+"""test-host.py [--list] [--selinux] [WORD…]: Hull on a Debian 12 host as users have one: systemd, cgroup v2, AppArmor, default Docker and Podman.
 
 The host is a machine of QEMU's software emulation, which has AMD's SVM, so that Hull runs its own machines under KVM there. Its disk is
 made by make-host.sh and stays as it is: what is written goes to a temporary file. Hull comes from `make install`. Some minutes.
+With --selinux it is a host with SELinux (permissive) instead of AppArmor, and the list of checks is another, shorter one.
 """
 import argparse
 import io
@@ -22,13 +23,13 @@ from machine import host_khz  # noqa: E402
 class Host:
     """The machine, and a root's shell in it."""
 
-    def __init__(self, folder, disk):
+    def __init__(self, folder, disk, words=""):
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", disk, "-F", "raw", f"{folder}/disk"], check=True)
         ports = [socket.socketpair() for _ in range(2)]
         command = [
             "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "6144",
             "-kernel", disk.replace(".ext4", ".vmlinuz"), "-initrd", disk.replace(".ext4", ".initrd"),
-            "-append", f"root=/dev/vda console=ttyS0 quiet panic=-1 reboot=t mitigations=off tsc_early_khz={host_khz()} systemd.show_status=0",
+            "-append", f"root=/dev/vda console=ttyS0 quiet panic=-1 reboot=t mitigations=off tsc_early_khz={host_khz()} systemd.show_status=0{words}",
             "-nodefaults", "-no-user-config", "-display", "none", "-serial", f"file:{folder}/console", "-no-reboot",
             "-drive", f"file={folder}/disk,if=virtio,cache=unsafe", "-device", "virtio-serial-pci",
             "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"]
@@ -95,9 +96,10 @@ def quoted(text):
 PREAMBLE = """
 is() { local wanted=$(printf '%b' "$2"); [ "$1" = "$wanted" ] || { echo "expected “$wanted”, got “$1”"; exit 1; }; }
 near() { for try in $(seq 60); do if "$@" >/dev/null 2>&1; then return; fi; sleep 0.5; done; "$@"; }
-has() { grep -e "$1" >/dev/null; }
+has() { local said=$(cat); grep -e "$1" <<<"$said" >/dev/null || { echo "expected “$1” in “$said”"; return 1; }; }
 cgroup() { echo /sys/fs/cgroup$(cut -d: -f3 /proc/$1/cgroup); }
 vmm() { pgrep -n -x qemu-system-x86; }
+label() { tr -d '\\0' </proc/$1/attr/current; }
 none() { ! for exe in /proc/[0-9]*/exe; do readlink $exe; done 2>/dev/null | grep -E '/(hull|hull-runtime|qemu-system-x86_64|virtiofsd)$'; }
 pid() { docker inspect -f '{{.State.Pid}}' $1; }
 user() { runuser -l user -c "export XDG_RUNTIME_DIR=/run/user/1000; set -eu; $1"; }
@@ -263,28 +265,118 @@ CHECKS = [
 ]
 
 
+# Debian's policy has none of the types that its own `lxc_contexts` gives containers. What these may do is not asked here, but for one, which
+# may do all that the engines may: their labels are.
+CONTAINER_POLICY = """
+(type container_t) (type container_kvm_t) (type container_file_t)
+(roletype system_r container_t) (roletype system_r container_kvm_t) (roletype object_r container_file_t)
+(typeattributeset domain (container_t container_kvm_t))
+(typeattributeset file_type (container_file_t))
+(typeattributeset filesystem_type (container_file_t))
+(typepermissive container_t) (typepermissive container_kvm_t)
+(typeattributeset mcssetcats (initrc_t))
+(allow initrc_t domain (process (transition siginh rlimitinh noatsecure)))
+(allow initrc_t domain (process2 (nnp_transition nosuid_transition)))
+(allow initrc_t container_file_t (filesystem (mount unmount remount getattr relabelto relabelfrom)))
+"""
+
+# Of the same host with SELinux: Debian's policy and the types above.
+SELINUX_CHECKS = [
+    ("the host has SELinux", r"""
+        is "$(getenforce)" Permissive
+        is "$(cat /proc/1/attr/current | tr -d '\0')" system_u:system_r:init_t:s0
+        is "$(podman info -f '{{.Host.Security.SELinuxEnabled}}')" true
+        cat >/run/containers.cil <<<'""" + CONTAINER_POLICY + r"""'
+        semodule -i /run/containers.cil
+        hull-runtime features | has '"selinux":{"enabled":true}'
+        hull-runtime features | has '"apparmor":{"enabled":false}'
+        for engine in docker podman; do hull install $engine; done
+        sed -i '1s/{/{"selinux-enabled": true,/' /etc/docker/daemon.json; cat /etc/docker/daemon.json
+        near systemctl is-active --quiet docker
+        systemctl restart docker
+        near sh -c "docker info -f '{{.SecurityOptions}}' | grep selinux"
+        docker load -q -i /root/engines.docker.tar
+        podman load -q -i /root/engines.docker.tar
+    """),
+    ("podman's label is that of all of the machine", r"""
+        podman rm -f -i -t 0 one
+        podman --runtime hull run -d --name one $image sleep 10000
+        wanted=$(podman inspect -f '{{.ProcessLabel}}' one); echo "$wanted" | has ':container_t:s0:c[0-9]*,c[0-9]*$'
+        is "$(label $(vmm))" "$wanted"
+        is "$(label $(pgrep -n -x virtiofsd))" "$wanted"
+        # What is mounted for it alone has the label of the container's files. (Debian's virtiofsd has a folder of such a mount as its root.)
+        files=$(podman inspect -f '{{.MountLabel}}' one)
+        awk '$5 == "/"' /proc/$(vmm)/mountinfo | has "context=\"$files\""
+        is "$(podman exec one echo inside)" inside
+        podman rm -f -t 0 one
+    """),
+    ("docker's label too", r"""
+        docker run -d --name one --runtime=hull $image sleep 10000
+        wanted=$(docker inspect -f '{{.ProcessLabel}}' one); echo "$wanted" | has ':container_t:s0:c[0-9]*,c[0-9]*$'
+        is "$(label $(vmm))" "$wanted"
+        docker rm -f one
+    """),
+    ("a label of one's own, none, and one that the policy does not know", r"""
+        podman rm -f -i -t 0 one
+        podman --runtime hull run -d --name one --security-opt label=type:container_kvm_t --security-opt label=level:s0:c5 $image sleep 10000
+        is "$(label $(vmm))" system_u:system_r:container_kvm_t:s0:c5
+        podman rm -f -t 0 one
+        podman --runtime hull run -d --name one --security-opt label=disable $image sleep 10000
+        ! label $(vmm) | has container_
+        podman rm -f -t 0 one
+        ! podman --runtime hull run --rm --security-opt label=type:nobodys_t $image true 2>/run/words; has 'nobodys_t.*does not know it' </run/words
+    """),
+    ("a policy with a type of VMMs", r"""
+        cp /etc/selinux/default/contexts/lxc_contexts /run/contexts
+        trap 'cp /run/contexts /etc/selinux/default/contexts/lxc_contexts' EXIT
+        echo 'kvm_process = "system_u:system_r:container_kvm_t:s0"' >>/etc/selinux/default/contexts/lxc_contexts
+        docker run -d --name one --runtime=hull $image sleep 10000
+        level=$(docker inspect -f '{{.ProcessLabel}}' one | cut -d: -f4-)
+        is "$(label $(vmm))" "system_u:system_r:container_kvm_t:$level"
+        docker rm -f one
+        podman rm -f -i -t 0 one
+        # Podman asks for it by itself, because hull install has said that this runtime has machines.
+        podman --runtime hull run -d --name one $image sleep 10000
+        grep -o '"selinuxLabel":"[^"]*"' $(podman inspect -f '{{.OCIConfigPath}}' one) | has ':container_kvm_t:'
+        is "$(label $(vmm))" "$(podman inspect -f '{{.ProcessLabel}}' one | sed s/container_t/container_kvm_t/)"
+        podman rm -f -t 0 one
+    """),
+    ("with the policy enforced", r"""
+        podman rm -f -i -t 0 one
+        setenforce 1
+        podman --runtime hull run -d --name one $image sleep 10000 || { dmesg | grep avc | tail -30; exit 1; }
+        label $(vmm) | has ':container_t:'
+        is "$(podman exec one echo inside)" inside
+        podman rm -f -t 0 one
+        setenforce 0
+    """),
+]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--list", action="store_true", help="say what the checks are, and end")
     parser.add_argument("words", nargs="*", metavar="WORD", help="only checks in whose name it is, beside the first two")
+    parser.add_argument("--selinux", action="store_true", help="a host with SELinux, and what is to be seen there")
     chosen = parser.parse_args()
+    checks, begins = (SELINUX_CHECKS, 1) if chosen.selinux else (CHECKS, 2)
     if chosen.list:
-        print("\n".join(name for name, _ in CHECKS))
+        print("\n".join(name for name, _ in checks))
         return
     disk = subprocess.run([f"{HERE}/make-host.sh"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
     images = os.path.dirname(disk)
     with tempfile.TemporaryDirectory(prefix="hull-host-") as folder:
         subprocess.run(["make", "-s", "-C", f"{HERE}/..", "install", f"DESTDIR={folder}/installed"], check=True)
         began = time.monotonic()
-        host = Host(folder, disk)
+        host = Host(folder, disk, " security=selinux" if chosen.selinux else "")
         print(f"the host is up after {time.monotonic() - began:.0f} s", flush=True)
         failed = 0
         done = 0
         try:
             host.put({"/usr/local": f"{folder}/installed/usr/local", "/root/busybox.tar": f"{images}/busybox.tar",
                       "/root/engines.docker.tar": f"{images}/engines.docker.tar"})
-            for number, (name, script) in enumerate(CHECKS):
-                if chosen.words and number > 1 and not any(word in name for word in chosen.words):
+            for number, (name, script) in enumerate(checks):
+                if chosen.words and number >= begins and not any(word in name for word in chosen.words):
                     continue
                 failed += not check(host, name, script)
                 done += 1

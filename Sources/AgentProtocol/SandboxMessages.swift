@@ -115,6 +115,8 @@ public struct RouteConfiguration: WireMessage, Equatable, Sendable {
     public var gateway = ""
     /// The interface's name.
     public var device = ""
+    /// Whether it is to be taken away.
+    public var isGone = false
 
     public init() {}
 
@@ -122,6 +124,7 @@ public struct RouteConfiguration: WireMessage, Equatable, Sendable {
         try coder.field(1, &destination)
         try coder.field(2, &gateway)
         try coder.field(3, &device)
+        try coder.field(4, &isGone)
     }
 }
 

@@ -11,11 +11,11 @@
 #include <unistd.h>
 
 struct failure { int error; unsigned step; };
-enum { NAMESPACE, ROOT, USER, SESSION, TERMINAL, DESCRIPTORS, LIMITS, OOM, CREDENTIALS, CAPABILITIES, DIRECTORY, LABEL, EXEC, CLONE };
+enum { NAMESPACE, ROOT, USER, SESSION, TERMINAL, DESCRIPTORS, LIMITS, OOM, CREDENTIALS, CAPABILITIES, DIRECTORY, PROFILE, LABEL, EXEC, EXEC_LABELLED, CLONE };
 static const char *const steps[] = {
     "join a namespace", "enter its root", "enter its user namespace", "start a session", "take its terminal",
     "arrange its descriptors", "set its limits", "set its OOM score", "take its user id", "drop its capabilities",
-    "enter its directory", "take its AppArmor profile", "execute", "make a process",
+    "enter its directory", "take its AppArmor profile", "take its SELinux label", "execute", "be executed under its SELinux label", "make a process",
 };
 
 static void fail(int report, unsigned step) {
@@ -90,10 +90,12 @@ static void child(const struct hull_spawn *how, int report) {
     if (how->profile) {
         // For the program that is executed; only a process itself may ask, and later its root has no /proc.
         char text[512];
-        if (snprintf(text, sizeof text, "exec %s", how->profile) >= (int)sizeof text) { errno = ENAMETOOLONG; fail(report, LABEL); }
+        if (snprintf(text, sizeof text, "exec %s", how->profile) >= (int)sizeof text) { errno = ENAMETOOLONG; fail(report, PROFILE); }
         if (write_file("/proc/self/attr/apparmor/exec", text) < 0 && (errno != ENOENT || write_file("/proc/self/attr/exec", text) < 0))
-            fail(report, LABEL);
+            fail(report, PROFILE);
     }
+    // The same way; a host has one of the two.
+    if (how->label && write_file("/proc/self/attr/exec", how->label) < 0) fail(report, LABEL);
     if (how->join_net >= 0 && setns(how->join_net, CLONE_NEWNET) < 0) fail(report, NAMESPACE);
     if (how->join_mount >= 0 && setns(how->join_mount, CLONE_NEWNS) < 0) fail(report, NAMESPACE);
     if (how->namespaces & CLONE_NEWNS && mount("", "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
@@ -133,7 +135,7 @@ static void child(const struct hull_spawn *how, int report) {
     if (how->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) fail(report, CAPABILITIES);
     if (executable >= 0) syscall(SYS_execveat, executable, "", how->argv, how->envp, AT_EMPTY_PATH);
     else execve(how->file, how->argv, how->envp);
-    fail(report, EXEC);
+    fail(report, how->label && (errno == EACCES || errno == EPERM) ? EXEC_LABELLED : EXEC);
 }
 
 int hull_spawn_process(const struct hull_spawn *how, pid_t *pid, int *pidfd, const char **step) {

@@ -30,6 +30,8 @@ public struct Spawn {
     public var noNewPrivileges = false
     /// The AppArmor profile that the program runs under; nil for the caller's own.
     public var profile: String?
+    /// The SELinux label that the program runs under; nil for what the policy says.
+    public var label: String?
     /// setsid(2); `controllingTerminal` is the child's descriptor number to take as its terminal.
     public var newSession = false
     public var controllingTerminal: Int32?
@@ -54,7 +56,7 @@ public struct Spawn {
     public func spawn() throws(SystemError) -> ChildProcess {
         var argv: [UnsafeMutablePointer<CChar>?] = arguments.map { strdup($0) } + [nil]
         var envp: [UnsafeMutablePointer<CChar>?] = environment.map { strdup($0) } + [nil]
-        let strings = [file, root, directory, profile].map { $0.flatMap { strdup($0) } }
+        let strings = [file, root, directory, profile, label].map { $0.flatMap { strdup($0) } }
         defer { for pointer in argv + envp + strings { free(pointer) } }
         // The numbers of its descriptors are used below, not the descriptors.
         defer { withExtendedLifetime(self) {} }
@@ -96,6 +98,7 @@ public struct Spawn {
                             }
                             how.no_new_privileges = noNewPrivileges ? 1 : 0
                             how.profile = UnsafePointer(strings[3])
+                            how.label = UnsafePointer(strings[4])
                             how.new_session = newSession ? 1 : 0
                             how.controlling_terminal = controllingTerminal ?? -1
                             how.death_signal = deathSignal
@@ -113,8 +116,9 @@ public struct Spawn {
         }
         withExtendedLifetime(self) {}
         guard failure == 0 else {
-            throw SystemError(
-                "start \(file) (\(step.map { String(cString: $0) } ?? "make a process"))", code: failure)
+            var words = step.map { String(cString: $0) } ?? "make a process"
+            if let label, words.hasSuffix("SELinux label") { words += " \(label)" }
+            throw SystemError("start \(file) (\(words))", code: failure)
         }
         return ChildProcess(pid: pid, descriptor: SharedDescriptor(owning: pidfd))
     }

@@ -31,6 +31,7 @@ package final class ConfinedProcess {
         how.directory = "/"
         how.noNewPrivileges = true
         how.newSession = true
+        how.label = confinement.labels?.process
         how.deathSignal = SIGKILL
         how.limits += [(Int32(RLIMIT_CORE.rawValue), 0, 0), (6 /* RLIMIT_NPROC */, 1024, 1024)]
         child = try how.spawn()

@@ -12,6 +12,8 @@ package import LinuxSystem
 package final class ConfinedRoot {
     /// On the host.
     package let path: String
+    /// The SELinux label of what is in the filesystems that are mounted for it; nil for what the policy says.
+    private let label: String?
     private var isMounted = false
     /// Mount points of what was bound, in order, seen from the host.
     private var bound: [String] = []
@@ -19,11 +21,13 @@ package final class ConfinedRoot {
     private var made: [String] = []
 
     /// Mounts the tmpfs at `path`, which is made.
-    package init(at path: String) throws {
+    package init(at path: String, label: String? = nil) throws {
         self.path = path
+        self.label = label
         try makeDirectories(path, mode: 0o755)
         try mountFilesystem(
-            "hull", path, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC), data: "mode=0755,size=256k,nr_inodes=4096"
+            "hull", path, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC),
+            data: mountData("mode=0755,size=256k,nr_inodes=4096", label: label)
         )
         isMounted = true
         try mountFilesystem("none", path, flags: UInt(MS_PRIVATE))
@@ -68,7 +72,8 @@ package final class ConfinedRoot {
         try makeDirectories(folder)
         defer { rmdir(folder) }
         try mountFilesystem(
-            "hull", folder, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NOEXEC), data: "mode=0700,size=4k,nr_inodes=8")
+            "hull", folder, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NOEXEC),
+            data: mountData("mode=0700,size=4k,nr_inodes=8", label: label))
         defer { umount2(folder, 2 /* MNT_DETACH */) }
         let node = "\(folder)/node"
         try checked("make the device", node) { mknod(node, S_IFCHR | 0o600, status.st_rdev) }
@@ -84,7 +89,7 @@ package final class ConfinedRoot {
         defer { rmdir(folder) }
         try mountFilesystem(
             "hull", folder, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC),
-            data: "mode=0700,size=\(size + (1 << 20)),nr_inodes=8")
+            data: mountData("mode=0700,size=\(size + (1 << 20)),nr_inodes=8", label: label))
         defer { umount2(folder, 2 /* MNT_DETACH */) }
         let file = SharedDescriptor(try openFile("\(folder)/memory", O_RDWR | O_CREAT | O_EXCL))
         try checked("set the length of", "the guest's memory") { ftruncate(file.raw, Int(size)) }
@@ -129,7 +134,7 @@ package final class ConfinedRoot {
         let point = try makePoint(inside, folder: true, keep: true)
         try mountFilesystem(
             "hull", point, type: "tmpfs", flags: UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC),
-            data: "mode=0755,size=256k,nr_inodes=4096,uid=\(owner),gid=\(owner)")
+            data: mountData("mode=0755,size=256k,nr_inodes=4096,uid=\(owner),gid=\(owner)", label: label))
         bound.append(point)
     }
 

@@ -80,11 +80,12 @@ package final class ShareServer: Sharing {
     ) throws {
         let path = "\(directory.path)/share-root"
         var owners = try share.needsHostOwners || confinement.isRootless ? Owners.host() : Owners.sandbox(confinement.uidBase)
+        let label = confinement.labels?.files
         let root: ConfinedRoot
-        do { root = try Self.makeRoot(path, share, owners) } catch is UnmappableOwners {
+        do { root = try Self.makeRoot(path, label, share, owners) } catch is UnmappableOwners {
             // One server has one set of ids: with a filesystem that maps none it works with the host's, in all that is shown.
             owners = try Owners.host()
-            root = try Self.makeRoot(path, share, owners)
+            root = try Self.makeRoot(path, label, share, owners)
         }
         self.root = root
         do {
@@ -147,8 +148,8 @@ package final class ShareServer: Sharing {
     /// A filesystem whose mounts map no owners.
     private struct UnmappableOwners: Error {}
 
-    private static func makeRoot(_ path: String, _ share: Share, _ owners: Owners) throws -> ConfinedRoot {
-        let root = try ConfinedRoot(at: path)
+    private static func makeRoot(_ path: String, _ label: String?, _ share: Share, _ owners: Owners) throws -> ConfinedRoot {
+        let root = try ConfinedRoot(at: path, label: label)
         do {
             try root.makeFolder("/share", owner: owners.base)
             for entry in share.entries { try bind(entry, in: root, owners) }

@@ -202,6 +202,8 @@ public struct Confinement: Sendable {
     public var isRootless = false
     /// The AppArmor profile that the VMM runs under; nil for none. It is loaded.
     public var profile: String?
+    /// What SELinux knows its processes and their files as; nil for what the policy says.
+    public var labels: SELinuxLabels?
 
     /// For root of a user namespace, in which the highest id becomes the VMM's.
     public static var rootless: Confinement {

@@ -59,7 +59,7 @@ final class QEMUMachine: VirtualMachine {
         }
         self.server = server
         do {
-            root = try ConfinedRoot(at: "\(directory.path)/vmm-root")
+            root = try ConfinedRoot(at: "\(directory.path)/vmm-root", label: confinement.labels?.files)
         } catch {
             server?.abandon()
             throw error

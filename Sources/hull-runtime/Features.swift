@@ -28,7 +28,7 @@ enum Features {
             "cgroup":{"v1":true,"v2":true,"systemd":true,"systemdUser":true},\
             "seccomp":{"enabled":true,"actions":\(actions),"operators":\(operators),\
             "archs":["SCMP_ARCH_X86","SCMP_ARCH_X86_64","SCMP_ARCH_X32"]},\
-            "apparmor":{"enabled":\(AppArmor.isOn)},"selinux":{"enabled":false}},\
+            "apparmor":{"enabled":\(AppArmor.isOn)},"selinux":{"enabled":\(SELinux.isOn)}},\
             "annotations":{"run.hull.version":"\(Version.text)"}}
             """
     }

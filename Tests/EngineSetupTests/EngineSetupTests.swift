@@ -51,6 +51,8 @@ import Testing
     @Test("podman: a file of its own, with the whole list") func podman() throws {
         let text = try round(.podman, nil, back: nil)
         #expect(text.contains("runtime_supports_json = [\"crun\", \"runc\", \"kata\", \"runsc\", \"krun\", \"hull\"]"))
+        #expect(
+            text.contains("runtime_supports_kvm = [\"kata\", \"kata-runtime\", \"kata-qemu\", \"kata-fc\", \"krun\", \"hull\"]"))
         #expect(text.contains("[engine.runtimes]\nhull = [\"/usr/local/bin/hull-runtime\"]\n"))
         let other = try host(["/etc/containers/containers.conf": "[engine]\nruntime_supports_json = [\n \"youki\",\n]\n"])
             .install(.podman)

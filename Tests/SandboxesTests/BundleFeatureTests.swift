@@ -54,6 +54,24 @@ import Testing
         #expect(try profile("other", on: AppArmor(isEnabled: true, profiles: nil)) == "other")
     }
 
+    /// The machine gets the label; the type of a container's process becomes that of a VMM where the policy has one.
+    @Test func labelsAreTheMachines() throws {
+        let host = SELinux(isEnabled: true, containerTypes: ["container_t"], machineType: "container_kvm_t")
+        func labels(_ label: String, mounts: String? = nil, on host: SELinux, unknown: String = "none") throws -> SELinuxLabels? {
+            try Self.plan(linux: mounts.map { ",\"mountLabel\":\"\($0)\"" } ?? "", process: ",\"selinuxLabel\":\"\(label)\"")
+                .labels(on: host) { !$0.contains(unknown) }
+        }
+        let asked = "u:r:container_t:s0:c1,c2"
+        let made = "u:r:container_kvm_t:s0:c1,c2"
+        #expect(try labels(asked, mounts: "u:r:file_t:s0", on: host) == SELinuxLabels(process: made, files: "u:r:file_t:s0"))
+        #expect(try labels(asked, mounts: "", on: host) == SELinuxLabels(process: made))
+        #expect(try labels(asked, on: host, unknown: "_kvm_") == SELinuxLabels(process: asked), "a type that is not loaded")
+        #expect(try labels("", on: host) == nil && Self.plan().labels(on: host) { _ in true } == nil)
+        #expect(try labels("u:r:other_t", on: SELinux(isEnabled: false), unknown: "other_t") == nil)
+        #expect(throws: SandboxError.self) { try labels("u:r:other_t", on: host, unknown: "other_t") }
+        #expect(throws: SandboxError.self) { try labels(asked, mounts: "u:r:file_t", on: host, unknown: "file_t") }
+    }
+
     @Test func schedulingBecomesNumbers() throws {
         let made = try Self.process(
             try Self.plan(

@@ -79,6 +79,7 @@ struct hull_spawn {
     uint64_t keep_capabilities;       ///< with drop_capabilities: those that stay (bounding, permitted, effective)
     int no_new_privileges;
     const char *profile;              ///< an AppArmor profile that the program is to run under
+    const char *label;                ///< an SELinux label that the program is to run under
     int new_session;                  ///< setsid
     int controlling_terminal;         ///< with new_session: the child's descriptor to make the controlling terminal, or -1
     int death_signal;                 ///< PR_SET_PDEATHSIG: give it only from a thread that lives as long as the process

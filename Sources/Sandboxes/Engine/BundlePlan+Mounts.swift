@@ -13,7 +13,7 @@ extension BundlePlan {
     var mounts: [PlannedMount] {
         var shares = 0
         return (spec.mounts ?? []).map { mount in
-            var planned = Self.plan(mount)
+            var planned = Self.plan(mount, label: spec.linux?.mountLabel)
             if planned.share != nil {
                 planned.guest.source = "m\(shares)"
                 if case .bind(let path) = planned.share?.source { planned.share?.source = .bind(absolute(path)) }
@@ -33,7 +33,7 @@ extension BundlePlan {
         return String(address)
     }
 
-    private static func plan(_ mount: RuntimeSpec.MountSpec) -> PlannedMount {
+    private static func plan(_ mount: RuntimeSpec.MountSpec, label: String?) -> PlannedMount {
         let options = Options(mount.options ?? [])
         var guest = MountConfiguration()
         guest.destination = mount.destination
@@ -56,6 +56,7 @@ extension BundlePlan {
             var share = ContainerRecord.Mount(source: .bind(mount.source ?? "overlay"), destination: mount.destination)
             share.readOnly = options.flags & Planner.Flags.readOnly != 0
             share.options = [overlayOption + options.data]
+            if let label, !label.isEmpty { share.options.append(labelOption + label) }
             return PlannedMount(guest: guest, share: share)
         }
         guest.source = mount.source ?? mount.type ?? "none"
@@ -78,6 +79,8 @@ extension BundlePlan {
 
     /// How a record's mount says that it is an overlay of folders of the host.
     static let overlayOption = "overlay:"
+    /// How it says which SELinux label an overlay's files have, on a host that has SELinux.
+    static let labelOption = "label:"
     static let bindFlag: UInt64 = 4096
     static let recursiveFlag: UInt64 = 16384
 

@@ -65,6 +65,7 @@ final class EngineSandbox {
             UserNamespace.isInitial
             ? Confinement(uidBase: try await Identifiers.take(roots, owner: record.id, ledger)) : .rootless
         confinement.profile = try plan.profile(on: AppArmor.ofHost())
+        confinement.labels = try plan.labels(on: SELinux.ofHost(), knows: SELinux.knows)
         disks = try await AnnotatedDisks(record.machine.disks ?? [], roots)
         if hypervisor.reclaiming != nil {
             try await ledger.hold(.machine(hypervisor: record.machine.hypervisor, id: record.id)) {}
@@ -160,8 +161,12 @@ final class EngineSandbox {
                 // It goes with the monitor's namespace.
                 let place = "\(paths.runtime)/overlays\(mount.destination)"
                 try makeDirectories(place)
+                let label = mount.options.first { $0.hasPrefix(BundlePlan.labelOption) }?.dropFirst(BundlePlan.labelOption.count)
                 try mountFilesystem(
-                    "overlay", place, type: "overlay", data: String(data.dropFirst(BundlePlan.overlayOption.count)))
+                    "overlay", place, type: "overlay",
+                    data: mountData(
+                        String(data.dropFirst(BundlePlan.overlayOption.count)), label: SELinux.isOn ? label.map(String.init) : nil
+                    ))
                 return ResolvedMount(mount: mount, hostPath: place)
             }
             var status = stat()

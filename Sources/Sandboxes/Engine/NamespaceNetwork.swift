@@ -129,7 +129,24 @@ final class NamespaceNetwork {
             else { continue }
             change.interfaces[index].spare = Self.spareName(port.nic)
         }
-        change.routes = now.routes.filter { !told.routes.contains($0) }
+        change.routes = told.routes.filter { !now.routes.contains($0) }.map { route in
+            var gone = route
+            gone.isGone = true
+            return gone
+        }
+        change.routes += now.routes.filter { !told.routes.contains($0) }
+        for index in change.interfaces.indices {
+            let interface = change.interfaces[index]
+            guard let before = told.interfaces.first(where: { $0.name == interface.name && $0.mac == interface.mac }) else {
+                continue
+            }
+            let lost = before.addresses.filter { !interface.addresses.contains($0) }
+            if lost.isEmpty { continue }
+            // The guest takes it down for that, by which its kernel forgets the interface's routes.
+            change.interfaces[index].dropped = lost
+            change.routes.removeAll { $0.device == interface.name }
+            change.routes += now.routes.filter { $0.device == interface.name }
+        }
         told = now
         return change.put.isEmpty && change.interfaces.isEmpty && change.routes.isEmpty ? nil : change
     }

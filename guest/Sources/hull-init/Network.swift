@@ -54,7 +54,11 @@ enum Network {
             try bringUp(index, name, socket)
             for address in interface.addresses { try add(address, index, name, socket) }
         }
-        for route in identity.routes { try add(route, socket) }
+        for route in identity.routes where route.isGone {
+            // One that went with its interface is as good.
+            do throws(AgentFailure) { try change(route, socket) } catch {}
+        }
+        for route in identity.routes where !route.isGone { try change(route, socket) }
     }
 
     static func request(_ what: String, _ body: () throws(KernelError) -> Void) throws(AgentFailure) {
@@ -141,7 +145,7 @@ enum Network {
         _ = try? message.exchange(socket)  // as above
     }
 
-    private static func add(_ route: RouteConfiguration, _ socket: borrowing Descriptor) throws(AgentFailure) {
+    private static func change(_ route: RouteConfiguration, _ socket: borrowing Descriptor) throws(AgentFailure) {
         let gateway = route.gateway.utf8.isEmpty ? nil : Address(route.gateway)
         let destination = route.destination.utf8.isEmpty ? nil : Address(route.destination)
         guard gateway != nil || route.gateway.utf8.isEmpty, destination != nil || route.destination.utf8.isEmpty,
@@ -152,9 +156,13 @@ enum Network {
             throw AgentFailure(.network, "the guest has no interface \"\(route.device)\" for a route")
         }
         let number = socket.number
-        try request("adding the route to \"\(route.destination)\" by \"\(route.gateway)\" on \"\(route.device)\"") {
+        try request(
+            "\(route.isGone ? "removing" : "adding") the route to \"\(route.destination)\" by \"\(route.gateway)\" on \"\(route.device)\""
+        ) {
             () throws(KernelError) in
-            var message = NetlinkMessage(UInt16(RTM_NEWROUTE), flags: UInt16(NLM_F_CREATE | NLM_F_REPLACE))
+            var message = NetlinkMessage(
+                UInt16(route.isGone ? RTM_DELROUTE : RTM_NEWROUTE), flags: route.isGone ? 0 : UInt16(NLM_F_CREATE | NLM_F_REPLACE)
+            )
             let scope = gateway == nil ? UInt8(RT_SCOPE_LINK.rawValue) : UInt8(RT_SCOPE_UNIVERSE.rawValue)
             message.put([
                 family, destination?.prefix ?? 0, 0, 0, UInt8(RT_TABLE_MAIN.rawValue), UInt8(RTPROT_BOOT), scope,
