@@ -163,7 +163,7 @@ class Guest:
 
     def __init__(self, raw, disk, folder, inside=()):
         ours, theirs = socket.socketpair()
-        self.server, share = start_share_server(raw.folder, folder, inside)
+        self.server, share = start_share_server(raw.folder, folder, inside, submounts=True)
         command = raw.command(raw.guest_initramfs, machine=f"{MACHINE},memory-backend=memory") + [
             "-object", f"memory-backend-memfd,id=memory,size={MEMORY}M,share=on",
             "-global", "virtio-mmio.force-legacy=false",
@@ -310,8 +310,9 @@ class RawTemplate:
         return took
 
 
-def start_share_server(folder, shared, inside=()):
-    """A virtiofsd for one folder, and the connected socket for QEMU. `inside` are words before its own, for a folder of another mount namespace."""
+def start_share_server(folder, shared, inside=(), submounts=False):
+    """A virtiofsd for one folder, and the connected socket for QEMU. `inside` are words before its own, for a folder of another mount namespace.
+    With `submounts` it tells the guest of mounts in the folder, as Hull's does; an overlay over it could not enter those."""
     listed = "/usr/local/lib/hull/virtiofsd/command"
     if os.path.exists(listed):
         command = open(listed).read().split("\n")[:-1]
@@ -326,7 +327,7 @@ def start_share_server(folder, shared, inside=()):
     os.unlink(path)
     arguments = ["-o", f"source={shared}", "--rlimit-nofile=0", "-f"] if old else [
         "--shared-dir", shared, "--sandbox", "none", "--rlimit-nofile=0", "--xattr", "--allow-direct-io",
-        "--announce-submounts", "--log-level", "error"]
+        "--announce-submounts" if submounts else "--no-announce-submounts", "--log-level", "error"]
     with listener:
         server = subprocess.Popen([*inside, *command, f"--fd={listener.fileno()}", *arguments], pass_fds=(listener.fileno(),),
                                   stderr=subprocess.DEVNULL)
