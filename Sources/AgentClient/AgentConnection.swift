@@ -371,7 +371,7 @@ public final class AgentConnection {
 
     private func handle(_ event: HostSession.Event) {
         switch event {
-        case .synchronised: changed.open()
+        case .synchronised: break  // nobody waits for it: requests follow the greeting at once
         case .reply(let request, let payload):
             adopt()
             answers.removeValue(forKey: request)?.resume(returning: payload)

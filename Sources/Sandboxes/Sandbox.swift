@@ -32,6 +32,7 @@ final class Sandbox {
     private var isGreeted = false
     /// The network's taking back, which begins when the container has ended and goes on beside the machine's end.
     private var leaving: Task<Void, Never>?
+    /// What serves published ports at `::1`, until the network is left.
     private var relay: LoopbackRelay?
 
     init(
@@ -77,9 +78,8 @@ final class Sandbox {
         let identifiers = try await Identifiers.take(roots, owner: record.id, ledger)
         let attaching = try await attachNetwork()
         let attachment = attaching?.attachment
-        let relay = attachment.map { LoopbackRelay($0) }
+        relay = attachment.map { LoopbackRelay($0) }
         try relay?.start()
-        self.relay = relay
         defer { relay?.stop() }
         var host = Planner.Host(
             kernel: "", modulesDisk: nil, consoleLog: paths.console, disk: paths.disk, diskIsFresh: isFirstStart,
