@@ -31,13 +31,15 @@ build: ## leaves bin/hull and what it needs beside it
 	install -m 755 -s $(RELEASE)/hull-runtime bin/hull-runtime
 	install -m 755 -s $(RELEASE)/hull-unpack bin/hull-unpack
 	install -m 755 "$$(guest/build.sh)" bin/hull-init
+	install -m 755 "$$(guest/build.sh hull-stub-init)" bin/hull-stub-init
 	install -m 644 kernel/hull.config bin/hull.config
 	install -m 644 -D -t bin/hull.patches kernel/patches/*.patch
 
-guest: ## builds the program of the guest alone
+guest: ## builds the programs of the guests alone
 	@scripts/check-swift.sh
 	mkdir -p bin
 	install -m 755 "$$(guest/build.sh)" bin/hull-init
+	install -m 755 "$$(guest/build.sh hull-stub-init)" bin/hull-stub-init
 
 demo: ## set-up, build, a small image, and a run that shows the isolation
 	@scripts/demo.sh
@@ -106,7 +108,7 @@ install: ## installs what `make build` left, under DESTDIR and PREFIX
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/hull
 	install -m 755 bin/hull $(DESTDIR)$(PREFIX)/bin/hull
 	install -m 755 bin/hull-runtime $(DESTDIR)$(PREFIX)/bin/hull-runtime
-	install -m 755 bin/hull-unpack bin/hull-init $(DESTDIR)$(PREFIX)/libexec/hull/
+	install -m 755 bin/hull-unpack bin/hull-init bin/hull-stub-init $(DESTDIR)$(PREFIX)/libexec/hull/
 	install -m 644 bin/hull.config $(DESTDIR)$(PREFIX)/libexec/hull/
 	install -m 644 -D -t $(DESTDIR)$(PREFIX)/libexec/hull/hull.patches bin/hull.patches/*.patch
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \

@@ -12,10 +12,16 @@ let embedded: [SwiftSetting] = [
 
 let package = Package(
     name: "hull-guest",
-    products: [.executable(name: "hull-init", targets: ["hull-init"])],
+    products: [
+        .executable(name: "hull-init", targets: ["hull-init"]),
+        .executable(name: "hull-stub-init", targets: ["hull-stub-init"]),
+    ],
     targets: [
         .target(name: "CGuest", cSettings: [.unsafeFlags(["-Os", "-ffunction-sections", "-fno-asynchronous-unwind-tables"])]),
         .target(name: "AgentProtocol", swiftSettings: embedded),
+        .target(name: "StubdomainProtocol", swiftSettings: embedded),
+        .executableTarget(
+            name: "hull-stub-init", dependencies: ["StubdomainProtocol", "AgentProtocol", "CGuest"], swiftSettings: embedded),
         .executableTarget(name: "hull-init", dependencies: ["AgentProtocol", "CGuest"], swiftSettings: embedded),
     ],
     swiftLanguageModes: [.v6]

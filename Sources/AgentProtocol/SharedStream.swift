@@ -121,6 +121,22 @@ public struct SharedStream {
         return owesNotice
     }
 
+    /// Whether the other end is there. A client may not have come yet; who has gone does not come again.
+    public enum Presence: Sendable { case awaited, here, gone }
+    /// Where the other end is now; it tells of a change by an event.
+    public var otherEnd: Presence {
+        switch flags(isServer ? Field.clientLives : Field.serverLives).pointee.load(ordering: .sequentiallyConsistent) {
+        case 0: .gone
+        case 1: .here
+        default: .awaited
+        }
+    }
+
+    /// Says that this end goes; the other one must be told by an event.
+    public func leave() {
+        flags(isServer ? Field.serverLives : Field.clientLives).pointee.store(0, ordering: .sequentiallyConsistent)
+    }
+
     private func room() throws(WireError) -> Int {
         let taken = index(isServer ? Field.right : Field.left, 0).pointee.load(ordering: .sequentiallyConsistent)
         let used = produced &- taken

@@ -2,12 +2,24 @@ import Glibc
 
 /// What an uncompressed kernel's ELF head and notes say. Pure. (elf(5))
 struct KernelELF: Sendable, Hashable {
-    /// Whether a VMM can enter it directly: XEN_ELFNOTE_PHYS32_ENTRY (the PVH boot ABI).
-    var hasPVHEntry = false
+    /// Where a VMM can enter it directly: XEN_ELFNOTE_PHYS32_ENTRY (the PVH boot ABI).
+    var entry: UInt32?
+    var hasPVHEntry: Bool { entry != nil }
+    /// What is to be loaded; nil where a segment is not whole.
+    var segments: [Segment]? = []
     /// The linker's build id, in hexadecimal.
     var buildID: String?
     /// From its banner, `Linux version RELEASE …`.
     var release: String?
+
+    /// A piece of the file, and the memory that it is the beginning of.
+    struct Segment: Sendable, Hashable {
+        var file: Range<Int>
+        /// Physical.
+        var address: UInt64
+        /// Bytes; those that the file has not are zero.
+        var memory: Int
+    }
 
     /// Reads a 64-bit little-endian ELF; nil when the bytes are none, or its tables lie outside of them.
     init?(_ bytes: [UInt8]) {
@@ -27,6 +39,14 @@ struct KernelELF: Sendable, Hashable {
             if type == 4, offset >= 0, size >= 0, size <= 1 << 20, offset <= bytes.count - size {
                 readNotes(bytes[offset..<offset + size])
             }
+            if type == 1 {
+                guard let address = number(entry + 24, 8), let memory = number(entry + 40, 8) else { return nil }
+                if offset >= 0, size >= 0, offset <= bytes.count - size, address >= 0, (size..<1 << 32).contains(memory) {
+                    segments?.append(Segment(file: offset..<offset + size, address: UInt64(address), memory: memory))
+                } else {
+                    segments = nil
+                }
+            }
         }
         release = Self.banner(bytes)
     }
@@ -44,7 +64,9 @@ struct KernelELF: Sendable, Hashable {
             guard named + size <= rest.count else { return }
             let name = rest.prefix(nameSize)
             let value = rest.dropFirst(named).prefix(size)
-            if name.elementsEqual("Xen\0".utf8), type == 18 { hasPVHEntry = true }
+            if name.elementsEqual("Xen\0".utf8), type == 18, value.count >= 4 {
+                entry = value.prefix(4).reversed().reduce(0) { $0 << 8 | UInt32($1) }
+            }
             if name.elementsEqual("GNU\0".utf8), type == 3 {
                 buildID = value.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
             }

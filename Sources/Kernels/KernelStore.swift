@@ -19,7 +19,7 @@ public struct Kernel: Sendable, Hashable {
 /// Kernels of this host, made ready for machines: found, unpacked, and with the little root that the agent starts from. What is made is kept under one folder.
 @Loop
 public struct KernelStore {
-    private let cache: ContentCache
+    let cache: ContentCache
     private let boot: String
     private let modulesRoot: String
     private let library: KernelLibrary
@@ -152,6 +152,13 @@ public struct KernelStore {
             )
         }
         archive.addFile("init", try readFile(agent, limit: 64 << 20), mode: 0o755)
+        try await add(modules, of: kernel, to: &archive)
+        archive.finish()
+        return archive.bytes
+    }
+
+    /// Adds what of `modules` the kernel has not built in, below `modules`, with the `order` in which they are to be loaded.
+    func add(_ modules: [String], of kernel: Kernel, to archive: inout CPIOArchive) async throws {
         var order = ""
         if let tree = kernel.modules {
             // A kernel without these two files has no soft dependencies.
@@ -173,8 +180,6 @@ public struct KernelStore {
             }
         }
         archive.addFile("modules/order", Array(order.utf8), mode: 0o644)
-        archive.finish()
-        return archive.bytes
     }
 
     private func module(_ path: String) async throws -> [UInt8] {

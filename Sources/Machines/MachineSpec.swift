@@ -30,6 +30,8 @@ public struct MachineSpec: Sendable {
     public var consoleLog: String
     /// How the processes of the machine are kept apart from the host.
     public var confinement: Confinement
+    /// What its device model runs in, where that is a domain of its own (`hvm`).
+    public var stubdomain: Stubdomain?
 
     /// A machine without disks, share and NICs.
     public init(
@@ -68,7 +70,22 @@ public struct MachineSpec: Sendable {
     }
 
     /// A board, as `--machine` names it. A driver that has no such board throws.
-    public enum Kind: String, Sendable, CaseIterable, Codable { case auto, microvm, q35, pv, pvh }
+    public enum Kind: String, Sendable, CaseIterable, Codable { case auto, microvm, q35, pv, pvh, hvm }
+
+    /// The domain of a device model.
+    public struct Stubdomain: Sendable, Hashable {
+        /// Its kernel, and its ramdisk, in which the guest's kernel and initramfs are too; see `Kernels`.
+        public var kernel: String
+        public var ramdisk: String
+        /// Its memory, in bytes.
+        public var memoryBytes: UInt64
+
+        public init(kernel: String, ramdisk: String, memoryBytes: UInt64) {
+            self.kernel = kernel
+            self.ramdisk = ramdisk
+            self.memoryBytes = memoryBytes
+        }
+    }
 
     /// An accelerator, as `--accel` names it.
     public enum Accelerator: String, Sendable, CaseIterable, Codable { case auto, kvm, tcg }

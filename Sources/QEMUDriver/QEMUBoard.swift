@@ -18,7 +18,7 @@ enum QEMUBoard: String, Hashable, Sendable {
         case .microvm where spec.growth != nil:
             // It has no room in its address space: a virtio-mem there has the address 0 (docs/adr/003).
             throw MachineError(.unsupported, "the machine of a microvm cannot grow: choose q35, or auto")
-        case .pv, .pvh:
+        case .pv, .pvh, .hvm:
             throw MachineError(
                 .unsupported, "QEMU has no board \(spec.kind.rawValue), which is one of Xen's: choose microvm, q35 or auto")
         case .auto, .microvm:

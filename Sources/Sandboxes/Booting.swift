@@ -24,6 +24,11 @@ struct Booting {
             modules.append("erofs")
         }
         spec.initramfs = try await kernels.initramfs(for: kernel, agent: Companion.path("hull-init"), modules: modules)
+        if spec.kind == .hvm {
+            let image = try roots.stubdomains.newest()
+            let ramdisk = try await kernels.stubdomainRamdisk(image, kernel: kernel, initramfs: spec.initramfs)
+            spec.stubdomain = .init(kernel: image.kernel, ramdisk: ramdisk.path, memoryBytes: ramdisk.memoryBytes)
+        }
         return spec
     }
 

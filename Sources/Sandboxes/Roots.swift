@@ -37,6 +37,8 @@ public struct Roots: Codable, Hashable, Sendable {
     public var cache: String { "\(data)/cache" }
     /// Kernels of Hull's own making.
     public var kernels: KernelLibrary { KernelLibrary("\(data)/kernels") }
+    /// Images of the domains that device models run in.
+    public var stubdomains: StubdomainLibrary { StubdomainLibrary("\(data)/stubdomains") }
     /// Booted machines, kept for cloning.
     public var templates: TemplateStore { TemplateStore("\(cache)/templates") }
     /// Saved containers.

@@ -10,8 +10,8 @@ struct DomainDevices: Hashable, Sendable {
 
     init() {}
 
-    /// The first place where there is no disk.
-    var freePlace: Int? { (0..<26).first { !disks.values.contains($0) } }
+    /// The first place from `first` on where there is no disk.
+    func freePlace(from first: Int) -> Int? { (first..<26).first { !disks.values.contains($0) } }
 
     /// Where the guest sees a disk.
     func path(of name: String) -> String? { disks[name].map { "/dev/\(GuestLayout.xenDisk($0))" } }
@@ -68,7 +68,9 @@ extension Domain: Plugging {
     /// Has xl add a disk, and connects it.
     @discardableResult
     func attach(_ disk: Disk) async throws -> Int {
-        guard let place = devices.freePlace else { throw MachineError(.unsupported, "a machine has at most 26 disks") }
+        guard let place = devices.freePlace(from: plan.kind.firstPlace) else {
+            throw MachineError(.unsupported, "a machine has at most \(26 - plan.kind.firstPlace) disks")
+        }
         let device = try HostDisk(disk)
         let words = DomainConfiguration.BlockDevice(name: GuestLayout.xenDisk(place), path: device.path, readOnly: disk.readOnly)
             .words
@@ -82,7 +84,7 @@ extension Domain: Plugging {
     /// Has xl add a NIC, and connects it.
     func attach(_ nic: NIC) async throws {
         let before = Set(try await store.list("/local/domain/0/backend/vif/\(id)"))
-        try await toolstack.attachNIC(DomainConfiguration.words(nic: nic.mac), to: id)
+        try await toolstack.attachNIC(DomainConfiguration.words(nic: nic.mac, plan.kind), to: id)
         let more = Set(try await store.list("/local/domain/0/backend/vif/\(id)")).subtracting(before).compactMap { Int($0) }
         guard more.count == 1 else { throw MachineError(.refused, "xl added a NIC, and its backend is not there") }
         devices.nics[nic.mac] = more[0]

@@ -27,6 +27,7 @@ final class Domain: VirtualMachine {
     private var recording: Task<Void, Never>?
     private var carrying: [Task<Void, Never>] = []
     private let share: DomainShare?
+    private var deviceModel: DeviceModel?
     private var ending: Task<MachineExit, Never>?
     private var isStopping = false
     private var hasEnded = false
@@ -77,14 +78,16 @@ final class Domain: VirtualMachine {
         }
         self.id = id
         for (index, disk) in disks.enumerated() {
-            try await connect(disk, as: index)
-            devices.disks[spec.disks[index].name] = index
+            let place = plan.kind.firstPlace + index
+            try await connect(disk, as: place)
+            devices.disks[spec.disks[index].name] = place
             held[spec.disks[index].name] = disk
         }
         for (index, nic) in spec.nics.enumerated() {
             try await connect(nic, as: index)
             devices.nics[nic.mac] = index
         }
+        if plan.kind == .hvm { deviceModel = try await DeviceModel.adopt(of: id, plan.name, store) }
     }
 
     /// Takes one that waits, and gives it what it has not.
@@ -170,14 +173,20 @@ final class Domain: VirtualMachine {
             await Self.next(of: releases)
             if isParked { return MachineExit(reason: .stopped, consoleTail: "", complaints: "") }
             do {
-                state = try await toolstack.domains()[plan.uuid]
+                let domains = try await toolstack.domains()
+                state = domains[plan.uuid]
                 reason = self.reason(state)
+                if reason == nil, let deviceModel, deviceModel.hasEnded(domains) {
+                    complaints += deviceModel.complaint
+                    try await toolstack.destroy(id)
+                }
             } catch { complaints += "\(error)\n" }
         }
         hasEnded = true
         held = [:]
         await stopCarrying()
         await share?.stop()
+        deviceModel?.end()
         do { try await Reclaimer(toolstack: toolstack).reclaim(uuid: plan.uuid, seen: state, releases) } catch {
             complaints += "\(error)\n"
         }

@@ -3,7 +3,13 @@ import Machines
 /// What `xl create` is told of a domain, as text in xl.cfg(5)'s form. Pure.
 struct DomainConfiguration: Hashable, Sendable {
     /// How the guest's kernel is started.
-    enum Kind: String, Sendable { case pv, pvh }
+    enum Kind: String, Sendable {
+        case pv, pvh, hvm
+
+        /// The place of the first disk. An HVM domain's first four are IDE disks too, which cannot be read-only, and nobody wants one twice
+        /// (libxl__build_device_model_args_new of libxl_dm.c).
+        var firstPlace: Int { self == .hvm ? 4 : 0 }
+    }
 
     /// A disk, by its block device on the host: loop devices are made before.
     struct BlockDevice: Hashable, Sendable {
@@ -18,8 +24,8 @@ struct DomainConfiguration: Hashable, Sendable {
         }
     }
 
-    /// A NIC, as xl-network-configuration(5) has it.
-    static func words(nic mac: String) -> String { "mac=\(mac),script=\(script)" }
+    /// A NIC, as xl-network-configuration(5) has it. An HVM domain's is emulated too, unless it is said that it is not.
+    static func words(nic mac: String, _ kind: Kind) -> String { "mac=\(mac),script=\(script)\(kind == .hvm ? ",type=vif" : "")" }
 
     var name: String
     var uuid: String
@@ -32,6 +38,15 @@ struct DomainConfiguration: Hashable, Sendable {
     var disks: [BlockDevice]
     /// MAC addresses of network interfaces.
     var nics: [String]
+    /// Where the device model of an HVM domain runs; its QEMU finds `kernel` and `initramfs` there.
+    var stubdomain: Stubdomain?
+
+    /// The domain of a device model.
+    struct Stubdomain: Hashable, Sendable {
+        var kernel: String
+        var ramdisk: String
+        var megabytes: UInt64
+    }
 
     /// What connects devices, in place of Xen's own scripts: nothing. Hull does it itself, in milliseconds, through the store.
     static let script = "/bin/true"
@@ -43,6 +58,18 @@ struct DomainConfiguration: Hashable, Sendable {
             "memory = \(megabytes)", "maxmem = \(megabytes)", "vcpus = \(vcpus)", "kernel = \(try Self.quoted(kernel))",
             "ramdisk = \(try Self.quoted(initramfs))", "cmdline = \(try Self.quoted(commandLine.joined(separator: " ")))",
         ]
+        if let stubdomain {
+            lines += [
+                "device_model_version = \"qemu-xen\"", "device_model_stubdomain_override = 1",
+                "stubdomain_kernel = \(try Self.quoted(stubdomain.kernel))",
+                "stubdomain_ramdisk = \(try Self.quoted(stubdomain.ramdisk))",
+                // As its program says where this is a module (`hull-stub-init`).
+                "stubdomain_cmdline = \"console=hvc0 quiet panic=-1 xen_privcmd.unrestricted=1\"",
+                "stubdomain_memory = \(stubdomain.megabytes)",
+                // With that device QEMU takes an older machine's rules, which know no PVH entry; drivers of Xen's need it no more.
+                "xen_platform_pci = 0", "vga = \"none\"", "nographic = 1", "vnc = 0", "usb = 0",
+            ]
+        }
         // It stays until we have seen how it ended, and take it away ourselves.
         lines += ["poweroff", "reboot", "crash", "watchdog", "soft_reset"].map { "on_\($0) = \"preserve\"" }
         if !disks.isEmpty {
@@ -52,7 +79,7 @@ struct DomainConfiguration: Hashable, Sendable {
         }
         if !nics.isEmpty {
             lines.append("vif = [")
-            for mac in nics { lines.append("    " + (try Self.quoted(Self.words(nic: mac))) + ",") }
+            for mac in nics { lines.append("    " + (try Self.quoted(Self.words(nic: mac, kind))) + ",") }
             lines.append("]")
         }
         return lines.map { $0 + "\n" }.joined()

@@ -1,10 +1,16 @@
 /// What the hypervisor says of a domain.
 struct DomainState: Hashable, Sendable {
     var id: UInt32
+    var name: String
     var isPaused: Bool
     var isDying: Bool
     /// Why it stands still for good; nil while it runs.
     var end: End?
+
+    /// Whether it is the one that xl makes for the device model of the domain with that UUID, whose name begins as the UUID does (`DomainPlan`).
+    func isStubdomain(of uuid: String) -> Bool {
+        name.hasPrefix("hull-" + uuid.filter { $0 != "-" }) && name.hasSuffix("-dm")
+    }
 
     /// SHUTDOWN_* of xen/include/public/sched.h.
     enum End: Int, Sendable { case powerOff, reboot, suspend, crash, watchdog, softReset }
@@ -25,7 +31,7 @@ enum DomainList {
             let state = words[place - 2]
             let isDown = state.contains("s") || state.contains("c")
             all[String(words[place])] = DomainState(
-                id: id, isPaused: state.contains("p"), isDying: state.contains("d"),
+                id: id, name: words[..<(place - 5)].joined(separator: " "), isPaused: state.contains("p"), isDying: state.contains("d"),
                 // A reason that is none of those we know is the end of it all the same.
                 end: isDown ? Int(words[place + 1], radix: 16).flatMap { .init(rawValue: $0) } ?? .crash : nil)
         }

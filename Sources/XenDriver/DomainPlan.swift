@@ -1,4 +1,5 @@
 import Machines
+import StubdomainProtocol
 
 /// What is decided about a domain before anything is made. Pure.
 struct DomainPlan: Sendable {
@@ -27,18 +28,18 @@ struct DomainPlan: Sendable {
         }
         switch spec.kind {
         case .pv: kind = .pv
-        case .pvh:
+        case .pvh, .hvm:
             guard hasHardware else {
                 throw MachineError(
                     .unsupported,
                     "this Xen runs no hardware-assisted domains (xl info, virt_caps): use --machine pv, or enable virtualisation in the firmware"
                 )
             }
-            kind = .pvh
+            kind = spec.kind == .hvm ? .hvm : .pvh
         case .auto: kind = hasHardware ? .pvh : .pv
         case .microvm, .q35:
             throw MachineError(
-                .unsupported, "Xen has no board \(spec.kind.rawValue), which is one of QEMU's: choose pv, pvh or auto")
+                .unsupported, "Xen has no board \(spec.kind.rawValue), which is one of QEMU's: choose pv, pvh, hvm or auto")
         }
         guard let uuid = Self.uuid(of: spec.id) else {
             throw MachineError(.unsupported, "a domain's id must begin with 32 hexadecimal digits, unlike '\(spec.id)'")
@@ -65,15 +66,18 @@ struct DomainPlan: Sendable {
     func configuration(_ spec: MachineSpec, devices: [String]) -> DomainConfiguration {
         DomainConfiguration(
             name: name, uuid: uuid, kind: kind, megabytes: (spec.memoryBytes + 0xF_FFFF) >> 20, vcpus: spec.vcpus,
-            kernel: spec.kernel,
-            initramfs: spec.initramfs,
+            kernel: kind == .hvm ? Stubdomain.kernel : spec.kernel,
+            initramfs: kind == .hvm ? Stubdomain.initramfs : spec.initramfs,
             // A panic is told from a reboot by its reason, which the kernel gives only so.
             commandLine: ["console=hvc0", "quiet", "panic=-1", "xen_legacy_crash", "cryptomgr.notests=1", "random.trust_cpu=on"]
                 + spec.kernelArguments,
             disks: zip(spec.disks, devices).enumerated().map { index, pair in
-                .init(name: GuestLayout.xenDisk(index), path: pair.1, readOnly: pair.0.readOnly)
+                .init(name: GuestLayout.xenDisk(kind.firstPlace + index), path: pair.1, readOnly: pair.0.readOnly)
             },
-            nics: spec.nics.map(\.mac))
+            nics: spec.nics.map(\.mac),
+            stubdomain: spec.stubdomain.map {
+                .init(kernel: $0.kernel, ramdisk: $0.ramdisk, megabytes: ($0.memoryBytes + 0xF_FFFF) >> 20)
+            })
     }
 }
 
@@ -88,9 +92,10 @@ extension GuestLayout {
             }
         }
         var disks: [String: GuestDisk] = [:]
+        let first = spec.kind == .hvm ? DomainConfiguration.Kind.hvm.firstPlace : 0
         for (index, disk) in spec.disks.enumerated() {
-            guard index < 26 else { throw MachineError(.unsupported, "a machine has at most 26 disks") }
-            guard disks.updateValue(GuestDisk(path: "/dev/\(Self.xenDisk(index))"), forKey: disk.name) == nil else {
+            guard first + index < 26 else { throw MachineError(.unsupported, "a machine has at most \(26 - first) disks") }
+            guard disks.updateValue(GuestDisk(path: "/dev/\(Self.xenDisk(first + index))"), forKey: disk.name) == nil else {
                 throw MachineError(.unsupported, "two disks cannot both be named '\(disk.name)'")
             }
         }

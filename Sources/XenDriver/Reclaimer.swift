@@ -10,24 +10,37 @@ struct Reclaimer: Reclaiming {
         try await reclaim(uuid: uuid)
     }
 
+    /// xl's processes for a device model ended with the monitor, in whose namespace they were.
+    @Loop
+    private func forgetProcesses(of id: UInt32) async throws {
+        let store = try Store.connect()
+        defer { store.close() }
+        let model = try await store.read("/local/domain/\(id)/image/device-model-domid").flatMap { UInt32($0) }
+        for domain in [id, model].compactMap({ $0 }) { try await DeviceModel.forget(processesOf: domain, store) }
+    }
+
     /// Returns when no domain has that UUID. `seen` is its state where that is known already; `releases` tells when a domain has gone, and without, it
     /// is asked again after a while.
     @Loop
     func reclaim(uuid: String, seen: DomainState? = nil, _ releases: AsyncStream<Void>? = nil) async throws {
-        var asked = false
+        var asked: Set<UInt32> = []
         try await withDeadline(.seconds(120), awaiting: "the end of the domain \(uuid)") {
             var state = seen
             while true {
-                if state == nil { state = try await toolstack.domains()[uuid] }
+                if state == nil {
+                    let domains = try await toolstack.domains()
+                    // xl takes a device model's domain away with its own; where xl was killed before it had told the store of it, it stays.
+                    state = domains[uuid] ?? domains.values.first { $0.isStubdomain(of: uuid) }
+                }
                 guard let now = state else { return }
                 state = nil
-                if !asked {
-                    asked = true
+                if asked.insert(now.id).inserted {
+                    try await forgetProcesses(of: now.id)
                     // One that dies already may have lost whoever was destroying it: its devices, without whose end it stays, are still to be
                     // taken away.
                     do { try await toolstack.destroy(now.id) } catch {
                         // Somebody else may have been quicker.
-                        if try await toolstack.domains()[uuid]?.isDying == false { throw error }
+                        if try await toolstack.domains().values.contains(where: { $0.id == now.id && !$0.isDying }) { throw error }
                     }
                 } else if let releases {
                     await Domain.next(of: releases)

@@ -109,6 +109,11 @@ final class Store {
         }
     }
 
+    /// Takes away what is at `path`, where anything is.
+    func remove(_ path: String) async throws {
+        do { _ = try await ask(.remove, [path]) } catch let error as StoreError where error.word == "ENOENT" {}
+    }
+
     /// Writes a value.
     func write(_ path: String, _ value: String) async throws { _ = try await ask(.write, [path], value: value) }
 

@@ -5,6 +5,7 @@ struct StoreMessage: Hashable, Sendable {
         case read = 2
         case watch = 4
         case write = 11
+        case remove = 13
         case watchEvent = 15
         case error = 16
     }

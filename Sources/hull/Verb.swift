@@ -36,6 +36,9 @@ extension Verb {
         do { try store.roots.snapshots.collectLeftovers() } catch {
             Complaint.remark("cannot take back what a killed maker of snapshots left: \(error)")
         }
+        do { try store.roots.stubdomains.collectLeftovers() } catch {
+            Complaint.remark("\(error)")
+        }
         do { try store.roots.kernels.collectLeftovers() } catch {
             Complaint.remark("cannot take back what a killed hull kernel left: \(error)")
         }

@@ -176,10 +176,10 @@ import Testing
     @Test("The first free place is taken, and what is kept of a waiting domain can be read again")
     func places() throws {
         var devices = DomainDevices()
-        #expect(devices.freePlace == 0)
+        #expect(devices.freePlace(from: 0) == 0)
         devices.disks = ["root": 0, "modules": 2]
         devices.nics = ["02:00:00:00:00:01": 0]
-        #expect(devices.freePlace == 1)
+        #expect(devices.freePlace(from: 0) == 1)
         #expect(devices.path(of: "modules") == "/dev/xvdc")
         #expect(devices.path(of: "rw") == nil)
         #expect(devices.facts == ["disks": "0=root 2=modules"])
@@ -191,14 +191,14 @@ import Testing
         for place in 0..<26 { devices.disks["d\(place)"] = place }
         devices.disks["root"] = nil
         devices.disks["modules"] = nil
-        #expect(devices.freePlace == nil)
+        #expect(devices.freePlace(from: 0) == nil)
     }
 
     @Test("A disk and a NIC as xl takes them")
     func words() {
         let disk = DomainConfiguration.BlockDevice(name: "xvdb", path: "/dev/loop3", readOnly: true)
         #expect(disk.words == "format=raw,vdev=xvdb,access=ro,backendtype=phy,script=/bin/true,target=/dev/loop3")
-        #expect(DomainConfiguration.words(nic: "02:42:0a:d5:00:02") == "mac=02:42:0a:d5:00:02,script=/bin/true")
+        #expect(DomainConfiguration.words(nic: "02:42:0a:d5:00:02", .pv) == "mac=02:42:0a:d5:00:02,script=/bin/true")
     }
 
     @Test("What was saved under another Xen, or as another type, is refused")
@@ -228,9 +228,9 @@ import Testing
             """)
         func state(_ digit: String) -> DomainState? { all["\(String(repeating: digit, count: 8))-0000-0000-0000-000000000000"] }
         #expect(all.count == 7)
-        #expect(state("0") == DomainState(id: 0, isPaused: false, isDying: false, end: nil))
-        #expect(state("1") == DomainState(id: 3, isPaused: false, isDying: false, end: nil))
-        #expect(state("2") == DomainState(id: 4, isPaused: true, isDying: false, end: nil))
+        #expect(state("0") == DomainState(id: 0, name: "Domain-0", isPaused: false, isDying: false, end: nil))
+        #expect(state("1") == DomainState(id: 3, name: "hull-1", isPaused: false, isDying: false, end: nil))
+        #expect(state("2") == DomainState(id: 4, name: "a name", isPaused: true, isDying: false, end: nil))
         #expect(state("3")?.end == .powerOff)
         #expect(state("4")?.end == .reboot)
         #expect(state("5")?.end == .crash)

@@ -63,7 +63,7 @@ struct RightOptions: ParsableArguments {
 
 struct MachineOptions: ParsableArguments {
     @Option(name: .long, help: "The hypervisor: qemu or xen. Unless told: xen in a Dom0, else qemu.") var hypervisor: String?
-    @Option(name: .long, help: "The board: auto, microvm or q35; pv or pvh of Xen.") var machine: String?
+    @Option(name: .long, help: "The board: auto, microvm or q35; pv, pvh or hvm of Xen.") var machine: String?
     @Option(
         name: .long,
         help:

@@ -115,4 +115,14 @@ void guest_notify(int events, uint32_t channel);
 void guest_take_event(int events);
 // How a signal is handled: ignored, or by default.
 void guest_signal(int number, int ignored);
+// A stubdomain's: loads a module with parameters; makes a terminal carry bytes as they are; connects to a Unix socket.
+int guest_load_module(int fd, const char *parameters);
+int guest_make_raw(int terminal);
+int guest_connect(const char *path);
+// Runs a program, with these open files (at most 8) as its descriptors from 3 on. Its process id.
+int guest_spawn(char *const *arguments, const int *passed, unsigned count);
+// Which of the files (at most 8) can be read or have ended, as bits; 0 after that many milliseconds. A negative file is none.
+int guest_poll(const int *files, unsigned count, int milliseconds);
+// Ends the machine; returns only where that is not allowed.
+void guest_power_off(void);
 #endif

@@ -1,0 +1,1 @@
+../hull-init/Descriptor.swift
