@@ -17,7 +17,7 @@ public struct StubdomainBuild {
         self.program = program
     }
 
-    /// What the kernel must have, built in or as modules; blkfront and netfront are for what the toolstack gives the stubdomain of its domain's.
+    /// What the kernel must have, built in or as modules. It needs no drivers for disks and NICs: the guest's are served by the host.
     private static let modules = ["xen_privcmd", "xen_evtchn", "xen_gntdev", "xen_gntalloc"]
     /// What QEMU reads when it starts a machine of Xen's: the programs by which the guest's firmware starts its kernel, and the keyboards.
     private static let data = ["pvh.bin", "linuxboot.bin", "linuxboot_dma.bin", "kvmvapic.bin", "keymaps"]

@@ -46,6 +46,15 @@ struct DomainConfiguration: Hashable, Sendable {
         var kernel: String
         var ramdisk: String
         var megabytes: UInt64
+
+        static let commandLine = [
+            "console=hvc0", "quiet", "panic=-1",
+            // As its program says where this is a module (`hull-stub-init`).
+            "xen_privcmd.unrestricted=1",
+            // The toolstack gives it all its domain's disks and NICs, which nobody connects for it, and nobody there needs: a kernel with these drivers
+            // built in would wait half a minute for them (boot_wait_for_devices of xenbus_probe_frontend.c).
+            "initcall_blacklist=xlblk_init,netif_init",
+        ]
     }
 
     /// What connects devices, in place of Xen's own scripts: nothing. Hull does it itself, in milliseconds, through the store.
@@ -63,8 +72,7 @@ struct DomainConfiguration: Hashable, Sendable {
                 "device_model_version = \"qemu-xen\"", "device_model_stubdomain_override = 1",
                 "stubdomain_kernel = \(try Self.quoted(stubdomain.kernel))",
                 "stubdomain_ramdisk = \(try Self.quoted(stubdomain.ramdisk))",
-                // As its program says where this is a module (`hull-stub-init`).
-                "stubdomain_cmdline = \"console=hvc0 quiet panic=-1 xen_privcmd.unrestricted=1\"",
+                "stubdomain_cmdline = \(try Self.quoted(Stubdomain.commandLine.joined(separator: " ")))",
                 "stubdomain_memory = \(stubdomain.megabytes)",
                 // With that device QEMU takes an older machine's rules, which know no PVH entry; drivers of Xen's need it no more.
                 "xen_platform_pci = 0", "vga = \"none\"", "nographic = 1", "vnc = 0", "usb = 0",
