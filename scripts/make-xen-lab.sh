@@ -11,10 +11,12 @@ out=$images/xen
 recipe=$(cat "$0" "$here/../bench/machine.py" | sha256sum)
 
 readonly version=4.17
-# Xen's own, and two libraries that little else needs. The other libraries belong to every Debian 12 that setup.sh has prepared.
+# Xen's own, its QEMU, and libraries that little else needs. The other libraries belong to every Debian 12 that setup.sh has prepared.
 readonly tools=(
     "xen-hypervisor-$version-amd64" "xen-utils-$version" xen-utils-common xenstore-utils "libxenmisc$version" libxenstore4 libxencall1
     libxendevicemodel1 libxenevtchn1 libxenforeignmemory1 libxengnttab1 libxenhypfs1 libxentoolcore1 libxentoollog1 libyajl2 libfdt1
+    qemu-system-xen libspice-server1 libgstreamer1.0-0 libgstreamer-plugins-base1.0-0 libopus0 liborc-0.4-0 libjpeg62-turbo libsasl2-2
+    libunwind8 libdw1 libusb-1.0-0
 )
 
 if [[ -s $out/recipe && $(cat "$out/recipe") == "$recipe" ]]; then

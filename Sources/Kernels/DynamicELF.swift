@@ -39,7 +39,10 @@ struct DynamicELF: Sendable, Hashable {
             switch tag {
             // DT_NEEDED, DT_RPATH, DT_RUNPATH
             case 1, 15, 29: names.append((tag, value))
-            case 5: strings = loads.first { value >= $0.address && value - $0.address < $0.size }.map { value - $0.address + $0.offset }
+            case 5:
+                strings = loads.first { value >= $0.address && value - $0.address < $0.size }.map {
+                    value - $0.address + $0.offset
+                }
             default: break
             }
         }

@@ -58,7 +58,9 @@ public struct StubdomainBuild {
             source = "downloaded"
         }
         var archive = CPIOArchive()
-        for folder in ["dev", "proc", "sys", "run", "tmp", "modules", "lib", "lib64", "usr", "usr/libexec", "usr/share", "usr/share/qemu"] {
+        for folder in [
+            "dev", "proc", "sys", "run", "tmp", "modules", "lib", "lib64", "usr", "usr/libexec", "usr/share", "usr/share/qemu",
+        ] {
             archive.addFolder(folder)
         }
         try addPrograms(of: root, to: &archive)

@@ -32,6 +32,17 @@ struct Booting {
         return spec
     }
 
+    /// Whether there is an image for the domains of device models: for `hull doctor`.
+    @Loop
+    static func describeStubdomain(_ roots: Roots) -> Finding {
+        do {
+            let image = try roots.stubdomains.newest()
+            return Finding(
+                level: .good, subject: "stubdomain",
+                text: "the device models of --machine hvm run in domains of the image \(image.name), with Linux \(image.release)")
+        } catch { return Finding(level: .remark, subject: "stubdomain", text: "--machine hvm does not work yet: \(error)") }
+    }
+
     /// One sentence about the kernel that machines get: for `hull doctor`.
     @Loop
     static func describeKernel(_ roots: Roots) async throws -> String {

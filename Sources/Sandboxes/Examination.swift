@@ -53,6 +53,7 @@ public struct Examination: Sendable {
         } catch {
             all.append(Finding(level: .missing, subject: "kernel", text: "\(error)"))
         }
+        if standard == "xen" { all.append(Booting.describeStubdomain(roots)) }
         for program in Self.programs {
             let found = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].contains {
                 access("\($0)/\(program.name)", X_OK) == 0

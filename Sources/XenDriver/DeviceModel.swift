@@ -18,7 +18,9 @@ struct DeviceModel: Sendable {
             throw MachineError(.startFailed, "xl made no domain for the device model of \(name)")
         }
         var processes: [ProcessIdentity] = []
-        for pid in try await forget(processesOf: id, store) { if let process = ProcessIdentity(pid: pid) { processes.append(process) } }
+        for pid in try await forget(processesOf: id, store) {
+            if let process = ProcessIdentity(pid: pid) { processes.append(process) }
+        }
         let model = DeviceModel(id: id, domain: name, processes: processes)
         let word = try await store.value(
             at: "/local/domain/\(id)/\(Stubdomain.folder(of: "\(target)"))/\(Stubdomain.readiness)",
@@ -41,7 +43,15 @@ struct DeviceModel: Sendable {
     }
 
     /// What the stubdomain says on its console.
-    private var log: String { "/var/log/xen/qemu-dm-\(domain).log" }
+    private var log: String { Self.logs(of: domain)[0] }
+
+    /// What is written for the device model of the domain called `name`: the stubdomain's console, and the words of the processes on the host.
+    nonisolated private static func logs(of name: String) -> [String] {
+        ["qemu-dm-\(name)", "qemu-dm-\(name)-dm", "qmp-proxy-\(name)-dm"].map { "/var/log/xen/\($0).log" }
+    }
+
+    /// Takes them away; most domains have none.
+    nonisolated static func removeLogs(of name: String) { for log in logs(of: name) { unlink(log) } }
 
     /// Whether it is not among these any more.
     func hasEnded(_ domains: [String: DomainState]) -> Bool {
@@ -55,9 +65,9 @@ struct DeviceModel: Sendable {
         return "the domain of the device model ended: \(said.isEmpty ? "it said nothing" : said)\n"
     }
 
-    /// Ends what is on the host of it, so that nobody holds its memory, and takes its logs away.
+    /// Ends what is on the host of it, so that nobody holds its memory.
     func end() {
         for process in processes { process.signal(SIGKILL) }
-        for log in [log, "/var/log/xen/qemu-dm-\(domain)-dm.log", "/var/log/xen/qmp-proxy-\(domain)-dm.log"] { unlink(log) }
+        Self.removeLogs(of: domain)
     }
 }

@@ -31,7 +31,8 @@ enum DomainList {
             let state = words[place - 2]
             let isDown = state.contains("s") || state.contains("c")
             all[String(words[place])] = DomainState(
-                id: id, name: words[..<(place - 5)].joined(separator: " "), isPaused: state.contains("p"), isDying: state.contains("d"),
+                id: id, name: words[..<(place - 5)].joined(separator: " "), isPaused: state.contains("p"),
+                isDying: state.contains("d"),
                 // A reason that is none of those we know is the end of it all the same.
                 end: isDown ? Int(words[place + 1], radix: 16).flatMap { .init(rawValue: $0) } ?? .crash : nil)
         }

@@ -13,9 +13,18 @@ struct HostReport: Sendable {
     var hasConsoleDaemon: Bool
     /// Whether there is a virtiofsd.
     var hasShareServer: Bool
+    /// The packages of `emulation` that are not installed.
+    var lackingEmulation: [String] = []
 
     /// What serves the domains' devices.
     static let modules = ["xen_blkback", "xen_netback"]
+
+    /// What xl needs on the host for HVM domains, whose QEMU may be elsewhere: the QEMU that serves the consoles of the device model's domain, the
+    /// proxy of its control connection, and the firmware. Files, and Debian's packages of them.
+    static let emulation = [
+        ("/usr/libexec/xen-qemu-system-i386", "qemu-system-xen"), ("/usr/bin/vchan-socket-proxy", "xen-utils-common"),
+        ("/usr/share/seabios/bios-256k.bin", "seabios"),
+    ]
 
     /// Throws for the first thing without which no domain runs.
     func check() throws(MachineError) {
@@ -36,6 +45,9 @@ struct HostReport: Sendable {
     /// What else is worth knowing.
     var remarks: [String] {
         var all = ["Xen \(facts["xen_version"] ?? "of an unknown version"), by \(program)", types, memory, network]
+        if hasHardware, !lackingEmulation.isEmpty {
+            all.append("--machine hvm does not work: apt-get install \(lackingEmulation.joined(separator: " "))")
+        }
         if !hasShareServer {
             all.append(
                 "bind mounts, volumes and rootfs: are refused: install virtiofsd 1.11 or newer, or run Hull's set-up script")

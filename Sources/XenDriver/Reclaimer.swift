@@ -35,12 +35,16 @@ struct Reclaimer: Reclaiming {
                 guard let now = state else { return }
                 state = nil
                 if asked.insert(now.id).inserted {
+                    // A device model's domain that was left alone has its logs under the name of the one that it served.
+                    defer { DeviceModel.removeLogs(of: String(now.name.hasSuffix("-dm") ? now.name.dropLast(3) : now.name[...])) }
                     try await forgetProcesses(of: now.id)
                     // One that dies already may have lost whoever was destroying it: its devices, without whose end it stays, are still to be
                     // taken away.
                     do { try await toolstack.destroy(now.id) } catch {
                         // Somebody else may have been quicker.
-                        if try await toolstack.domains().values.contains(where: { $0.id == now.id && !$0.isDying }) { throw error }
+                        if try await toolstack.domains().values.contains(where: { $0.id == now.id && !$0.isDying }) {
+                            throw error
+                        }
                     }
                 } else if let releases {
                     await Domain.next(of: releases)

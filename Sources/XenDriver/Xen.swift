@@ -34,7 +34,8 @@ public struct Xen: Hypervisor {
         let report = HostReport(
             facts: try await toolstack.facts(), program: toolstack.program, hasHardware: Self.hasHardware,
             modules: Set(HostReport.modules.filter { access("/sys/module/\($0)", F_OK) == 0 }),
-            hasConsoleDaemon: Self.runs("xenconsoled"), hasShareServer: ShareServerProgram.find() != nil)
+            hasConsoleDaemon: Self.runs("xenconsoled"), hasShareServer: ShareServerProgram.find() != nil,
+            lackingEmulation: HostReport.emulation.filter { access($0.0, F_OK) != 0 }.map(\.1))
         try report.check()
         return report.remarks
     }

@@ -33,7 +33,8 @@ struct Hull: ParsableCommand {
             CommandGroup(
                 name: "Host",
                 subcommands: [
-                    TemplateVerb.self, PoolVerb.self, ResidentVerb.self, KernelVerb.self, StubdomainVerb.self, Doctor.self, Gc.self, Install.self,
+                    TemplateVerb.self, PoolVerb.self, ResidentVerb.self, KernelVerb.self, StubdomainVerb.self, Doctor.self,
+                    Gc.self, Install.self,
                     Uninstall.self,
                     VersionVerb.self,
                 ]),

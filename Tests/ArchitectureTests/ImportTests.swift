@@ -18,7 +18,8 @@ import Testing
             "MachineProcesses": machine,
             "QEMUDriver": machine.union(["MachineProcesses"]),
             // The agent's stream goes through memory whose form the guest's program knows too.
-            "XenDriver": machine.union(["AgentProtocol", "StubdomainProtocol", "MachineProcesses"]), "CloudHypervisorDriver": machine,
+            "XenDriver": machine.union(["AgentProtocol", "StubdomainProtocol", "MachineProcesses"]),
+            "CloudHypervisorDriver": machine,
             "Kernels": ["StubdomainProtocol", "LinuxSystem", "CLinux"],
             "Images": ["OCISpec", "LinuxSystem", "CLinux"],
             "Storage": ["LinuxSystem", "CLinux"],

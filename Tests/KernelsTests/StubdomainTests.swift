@@ -5,7 +5,9 @@ import Testing
 
 /// A small ELF file: program headers, and what they point at behind them.
 private func elf(_ segments: [(type: UInt32, address: UInt64, memory: UInt64, content: [UInt8])]) -> [UInt8] {
-    func bytes(_ value: UInt64, _ count: Int) -> [UInt8] { (0..<count).map { UInt8(truncatingIfNeeded: value >> (8 * UInt64($0))) } }
+    func bytes(_ value: UInt64, _ count: Int) -> [UInt8] {
+        (0..<count).map { UInt8(truncatingIfNeeded: value >> (8 * UInt64($0))) }
+    }
     var head: [UInt8] = [0x7F, 0x45, 0x4C, 0x46, 2, 1, 1] + [UInt8](repeating: 0, count: 25)
     head += bytes(64, 8) + [UInt8](repeating: 0, count: 14)
     head += bytes(56, 2) + bytes(UInt64(segments.count), 2) + [UInt8](repeating: 0, count: 6)

@@ -65,7 +65,8 @@ import Testing
             #"{"execute":"stop","arguments":{"a":{"b":1}}}"#, #"{"execute":"stop","arguments":{"a":1,"a":2}}"#,
             #"{"execute":"stop","arguments":[]}"#, #"{"execute":"stop","id":-1}"#, #"{"execute":"stop","id":1e9}"#,
             #"{"execute":"stop","id":12345678901234567890}"#, #"{"execute":"stop",}"#, #"{"execute":"stop" "id":1}"#,
-            "{\"execute\":\"stop\u{1}\"}", "{\"execute\":\"stöp\"}", "{\"execute\":\"" + String(repeating: "a", count: 1100) + "\"}",
+            "{\"execute\":\"stop\u{1}\"}", "{\"execute\":\"stöp\"}",
+            "{\"execute\":\"" + String(repeating: "a", count: 1100) + "\"}",
         ]
         for line in wrong { #expect(throws: ControlFilter.Malformed.self, "\(line)") { try steps(line + "\n") } }
         // Without an end, too, it may not grow for ever.
@@ -76,7 +77,9 @@ import Testing
     func pieces() throws {
         var filter = ControlFilter()
         var all: [ControlFilter.Step] = []
-        for byte in "\r\n{\"execute\":\"stop\"}\r\n{\"execute\":\"quit\"}\n".utf8 { all += try filter.take(fromToolstack: [byte]) }
+        for byte in "\r\n{\"execute\":\"stop\"}\r\n{\"execute\":\"quit\"}\n".utf8 {
+            all += try filter.take(fromToolstack: [byte])
+        }
         #expect(all.count == 2 && all[0] == pass(#"{"execute":"stop"}"#) && isRefused(all[1]))
     }
 
@@ -88,7 +91,9 @@ import Testing
         }
         let greeting = #"{"QMP": {"version": {"package": "a \"b\" {"}, "capabilities": ["oob"]}}"#
         let event = #"{"timestamp": {"seconds": 1}, "event": "RESUME", "data": {"return": 1}}"#
-        #expect(try through("\(greeting)\r\n\(event)\r\n{\"return\": {}, \"id\": 1}\r\n") == "\(greeting)\r\n{\"return\": {}, \"id\": 1}\r\n")
+        #expect(
+            try through("\(greeting)\r\n\(event)\r\n{\"return\": {}, \"id\": 1}\r\n")
+                == "\(greeting)\r\n{\"return\": {}, \"id\": 1}\r\n")
         #expect(try through(#"{"id": 1, "error": {"class": "x", "desc": "event"}}"# + "\n").contains("desc"))
         #expect(try through(#"{"return": {"event": 1}, "id": "event"}"# + "\n").contains("id"))
         for wrong in [
@@ -102,7 +107,8 @@ import Testing
     func fuzz() throws {
         var random = Seeded(state: 28)
         let words = [
-            "{", "}", "\"", ":", ",", "\n", "\r", " ", "\\", "execute", "\"execute\":", "\"stop\"", "\"quit\"", "arguments", "\"arguments\":{",
+            "{", "}", "\"", ":", ",", "\n", "\r", " ", "\\", "execute", "\"execute\":", "\"stop\"", "\"quit\"", "arguments",
+            "\"arguments\":{",
             "\"id\":", "1", "true", "\"filename\":", "\"/dev/fdset/1\"", "\"xen-save-devices-state\"", "[", "]", "\0",
             "{\"execute\":\"stop\"}\n", "\"live\":",
         ]
@@ -137,11 +143,13 @@ import Testing
     func words() {
         let words = DeviceModelArguments.make(
             ["-xen-domid", "7", "-incoming", "$STUBDOM_RESTORE_INCOMING_ARG", "-name", "a $STUBDOM_RESTORE_INCOMING_ARG"],
-            restoring: 4, saving: 3, control: "/run/qmp")
+            restoring: 4, saving: 3, control: "/run/qmp", own: "/run/own")
         #expect(
             words == [
                 "-xen-domid", "7", "-incoming", "fd:4", "-name", "a $STUBDOM_RESTORE_INCOMING_ARG", "-add-fd", "fd=3,set=1",
-                "-chardev", "socket,id=hull-control,path=/run/qmp,server=on,wait=off", "-mon", "chardev=hull-control,mode=control",
+                "-chardev", "socket,id=hull-control,path=/run/qmp,server=on,wait=off", "-mon",
+                "chardev=hull-control,mode=control",
+                "-chardev", "socket,id=hull-own,path=/run/own,server=on,wait=off", "-mon", "chardev=hull-own,mode=control",
             ])
     }
 }

@@ -97,6 +97,54 @@ import Testing
         #expect(plan.layout.modules == ["xen_evtchn", "xen_gntalloc", "xen_blkfront", "xen_netfront"])
     }
 
+    @Test("An HVM domain's QEMU is in a domain of its own, with the guest's kernel; its disks are not emulated")
+    func hvm() throws {
+        let spec = Self.spec { spec in
+            spec.kind = .hvm
+            spec.disks = [Disk(name: "root", path: "/images/root.erofs", readOnly: true)]
+            spec.nics = [NIC(mac: "02:42:0a:d5:00:02", mtu: 1500, end: .interface { _ in })]
+            spec.stubdomain = .init(kernel: "/s/kernel", ramdisk: "/cache/ramdisk", memoryBytes: (300 << 20) + 1)
+        }
+        let plan = try DomainPlan(spec, hasHardware: true)
+        #expect(
+            try plan.configuration(spec, devices: ["/dev/loop0"]).text() == """
+                name = "hull-\(Self.id)"
+                uuid = "01234567-89ab-cdef-0123-456789abcdef"
+                type = "hvm"
+                memory = 256
+                maxmem = 256
+                vcpus = 1
+                kernel = "/hull/kernel"
+                ramdisk = "/hull/initramfs"
+                cmdline = "console=hvc0 quiet panic=-1 xen_legacy_crash cryptomgr.notests=1 random.trust_cpu=on"
+                device_model_version = "qemu-xen"
+                device_model_stubdomain_override = 1
+                stubdomain_kernel = "/s/kernel"
+                stubdomain_ramdisk = "/cache/ramdisk"
+                stubdomain_cmdline = "console=hvc0 quiet panic=-1 xen_privcmd.unrestricted=1 initcall_blacklist=xlblk_init,netif_init"
+                stubdomain_memory = 301
+                xen_platform_pci = 0
+                vga = "none"
+                nographic = 1
+                vnc = 0
+                usb = 0
+                on_poweroff = "preserve"
+                on_reboot = "preserve"
+                on_crash = "preserve"
+                on_watchdog = "preserve"
+                on_soft_reset = "preserve"
+                disk = [
+                    "format=raw,vdev=xvde,access=ro,backendtype=phy,script=/bin/true,target=/dev/loop0",
+                ]
+                vif = [
+                    "mac=02:42:0a:d5:00:02,script=/bin/true,type=vif",
+                ]
+
+                """)
+        #expect(plan.layout.disks == ["root": GuestDisk(path: "/dev/xvde")])
+        #expect(throws: MachineError.self) { try DomainPlan(spec, hasHardware: false) }
+    }
+
     @Test("auto is PVH where the host can, else PV")
     func kinds() throws {
         #expect(try DomainPlan(Self.spec(), hasHardware: true).kind == .pvh)
@@ -162,6 +210,7 @@ import Testing
                 }, "can be PV: machines are PV, which"
             ),
             ({ $0.facts["virt_caps"] = "pv hvm" }, "without paging in hardware"),
+            ({ $0.lackingEmulation = ["qemu-system-xen", "seabios"] }, "apt-get install qemu-system-xen seabios"),
         ]
         for (change, words) in remarks {
             let report = Self.report(change)
@@ -236,6 +285,16 @@ import Testing
         #expect(state("5")?.end == .crash)
         #expect(state("6")?.isDying == true)
         #expect(state("7") == nil)
+    }
+
+    @Test("The domain of a device model is known by the name that xl gives it")
+    func stubdomains() {
+        func state(_ name: String) -> DomainState { DomainState(id: 3, name: name, isPaused: false, isDying: false) }
+        let uuid = "01234567-89ab-cdef-0123-456789abcdef"
+        #expect(state("hull-\(ConfigurationTests.id)-dm").isStubdomain(of: uuid))
+        for name in ["hull-\(ConfigurationTests.id)", "hull-1-dm", "\(ConfigurationTests.id)-dm", ""] {
+            #expect(!state(name).isStubdomain(of: uuid))
+        }
     }
 
     @Test("What is no list is empty")

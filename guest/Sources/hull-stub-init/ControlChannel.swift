@@ -36,7 +36,9 @@ struct ControlChannel {
         do throws(Break) {
             return try carry(&stream, events.number, channel, qemu.number, watch)
         } catch {
-            if error != .ended { say("the control connection is ended: \(error == .malformed ? "no line of QMP" : "a broken ring")") }
+            if error != .ended {
+                say("the control connection is ended: \(error == .malformed ? "no line of QMP" : "a broken ring")")
+            }
             return guest_poll([watch], 1, 0) == 0
         }
     }

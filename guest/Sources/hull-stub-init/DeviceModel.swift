@@ -3,8 +3,9 @@ import StubdomainProtocol
 
 /// The QEMU of a domain, from the toolstack's words to its end.
 struct DeviceModel: ~Copyable {
-    /// Where QEMU listens for its control connection.
+    /// Where QEMU listens, for the toolstack and for us.
     static let control = "/run/qmp"
+    private static let own = "/run/own"
 
     private let store: Store
     private let target: String
@@ -25,7 +26,9 @@ struct DeviceModel: ~Copyable {
             let qemu = try start()
             let watch = guest_pidfd_open(qemu)
             guard watch >= 0 else { throw Failure("watching QEMU: \(KernelError(-watch).words)") }
-            if try awaitService(watch) {
+            var socket: Int32 = -1
+            // Ours stays open: without any, QEMU forgets the console that it saves to.
+            if awaitService(watch, &socket) {
                 try store.write("\(folder)/\(Stubdomain.readiness)", Stubdomain.ready)
                 var channel = ControlChannel()
                 while try channel.serve(store, "\(folder)/qmp-vchan", until: watch) {}
@@ -46,15 +49,15 @@ struct DeviceModel: ~Copyable {
         var words: [String] = []
         for name in try store.list(place) { words.append(try store.read("\(place)/\(name)")) }
         // Console 1 takes what is saved, console 2 has what is restored, and the guest's serial ports are those after (xen/docs/misc/stubdom.txt).
-        let saving = console(1)
-        let restoring = console(2)
+        let saving = console(1, O_WRONLY)
+        let restoring = console(2, O_RDONLY)
         for number in 3..<8 {
-            let serial = console(number)
+            let serial = console(number, O_RDWR)
             if serial >= 0 { close(serial) }
         }
         let arguments =
             [Stubdomain.program]
-            + DeviceModelArguments.make(words, restoring: 4, saving: 3, control: Self.control)
+            + DeviceModelArguments.make(words, restoring: 4, saving: 3, control: Self.control, own: Self.own)
         let block = arguments.flatMap { Array($0.utf8CString) }
         let child = block.withUnsafeBufferPointer { block in
             [saving, restoring].withUnsafeBufferPointer { passed in
@@ -67,22 +70,20 @@ struct DeviceModel: ~Copyable {
         return child
     }
 
-    /// Opens one of the domain's consoles, which carries bytes as they are from now on.
-    private func console(_ number: Int) -> Int32 {
-        let file = guest_open("/dev/hvc\(number)", O_RDWR | O_NOCTTY, 0)
+    /// Opens one of the domain's consoles, which carries bytes as they are from now on. QEMU wants files of just the access that it needs.
+    private func console(_ number: Int, _ access: Int32) -> Int32 {
+        let file = guest_open("/dev/hvc\(number)", access | O_NOCTTY, 0)
         if file >= 0 { _ = guest_make_raw(file) }
         return file
     }
 
     /// Waits until QEMU serves its domain; false when it ended before.
-    private func awaitService(_ watch: Int32) throws(Failure) -> Bool {
-        var socket: Int32 = -1
+    private func awaitService(_ watch: Int32, _ socket: inout Int32) -> Bool {
         while true {
-            socket = guest_connect(Self.control)
+            socket = guest_connect(Self.own)
             if socket >= 0 { break }
             if hasEnded(watch, within: 50) { return false }
         }
-        defer { close(socket) }
         var said: [UInt8] = []
         // The greeting comes by itself.
         guard waitLine(socket, watch, &said) else { return false }
