@@ -482,6 +482,8 @@ END
         near sh -c 'wget -T 5 -qO- http://localhost:8080/ | grep served'
         is "$(hull exec one echo in)" in
         hull pause one; hull unpause one
+        (! hull snapshot create one saved) 2>&1 | has 'an HVM domain cannot be saved: its QEMU'
+        (! hvm --rm --resident acme --network none $image true) 2>&1 | has 'leave --resident out'
         # What reaches the control connection of its QEMU, and what does not.
         timeout 60 python3 - /run/xen/qmp-libxl-$number <<'END'
 import json, socket, sys

@@ -60,6 +60,11 @@ final class Sandbox {
                 throw SandboxError(
                     "a machine of \(hypervisor.traits.name) ends with its container: leave --resident out, and use hull pool")
             }
+            guard record.machine.machine != MachineSpec.Kind.hvm.rawValue else {
+                throw SandboxError(
+                    "a machine whose device model is a domain of its own ends with its container: leave --resident out, or choose --machine pvh"
+                )
+            }
             guard planner.shareEntries(mounts).isEmpty else {
                 throw SandboxError(
                     "a resident machine shows nobody's files to the next container: leave bind mounts and volumes out, or --resident"

@@ -11,6 +11,12 @@ extension Domain: Snapshotting {
         guard parent == nil else {
             throw MachineError(.unsupported, "Xen saves all of a domain's memory: save it without another snapshot below")
         }
+        guard plan.kind != .hvm else {
+            throw MachineError(
+                .unsupported,
+                "an HVM domain cannot be saved: its QEMU cuts the file short that it writes its devices to, and fails where that is its domain's console, as Xen's toolstack wants it (Invalid argument); use --machine pvh"
+            )
+        }
         guard !hasShare else {
             throw MachineError(
                 .unsupported,

@@ -243,8 +243,8 @@ final class Domain: VirtualMachine {
     func notePaused() { isPaused = true }
     var snapshotting: (any Snapshotting)? { self }
     var plugging: (any Plugging)? { self }
-    // What the guest knows of files is known to their server too, which ends with us.
-    var parking: (any Parking)? { share == nil ? self : nil }
+    // What the guest knows of files is known to their server too, which ends with us; and so do the processes that serve a stubdomain.
+    var parking: (any Parking)? { share == nil && plan.kind != .hvm ? self : nil }
     var sharing: (any Sharing)? { share?.server }
     var hasShare: Bool { share != nil }
     var resizing: (any Resizing)? { nil }
