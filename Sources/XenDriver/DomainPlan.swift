@@ -35,6 +35,10 @@ struct DomainPlan: Sendable {
                     "this Xen runs no hardware-assisted domains (xl info, virt_caps): use --machine pv, or enable virtualisation in the firmware"
                 )
             }
+            // Without one, xl would start the QEMU on the host.
+            guard spec.kind == .pvh || spec.stubdomain != nil else {
+                throw MachineError(.missing, "an HVM domain needs an image for its device model: make one with hull stubdomain build")
+            }
             kind = spec.kind == .hvm ? .hvm : .pvh
         case .auto: kind = hasHardware ? .pvh : .pv
         case .microvm, .q35:

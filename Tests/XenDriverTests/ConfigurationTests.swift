@@ -143,6 +143,7 @@ import Testing
                 """)
         #expect(plan.layout.disks == ["root": GuestDisk(path: "/dev/xvde")])
         #expect(throws: MachineError.self) { try DomainPlan(spec, hasHardware: false) }
+        #expect(throws: MachineError.self) { try DomainPlan(Self.spec { $0.kind = .hvm }, hasHardware: true) }
     }
 
     @Test("auto is PVH where the host can, else PV")
