@@ -37,7 +37,8 @@ struct DomainPlan: Sendable {
             }
             // Without one, xl would start the QEMU on the host.
             guard spec.kind == .pvh || spec.stubdomain != nil else {
-                throw MachineError(.missing, "an HVM domain needs an image for its device model: make one with hull stubdomain build")
+                throw MachineError(
+                    .missing, "an HVM domain needs an image for its device model: make one with hull stubdomain build")
             }
             kind = spec.kind == .hvm ? .hvm : .pvh
         case .auto: kind = hasHardware ? .pvh : .pv
