@@ -53,9 +53,10 @@ struct DeviceModel: Sendable {
     /// Takes them away; most domains have none.
     nonisolated static func removeLogs(of name: String) { for log in logs(of: name) { unlink(log) } }
 
-    /// Whether it is not among these any more.
-    func hasEnded(_ domains: [String: DomainState]) -> Bool {
-        !domains.values.contains { $0.id == id && !$0.isDying && $0.end == nil }
+    /// How it ended, if it is not among these any more: with its QEMU, or because somebody took it away.
+    func end(among domains: [String: DomainState]) -> ExitStatus? {
+        guard let state = domains.values.first(where: { $0.id == id }), !state.isDying else { return .signal(SIGKILL) }
+        return state.end == nil ? nil : .code(1)
     }
 
     /// Why the machine cannot go on when it has ended.

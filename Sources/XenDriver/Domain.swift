@@ -169,6 +169,7 @@ final class Domain: VirtualMachine {
     private func end(_ releases: AsyncStream<Void>) async -> MachineExit {
         var reason: MachineExit.Reason?
         var state: DomainState?
+        var modelEnd: ExitStatus?
         while reason == nil {
             await Self.next(of: releases)
             if isParked { return MachineExit(reason: .stopped, consoleTail: "", complaints: "") }
@@ -176,7 +177,8 @@ final class Domain: VirtualMachine {
                 let domains = try await toolstack.domains()
                 state = domains[plan.uuid]
                 reason = self.reason(state)
-                if reason == nil, let deviceModel, deviceModel.hasEnded(domains) {
+                if reason == nil, modelEnd == nil, let deviceModel, let end = deviceModel.end(among: domains) {
+                    modelEnd = end
                     complaints += deviceModel.complaint
                     try await toolstack.destroy(id)
                 }
@@ -199,6 +201,7 @@ final class Domain: VirtualMachine {
         // Only now, so that whoever reads the stream finds out why it ended.
         shutdown(carried.raw, Int32(SHUT_RDWR))
         if reason == .reset, console?.showsPanic == true { reason = .panicked }
+        if reason == .destroyed, let modelEnd { reason = .vmmDied(modelEnd) }
         if reason == .destroyed, let end = share?.end { reason = .helperDied(role: "virtiofsd", end) }
         return MachineExit(
             reason: reason ?? .destroyed, consoleTail: console?.lines(reason == .panicked ? 100 : 40) ?? "",

@@ -55,8 +55,9 @@ struct ControlChannel {
             var moves = true
             while moves {
                 moves = false
-                // -1: the toolstack broke the ring. Who does not read its answers is not heard.
+                // Who does not read its answers is not heard.
                 let isHeard = answers.count < ControlFilter.answerLimit
+                // -1: the toolstack broke the ring.
                 let got = isHeard ? chunk.withUnsafeMutableBytes { (try? stream.read(into: $0)) ?? -1 } : 0
                 let wrote = answers.withUnsafeBytes { (try? stream.write($0)) ?? -1 }
                 guard got >= 0, wrote >= 0 else { throw .ring }
