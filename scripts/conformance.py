@@ -235,7 +235,8 @@ CHECKS = [
         is "$(ip netns exec outside timeout 20 busybox wget -qO- http://10.97.0.1:8080/)" served
         near ping -c 1 -W 2 $(hull exec web ip -4 -o addr show scope global | awk '{ sub("/.*", "", $4); print $4 }')
         hull exec web ping -c 1 $(ip -4 -o addr show hull0 | awk '{ sub("/.*", "", $4); print $4 }')
-        is "$(hull exec web wget -qO- http://10.97.0.2/)" outside
+        near get http://10.97.0.2/
+        is "$(timeout 60 hull exec web wget -qO- http://10.97.0.2/)" outside
         hull rm -f web
         kill $server; ip netns del outside
         nothing_left
@@ -264,16 +265,24 @@ CHECKS = [
         hull-runtime start web
         near get http://10.99.0.2/
         is "$(get http://10.99.0.2/)" served
-        # Out of it.
+        # Out of it: to the host, and past it.
         mkdir -p $work/www; echo outside >$work/www/index.html
         busybox httpd -f -p 10.99.0.1:8099 -h $work/www & server=$!
-        is "$(hull-runtime exec web busybox wget -qO- http://10.99.0.1:8099/)" outside
+        near get http://10.99.0.1:8099/
+        is "$(timeout 60 hull-runtime exec web busybox wget -qO- http://10.99.0.1:8099/)" outside
+        echo 1 >/proc/sys/net/ipv4/ip_forward
+        ip netns add outside; ip link add out0 type veth peer name eth0 netns outside
+        ip addr add 10.97.0.1/24 dev out0; ip link set out0 up; ip -n outside addr add 10.97.0.2/24 dev eth0; ip -n outside link set eth0 up
+        ip -n outside route add default via 10.97.0.1
+        ip netns exec outside busybox httpd -f -p 80 -h $work/www & farther=$!
+        near get http://10.97.0.2/
+        is "$(timeout 60 hull-runtime exec web busybox wget -qO- http://10.97.0.2/)" outside
         # Another one comes, as with docker network connect.
         ip link add outer1 type veth peer name eth1 netns engine; ip addr add 10.98.0.1/24 dev outer1; ip link set outer1 up
         ip -n engine addr add 10.98.0.2/24 dev eth1; ip -n engine link set eth1 up
         near get http://10.98.0.2/
         is "$(get http://10.98.0.2/)" served
-        kill $server
+        kill $server $farther; ip netns del outside
         hull-runtime kill web KILL
         near sh -c 'hull-runtime state web | grep stopped'
         hull-runtime delete web

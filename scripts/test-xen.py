@@ -176,8 +176,15 @@ CHECKS = [
         is "$(pod run --rm --network none -v /run/mine:/mine:ro --rootfs $tree sh -c 'cat /sys/hypervisor/type /mine; exit 9' || echo $?)" "xen\nmine\n9"
         pod run -d --name web --rootfs $tree busybox httpd -f -p 80 -h /www
         address=$(pod inspect --format '{{.NetworkSettings.IPAddress}}' web)
-        near sh -c "wget -T 5 -qO- http://$address/ | grep served"
+        near get http://$address/
+        is "$(get http://$address/)" served
         is "$(pod exec web cat /sys/hypervisor/type)" xen
+        # Out of it.
+        gateway=$(pod inspect --format '{{.NetworkSettings.Gateway}}' web)
+        busybox httpd -f -p $gateway:8099 -h $tree/www & server=$!
+        near get http://$gateway:8099/
+        is "$(pod exec web busybox wget -qO- http://$gateway:8099/)" served
+        kill $server
         is "$(pod ps --format '{{.Names}}')" web
         # Podman waits some seconds for the end, which an emulated host's xl may not keep.
         for try in $(seq 10); do pod rm -f -t 0 web && break; sleep 5; done
@@ -186,6 +193,39 @@ CHECKS = [
         ip link del podman0 || true
         nft flush ruleset
         nothing_left
+    """),
+    ("Docker's containers are PVH domains", r"""
+        [ -x /usr/sbin/dockerd ] || { echo 'there is no Docker here'; exit 0; }
+        mkdir -p $work/tree/bin $work/tree/www; cp /bin/busybox $work/tree/bin/; for name in sh cat sleep; do ln -sf busybox $work/tree/bin/$name; done
+        echo served >$work/tree/www/index.html
+        modprobe -a nft_compat xt_comment xt_conntrack xt_mark xt_addrtype xt_MASQUERADE xt_nat xt_multiport || true
+        export DOCKER_HOST=unix:///run/docker.sock DOCKER_CONFIG=$work
+        echo '{}' >$work/daemon.json
+        dockerd --config-file $work/daemon.json --data-root /run/docker-data --exec-root /run/docker-exec --pidfile $work/dockerd.pid --storage-driver vfs \
+            --bip 10.111.0.1/24 --add-runtime hull=$(command -v hull-runtime) >$work/dockerd.log 2>&1 &
+        near docker info
+        tar -C $work/tree -c . | docker import - box >/dev/null
+        echo mine >$work/mine
+        is "$(docker run --rm --runtime hull --network none -v $work/mine:/mine:ro box sh -c 'cat /sys/hypervisor/type /mine; exit 9' || echo $?)" "xen\nmine\n9"
+        docker run -d --name web --runtime hull -p 8085:80 box busybox httpd -f -p 80 -h /www
+        near get http://127.0.0.1:8085/
+        is "$(get http://127.0.0.1:8085/)" served
+        is "$(docker exec web cat /sys/hypervisor/type)" xen
+        busybox httpd -f -p 10.111.0.1:8099 -h $work/tree/www & server=$!
+        near get http://10.111.0.1:8099/
+        is "$(docker exec web busybox wget -qO- http://10.111.0.1:8099/)" served
+        # Another network comes while it runs.
+        docker network create --subnet 10.112.0.0/24 second >/dev/null
+        docker network connect --ip 10.112.0.9 second web
+        near get http://10.112.0.9/
+        docker network disconnect second web
+        docker network rm second
+        docker rm -f web
+        kill $server; kill $(cat $work/dockerd.pid); near test ! -e $work/dockerd.pid
+        ip link del docker0 || true
+        nft flush ruleset
+        nothing_left
+        rm -rf /run/docker-data /run/docker-exec
     """),
     ("times beside bare xl", r"""
         ms() { local began=$(date +%s%N); "$@" >$work/said 2>&1 || { echo "$1 failed:"; cat $work/said; return 1; } >&2; echo $((($(date +%s%N) - began) / 1000000)); }
