@@ -88,7 +88,7 @@ printf 'SELINUX=permissive\nSELINUXTYPE=default\n' >"$root/etc/selinux/config"
 # shellcheck disable=SC2016 # the inner shell's word
 unshare --mount sh -euc 'mount -t proc proc "$1/proc"; chroot "$1" setfiles -F -m /etc/selinux/default/contexts/files/file_contexts /' \
     setfiles "$root" >>"$work/log" 2>&1 || { tail -20 "$work/log" >&2; exit 1; }
-mkfs.ext4 -q -E root_owner=0:0 -d "$root" "$work/host.ext4" 12G
+mkfs.ext4 -q -E root_owner=0:0 -d "$root" "$work/host.ext4" 12G >&2
 mv "$work/host.ext4" "$out"
 echo "$recipe" >"$out.recipe"
 echo "$out"

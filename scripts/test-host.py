@@ -221,6 +221,7 @@ CHECKS = [
         has '^containers-default-.* (enforce)' </proc/$(vmm)/attr/current
         podman stats --no-stream one
         podman rm -f -t 0 one
+        is "$(podman --runtime hull run --rm --systemd always $image sh -c 'mkdir /sys/fs/cgroup/made && echo made')" made
         near sh -c '! ls -d /sys/fs/cgroup/machine.slice/libpod-*.scope'
     """),
     ("a pod of podman's", r"""

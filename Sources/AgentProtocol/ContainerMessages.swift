@@ -269,6 +269,8 @@ public struct ContainerConfiguration: WireMessage, Equatable, Sendable {
     public var userIDs: [IDRange] = []
     /// As `userIDs`, for groups.
     public var groupIDs: [IDRange] = []
+    /// What its cgroup may do with devices: instructions of 8 bytes (bpf(2), BPF_PROG_TYPE_CGROUP_DEVICE), empty for everything.
+    public var deviceProgram: [UInt8] = []
 
     public init() {}
 
@@ -290,6 +292,7 @@ public struct ContainerConfiguration: WireMessage, Equatable, Sendable {
         try coder.field(15, &ipcNamespaceOf)
         try coder.list(16, &userIDs)
         try coder.list(17, &groupIDs)
+        try coder.field(18, &deviceProgram)
     }
 }
 

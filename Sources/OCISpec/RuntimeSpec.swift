@@ -174,8 +174,30 @@ public struct ResourceLimits: Codable, Hashable, Sendable {
     public var pids: Pids?
     public var blockIO: BlockIO?
     public var unified: [String: String]?
+    /// What of devices may be used: a later rule wins.
+    public var devices: [DeviceRule]?
 
     public init() {}
+
+    /// config-linux.md, "Allowed Device list".
+    public struct DeviceRule: Codable, Hashable, Sendable {
+        public var allow: Bool
+        /// `c`, `b`, or `a` and absent for both.
+        public var type: String?
+        /// Absent and -1 for all.
+        public var major: Int64?
+        public var minor: Int64?
+        /// Of `r`, `w` and `m`; absent for all.
+        public var access: String?
+
+        public init(allow: Bool, type: String? = nil, major: Int64? = nil, minor: Int64? = nil, access: String? = nil) {
+            self.allow = allow
+            self.type = type
+            self.major = major
+            self.minor = minor
+            self.access = access
+        }
+    }
 
     /// Bytes; -1 means no limit.
     public struct Memory: Codable, Hashable, Sendable {

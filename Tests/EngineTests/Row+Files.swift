@@ -172,6 +172,20 @@ extension Row {
                 "run --rm --device /dev/zero:/dev/nought:r @ sh -c 'head -c 4 /dev/nought | xxd -p; test -c /dev/nought && echo c'",
                 "00000000\nc")
         },
+        Row("other devices may be made and not used, but by rule", .devices, short: [.docker]) { s in
+            let script =
+                "mknod /dev/k c 1 11 && echo made; echo x >/dev/k && echo written; head -c 1 /dev/k >/dev/null || echo refused"
+            try await s.ok("run --rm --cap-add MKNOD @ sh -c '\(script)'", "made\nrefused")
+            try await s.ok(
+                "run --rm --cap-add MKNOD --device-cgroup-rule 'c 1:11 w' @ sh -c '\(script)'", "made\nwritten\nrefused")
+            try await s.ok(
+                "run --rm --cap-add MKNOD --device-cgroup-rule 'c *:* w' @ sh -c '\(script); echo x >/dev/null && echo usual'",
+                "made\nwritten\nrefused\nusual")
+        },
+        Row("--device says how it may be opened", .devices) { s in
+            let script = "echo x >/dev/k && echo written; head -c 1 /dev/k >/dev/null || echo refused"
+            try await s.ok("run --rm --device /dev/kmsg:/dev/k:w @ sh -c '\(script)'", "written\nrefused")
+        },
         Row("only the usual devices are there", .devices) { s in
             try await s.ok(
                 "run --rm @ sh -c 'cd /dev; for d in null zero full random urandom tty ptmx fd stdin stdout stderr; do test -e $d || echo no $d; done; for d in vda sda mem kvm; do test ! -e $d || echo $d; done'",

@@ -103,21 +103,30 @@ extension Row {
             try await s.fails("run --rm --annotation run.hull.vcpus=many @ true", says: "is no number")
         },
         Row("a disk by annotation", .annotations, on: [.podman], machineOnly: true) { s in
-            try await s.shell(
-                "mkdir -p /run/etc-up /run/etc-work; mount -t tmpfs t /run/etc-up; mkdir /run/etc-up/u /run/etc-up/w; mount -t overlay -o lowerdir=/etc,upperdir=/run/etc-up/u,workdir=/run/etc-up/w o /etc; mkdir -p /etc/hull; printf '[annotations]\\nallow = [\"disks\"]\\ndisk-folders = [\"%s\"]\\n' $S >/etc/hull/config.toml"
-            )
             let disk = "--annotation run.hull.disks=\(s.scratch)/d.img:/etc/ssl:256m"
             let moved = "--annotation run.hull.disks=\(s.scratch)/d.img:/etc/new"
-            do {
+            try await s.configured(#"allow = ["disks"]"#, #"disk-folders = ["$S"]"#) {
                 try await s.ok("run --rm \(disk) @ sh -c 'grep -c \" /etc/ssl ext4\" /proc/mounts; echo kept >/etc/ssl/new'", "1")
                 try await s.ok("run --rm \(disk) @ cat /etc/ssl/new", "kept")
                 try await s.ok("run --rm \(moved) @ cat /etc/new/new", "kept")
                 try await s.fails("run --rm --annotation run.hull.disks=/root/d.img:/d @ true", says: "is in no folder")
-            } catch {
-                try await s.shell("umount /etc /run/etc-up")
-                throw error
             }
-            try await s.shell("umount /etc /run/etc-up")
+        },
+        Row("hypervisor, machine, kernel and its arguments by annotation", .annotations, on: [.podman], machineOnly: true) { s in
+            try await s.shell("cp $(ls /boot/vmlinuz-* | tail -1) $S/mine")
+            try await s.configured(#"allow = ["hypervisor", "machine", "kernel", "kernel-args"]"#, #"kernels = ["$S/mine"]"#) {
+                func say(_ name: String, _ value: String) -> String { "--annotation run.hull.\(name)=\(value)" }
+                try await s.ok(
+                    "run --rm \(say("kernel-args", "marked")) \(say("hypervisor", "qemu")) @ cat /proc/cmdline", has: "marked")
+                // A q35 has PCI, a microvm nothing of it.
+                let text = try await s.ok("run --rm \(say("machine", "q35")) @ sh -c 'ls /sys/bus/pci/devices | wc -l'")
+                try s.expect((Int(text) ?? 0) > 0, "PCI devices of a q35", "some", text)
+                try await s.ok("run --rm \(say("kernel", "\(s.scratch)/mine")) @ echo booted", "booted")
+                try await s.fails("run --rm \(say("kernel", "\(s.scratch)/other")) @ true", says: "other")
+                try await s.fails("run --rm \(say("hypervisor", "abacus")) @ true", says: "abacus")
+                try await s.fails("run --rm \(say("machine", "abacus")) @ true", says: "abacus")
+                try await s.fails("run --rm \(say("memory", "1g")) @ true", says: "is not allowed here")
+            }
         },
         Row("init makes it ready", .life, on: [.podman]) { s in
             try await s.ok("create --name one @ echo made")

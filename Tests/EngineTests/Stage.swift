@@ -89,6 +89,23 @@ final class Stage {
         return "\(scratch)/\(name)"
     }
 
+    /// Runs `body` while the site's `/etc/hull/config.toml` says that of annotations; `$S` in it is the row's folder.
+    func configured(_ annotations: String..., body: @Loop () async throws -> Void) async throws {
+        let lines = ["[annotations]"] + annotations.map { $0.replacing("$S", with: scratch) }
+        let file = try file("config.toml", lines.map { "\($0)\n" }.joined())
+        try await shell(
+            """
+            mkdir -p /run/up; mount -t tmpfs t /run/up; mkdir /run/up/u /run/up/w
+            mount -t overlay -o lowerdir=/etc,upperdir=/run/up/u,workdir=/run/up/w o /etc
+            mkdir -p /etc/hull; cp \(file) /etc/hull/config.toml
+            """)
+        do { try await body() } catch {
+            try await shell("umount /etc /run/up")
+            throw error
+        }
+        try await shell("umount /etc /run/up")
+    }
+
     func expect(_ holds: Bool, _ line: String, _ wanted: String, _ got: String) throws {
         if !holds { throw Mismatch(line: line, wanted: wanted, got: got) }
     }

@@ -96,33 +96,42 @@ import Testing
         }
     }
 
+    /// Podman sees that the command is systemd, and prepares for it: no more rights are needed.
+    @Test func systemdUnderPodman() async throws {
+        try await on(["systemd"], under: try await Podman(.hull)) { s in
+            try await s.ok("run -d --name init --systemd always localhost/systemd")
+            try await s.becomes("exec init sh -c 'systemctl is-system-running | grep -E \"running|degraded\"'", seconds: 240)
+            try await s.ok("exec init systemctl --failed --no-legend --plain", "")
+            try await s.ok("exec init cat /run/hello", "started")
+            try await s.ok("stop -t 60 init", seconds: 120)
+            try await s.ok("inspect -f {{.State.ExitCode}} init", "0")
+        }
+    }
+
     /// dockerd in a container of Podman's (Docker 20.10 has no annotations), whose data is on an ext4 disk of its own: it uses overlay2, and
     /// finds its images again in the next container that has the disk.
     @Test func dockerOnItsOwnDisk() async throws {
         try await on(["docker"], under: try await Podman(.hull)) { s in
-            // The site has a mount namespace of its own; its /etc is the host's.
-            try await s.shell(
-                "mkdir -p /run/up; mount -t tmpfs t /run/up; mkdir /run/up/u /run/up/w; mount -t overlay -o lowerdir=/etc,upperdir=/run/up/u,workdir=/run/up/w o /etc; mkdir -p /etc/hull; printf '[annotations]\\nallow = [\"disks\"]\\ndisk-folders = [\"%s\"]\\n' $S >/etc/hull/config.toml"
-            )
-            // dockerd gives its containerd some seconds to answer, and gives up: a busy machine's is begun anew.
-            let server =
-                "run -d --name server --restart on-failure --privileged --image-volume ignore -m 700m --annotation run.hull.disks=\(s.scratch)/d.img:/var/lib/docker:4g localhost/docker"
-            try await s.ok(server, seconds: 180)
-            try await s.becomes("exec server docker version", seconds: 240)
-            try await s.ok("exec server docker info -f {{.Driver}}", "overlay2")
-            try await s.ok(
-                "exec server sh -c 'mkdir -p /box/bin && cp /bin/busybox /box/bin && ln -s busybox /box/bin/sh && tar -C /box -c . | docker import - box:1'",
-                has: "sha256:", seconds: 120)
-            try await s.ok(
-                "exec server docker run --rm -p 80:80 --memory 64m box:1 /bin/sh -c 'busybox cat /sys/fs/cgroup/memory.max; busybox ping -c 1 172.17.0.1 >/dev/null && echo reached'",
-                "67108864\nreached", seconds: 180)
-            try await s.ok("stop -t 40 server", seconds: 90)
-            try await s.ok("rm server")
-            try await s.ok(server, seconds: 180)
-            try await s.becomes("exec server docker image inspect box:1", seconds: 240)
-            try await s.ok("exec server docker run --rm --network none box:1 /bin/busybox echo again", "again", seconds: 180)
-            try await s.ok("rm -f -t 0 server")
-            try await s.shell("umount /etc /run/up")
+            try await s.configured(#"allow = ["disks"]"#, #"disk-folders = ["$S"]"#) {
+                // dockerd gives its containerd some seconds to answer, and gives up: a busy machine's is begun anew.
+                let server =
+                    "run -d --name server --restart on-failure --privileged --image-volume ignore -m 700m --annotation run.hull.disks=\(s.scratch)/d.img:/var/lib/docker:4g localhost/docker"
+                try await s.ok(server, seconds: 180)
+                try await s.becomes("exec server docker version", seconds: 240)
+                try await s.ok("exec server docker info -f {{.Driver}}", "overlay2")
+                try await s.ok(
+                    "exec server sh -c 'mkdir -p /box/bin && cp /bin/busybox /box/bin && ln -s busybox /box/bin/sh && tar -C /box -c . | docker import - box:1'",
+                    has: "sha256:", seconds: 120)
+                try await s.ok(
+                    "exec server docker run --rm -p 80:80 --memory 64m box:1 /bin/sh -c 'busybox cat /sys/fs/cgroup/memory.max; busybox ping -c 1 172.17.0.1 >/dev/null && echo reached'",
+                    "67108864\nreached", seconds: 180)
+                try await s.ok("stop -t 40 server", seconds: 90)
+                try await s.ok("rm server")
+                try await s.ok(server, seconds: 180)
+                try await s.becomes("exec server docker image inspect box:1", seconds: 240)
+                try await s.ok("exec server docker run --rm --network none box:1 /bin/busybox echo again", "again", seconds: 180)
+                try await s.ok("rm -f -t 0 server")
+            }
         }
     }
 }

@@ -113,6 +113,21 @@ extension IntegrationTests {
             #expect(FileManager.default.fileExists(atPath: "\(bundle)/rootfs/written"))
         }
 
+        @Test func howItIsScheduled() throws {
+            let script = "set -- $(cat /proc/$$/stat); shift 39; echo policy $2 at $1; busybox ionice -p $$"
+            let bundle = try bundle("scheduled", script) { spec in
+                var process = spec["process"] as? [String: Any] ?? [:]
+                process["scheduler"] = ["policy": "SCHED_FIFO", "priority": 9]
+                process["ioPriority"] = ["class": "IOPRIO_CLASS_BE", "priority": 6]
+                spec["process"] = process
+            }
+            let output = try runtime("run", "--bundle", bundle, "scheduled")
+            #expect(output.code == 0, "\(output.errors)")
+            for part in ["policy 1 at 9", "best-effort: prio 6"] {
+                #expect(output.text.contains(part), "\(output.text)")
+            }
+        }
+
         @Test func whatEnginesReadOfFailures() throws {
             let bundle = try bundle("fails", "true") { spec in
                 var process = spec["process"] as? [String: Any] ?? [:]

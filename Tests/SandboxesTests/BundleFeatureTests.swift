@@ -7,10 +7,12 @@ import Testing
 
 /// What engines ask for now and then: user namespaces, scheduling, limits beyond all measure.
 @Suite struct BundleFeatureTests {
-    private static func plan(namespaces: String = "", linux: String = "", process: String = "") throws -> BundlePlan {
+    private static func plan(namespaces: String = "", linux: String = "", process: String = "", mounts: String = "") throws
+        -> BundlePlan
+    {
         let text = """
             {"ociVersion":"1.0.2","root":{"path":"rootfs"},"process":{"args":["true"]\(process)},
-             "mounts":[{"destination":"/dev/pts","type":"devpts","source":"devpts","options":["mode=0620","gid=5"]}],
+             "mounts":[{"destination":"/dev/pts","type":"devpts","source":"devpts","options":["mode=0620","gid=5"]}\(mounts)],
              "linux":{"namespaces":[{"type":"pid"},{"type":"ipc"},{"type":"mount"},{"type":"network"}\(namespaces)]\(linux)}}
             """
         return try BundlePlan(try RuntimeSpec(parsing: Array(text.utf8)), bundle: "/bundle")
@@ -70,6 +72,24 @@ import Testing
         #expect(try labels("u:r:other_t", on: SELinux(isEnabled: false), unknown: "other_t") == nil)
         #expect(throws: SandboxError.self) { try labels("u:r:other_t", on: host, unknown: "other_t") }
         #expect(throws: SandboxError.self) { try labels(asked, mounts: "u:r:file_t", on: host, unknown: "file_t") }
+    }
+
+    /// What is bound of the host's cgroups is the guest's tree, and Podman's preparations for systemd make that writable.
+    @Test func cgroupsAreTheGuests() throws {
+        let own =
+            ",{\"destination\":\"/sys/fs/cgroup\",\"type\":\"cgroup\",\"source\":\"cgroup\",\"options\":[\"ro\",\"nosuid\"]}"
+        func bound(_ part: String, _ option: String) -> String {
+            ",{\"destination\":\"/sys/fs/cgroup\(part)\",\"type\":\"bind\",\"source\":\"/sys/fs/cgroup\(part)\",\"options\":[\"rbind\",\"\(option)\"]}"
+        }
+        func flags(_ mounts: String) throws -> [UInt64] {
+            let plan = try Self.plan(mounts: mounts)
+            #expect(plan.mounts.allSatisfy { $0.share == nil })
+            return plan.mounts.filter { $0.guest.kind == .cgroup2 }.map(\.guest.flags)
+        }
+        #expect(try flags(own) == [3])
+        #expect(try flags(own + bound("/systemd", "rw")) == [2])
+        #expect(try flags(own + bound("/systemd", "ro")) == [3])
+        #expect(try flags(bound("", "rw")) == [0] && flags(bound("", "ro")) == [1])
     }
 
     @Test func schedulingBecomesNumbers() throws {

@@ -79,6 +79,14 @@ import Testing
         return true
     }
 
+    /// Plans an exec of it, or is refused.
+    private func exec(_ process: ProcessSpec, in plan: BundlePlan) throws {
+        do {
+            let made = try plan.process(process, container: "x", number: 2, isExec: true, streams: Streams(), filter: [])
+            #expect(try ProcessConfiguration(decoding: made.encoded(), elements: Limits.elements) == made)
+        } catch is SandboxError {}
+    }
+
     @Test func changedAtRandom() throws {
         let seed = Self.number("HULL_FUZZ_SEED", 20_261_121)
         var numbers = Numbers(state: seed)
@@ -88,6 +96,7 @@ import Testing
         .sorted()
         try #require(names.count > 5)
         let documents = try names.map { try Data(contentsOf: BundlePlanTests.folder.appendingPathComponent($0)) }
+        let box = try BundlePlanTests.plan("docker-1")
         var planned = 0
         let count = Int(Self.number("HULL_FUZZ", 500))
         for _ in 0..<count {
@@ -108,7 +117,7 @@ import Testing
             }
             if try Self.plan(bytes) { planned += 1 }
             // As an exec's, and as an update's.
-            if let process = try? ProcessSpec(parsing: bytes) { _ = process.args }  // most are none
+            if let process = try? ProcessSpec(parsing: bytes) { try exec(process, in: box) }  // most are none
             if let resources = try? ResourceLimits(parsing: bytes) { _ = BundlePlan.limits(resources) }  // as above
         }
         // Where nothing were planned, nothing would be tested.

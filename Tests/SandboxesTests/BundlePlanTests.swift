@@ -45,6 +45,7 @@ import Testing
         }
         lines += record.mounts.map { "share \($0.source) read-only \($0.readOnly)" }
         lines += guest.devices.map { "device \($0.path) \(String($0.mode, radix: 8)) \($0.major):\($0.minor)" }
+        lines.append("device rules of \(guest.deviceProgram.count / 8) instructions")
         lines += guest.sysctls.map { "sysctl \($0.name)=\($0.value)" }
         lines += guest.maskedPaths.map { "masked \($0)" } + guest.readOnlyPaths.map { "read-only \($0)" }
         if let settings = plan.spec.process {

@@ -12,13 +12,18 @@ extension BundlePlan {
     /// All of them, in their order. The share's entries are numbered as the record's mounts are.
     var mounts: [PlannedMount] {
         var shares = 0
-        return (spec.mounts ?? []).map { mount in
+        var all = spec.mounts ?? []
+        // Podman prepares an older host's hierarchy for systemd; the guest has one tree, which is then systemd's.
+        let ownsCgroups = all.contains { Self.isCgroups($0.source ?? "", below: true) && !Options($0.options ?? []).isReadOnly }
+        all.removeAll { Self.isCgroups($0.source ?? "", below: true) }
+        return all.map { mount in
             var planned = Self.plan(mount, label: spec.linux?.mountLabel)
             if planned.share != nil {
                 planned.guest.source = "m\(shares)"
                 if case .bind(let path) = planned.share?.source { planned.share?.source = .bind(absolute(path)) }
                 shares += 1
             }
+            if planned.guest.kind == .cgroup2, ownsCgroups { planned.guest.flags &= ~Planner.Flags.readOnly }
             return planned
         }
     }
@@ -41,10 +46,17 @@ extension BundlePlan {
         guest.propagation = options.propagation
         guest.copyUp = options.copyUp
         if mount.type == "bind" || options.isBind {
+            if isCgroups(mount.source ?? "", below: false) {
+                // `-v /sys/fs/cgroup:/sys/fs/cgroup`: those that processes here can be in are the guest's.
+                guest.kind = .cgroup2
+                guest.source = "cgroup"
+                guest.flags &= ~(bindFlag | recursiveFlag)
+                return PlannedMount(guest: guest)
+            }
             guest.kind = .share
             guest.flags &= ~bindFlag
             var share = ContainerRecord.Mount(source: .bind(mount.source ?? ""), destination: mount.destination)
-            share.readOnly = options.flags & Planner.Flags.readOnly != 0
+            share.readOnly = options.isReadOnly
             share.options = ["must-exist"]
             // MS_SLAVE, MS_SHARED; what the guest mounts reaches the host in neither case.
             if options.propagation & (1 << 19 | 1 << 20) != 0 { share.options.append("rslave") }
@@ -54,7 +66,7 @@ extension BundlePlan {
             // The layers are the host's: it is mounted there, and shown.
             guest.kind = .share
             var share = ContainerRecord.Mount(source: .bind(mount.source ?? "overlay"), destination: mount.destination)
-            share.readOnly = options.flags & Planner.Flags.readOnly != 0
+            share.readOnly = options.isReadOnly
             share.options = [overlayOption + options.data]
             if let label, !label.isEmpty { share.options.append(labelOption + label) }
             return PlannedMount(guest: guest, share: share)
@@ -77,6 +89,12 @@ extension BundlePlan {
         return PlannedMount(guest: guest)
     }
 
+    /// Whether a path is the host's tree of cgroups, or a part of it.
+    private static func isCgroups(_ path: String, below: Bool) -> Bool {
+        let tree = "/sys/fs/cgroup"
+        return below ? path.hasPrefix(tree + "/") && path.count > tree.count + 1 : path == tree || path == tree + "/"
+    }
+
     /// How a record's mount says that it is an overlay of folders of the host.
     static let overlayOption = "overlay:"
     /// How it says which SELinux label an overlay's files have, on a host that has SELinux.
@@ -97,6 +115,7 @@ extension BundlePlan {
         var data = ""
         var copyUp = false
         var isBind = false
+        var isReadOnly: Bool { flags & Planner.Flags.readOnly != 0 }
 
         private static let set: [String: UInt64] = [
             "ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "sync": 16, "remount": 32, "mand": 64, "dirsync": 128, "noatime": 1024,

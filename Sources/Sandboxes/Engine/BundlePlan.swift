@@ -7,11 +7,14 @@ public struct BundlePlan: Sendable {
     public let spec: RuntimeSpec
     /// The bundle's folder, absolute.
     public let bundle: String
+    /// What its cgroup in the guest may do with devices (`ContainerConfiguration.deviceProgram`).
+    private let deviceProgram: [UInt8]
 
     /// Reads the intent; throws what a machine of its own cannot honour.
     public init(_ spec: RuntimeSpec, bundle: String) throws {
         self.spec = spec
         self.bundle = bundle
+        deviceProgram = try DeviceProgram.compile(spec.linux?.resources?.devices)
         guard spec.root != nil else { throw SandboxError("config.json has no root filesystem (root.path)", exitCode: 1) }
         guard spec.linux != nil else { throw SandboxError("config.json has no linux section", exitCode: 1) }
         for mount in spec.mounts ?? [] {
@@ -226,6 +229,7 @@ public struct BundlePlan: Sendable {
         configuration.sysctls = (spec.linux?.sysctl ?? [:]).sorted { $0.key < $1.key }.map { Setting($0.key, $0.value) }
         configuration.rootPropagation = Self.propagation[spec.linux?.rootfsPropagation ?? ""] ?? 0
         configuration.limits = Self.limits(spec.linux?.resources)
+        configuration.deviceProgram = deviceProgram
         configuration.map(identities)
         return configuration
     }

@@ -1,6 +1,7 @@
 #include "CGuest.h"
 
 #include <linux/audit.h>
+#include <linux/bpf.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/openat2.h>
@@ -73,6 +74,18 @@ int guest_pidfd_open(int pid) { return result(syscall(SYS_pidfd_open, pid, 0)); 
 int guest_seccomp(const void *instructions, unsigned count, unsigned flags) {
     struct sock_fprog program = {.len = (unsigned short)count, .filter = (struct sock_filter *)instructions};
     return result(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program));
+}
+
+int guest_bind_devices(int cgroup, const void *instructions, unsigned count) {
+    union bpf_attr load = {
+        .prog_type = BPF_PROG_TYPE_CGROUP_DEVICE, .insn_cnt = count, .insns = (uintptr_t)instructions, .license = (uintptr_t) "Apache-2.0"};
+    int program = result(syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof load));
+    if (program < 0) return program;
+    union bpf_attr attach = {
+        .target_fd = (unsigned)cgroup, .attach_bpf_fd = (unsigned)program, .attach_type = BPF_CGROUP_DEVICE, .attach_flags = BPF_F_ALLOW_MULTI};
+    int attached = result(syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof attach));
+    close(program);
+    return attached;
 }
 
 int guest_capset(uint64_t effective, uint64_t permitted, uint64_t inheritable) {

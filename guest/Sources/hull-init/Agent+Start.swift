@@ -42,7 +42,9 @@ extension Agent {
                 throw error
             }
             let became = waiting.become(
-                container.message, message, hasTerminal: configuration.terminal, container.directory + "\n" + share, stdio)
+                container.message, message, hasTerminal: configuration.terminal,
+                container.directory + "\n" + share + "\n" + container.cgroup.path,
+                stdio)
             container.message = []
             stdio.closeChildEnds()
             if became {
@@ -56,7 +58,8 @@ extension Agent {
         }
         var stdio = try ChildStdio(configuration)
         var setup = ChildSetup(
-            configuration: configuration, container: container.configuration, directory: container.directory, share: share)
+            configuration: configuration, container: container.configuration, directory: container.directory, share: share,
+            cgroup: container.cgroup.path)
         setup.socket = stdio.childSocket
         setup.stdin = stdio.childInput
         setup.stdout = stdio.childOutput

@@ -8,6 +8,8 @@ struct ChildSetup {
     /// The agent's folder for the container.
     let directory: String
     let share: String
+    /// The container's cgroup's folder.
+    let cgroup: String
     /// Whether it has namespaces of its own already.
     var isPrepared = false
     var socket: Int32 = -1
@@ -59,6 +61,7 @@ struct ChildSetup {
             var root = ContainerRoot(container: container, path: directory + "/root", share: share)
             root.files = directory + "/files"
             root.sockets = directory + "/sockets"
+            root.cgroup = cgroup
             if let namespace { try namespace.actAsRoot() }
             try root.build()
         }

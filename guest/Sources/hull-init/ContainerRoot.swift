@@ -12,6 +12,8 @@ struct ContainerRoot {
     var files = ""
     /// Where its sockets are.
     var sockets = ""
+    /// Its cgroup's folder.
+    var cgroup = ""
 
     /// Mounts everything, changes the root, sets what must be set before the process runs.
     func build() throws(AgentFailure) {
@@ -24,7 +26,24 @@ struct ContainerRoot {
         for path in container.readOnlyPaths { try makeReadOnly(path, root) }
         for path in container.maskedPaths { try mask(path, null, root) }
         if null >= 0 { close(null) }
+        try bindDevices()
         try enter(root)
+    }
+
+    /// From here on the container's device rules hold, which its mounts of disks need not fulfil.
+    private func bindDevices() throws(AgentFailure) {
+        let program = container.deviceProgram
+        if program.isEmpty { return }
+        let folder = guest_open(cgroup, O_RDONLY | O_DIRECTORY, 0)
+        let done = program.withUnsafeBytes {
+            guest_bind_devices(folder, $0.baseAddress, UInt32(truncatingIfNeeded: $0.count / 8))
+        }
+        if folder >= 0 { close(folder) }
+        if done < 0 {
+            throw AgentFailure(
+                .cgroup, "applying the device rules (the guest's kernel needs CONFIG_CGROUP_BPF): \(KernelError(-done).words)",
+                errno: -done)
+        }
     }
 
     /// The kernel's modules, for a container that may load them; a mount of the user's at the same place comes later and wins.

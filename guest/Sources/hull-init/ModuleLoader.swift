@@ -31,7 +31,7 @@ struct ModuleTree {
             guard line.starts(with: "alias ".utf8) else { return }
             let words = Scan.words(line)
             guard words.count == 3 else { return }
-            if fnmatch(Scan.text(Self.normal(words[1])), Scan.text(wanted), 0) == 0 { matches.append(words[2]) }
+            if Self.matches(words[1][...], wanted[...]) { matches.append(words[2]) }
         }
         for match in matches where loadModule(Self.normal(match)) { any = true }
         if any { return true }
@@ -99,6 +99,36 @@ struct ModuleTree {
         let file = path.lastIndex(of: 47).map { path[($0 + 1)...] } ?? path[...]
         let end = file.firstIndex(of: 46) ?? file.endIndex
         return normal(Array(file[file.startIndex..<end]))
+    }
+
+    /// glob(7), in a pattern as depmod writes them (`usb:v0BDAp81[0-9]*`); `-` in it stands for the `_` that `name` has.
+    private static func matches(_ pattern: ArraySlice<UInt8>, _ name: ArraySlice<UInt8>) -> Bool {
+        var pattern = pattern
+        var name = name
+        while let next = pattern.popFirst() {
+            if next == 42 { return (name.startIndex...name.endIndex).contains { matches(pattern, name[$0...]) } }
+            guard let byte = name.popFirst() else { return false }
+            switch next {
+            case 63: continue
+            case 91:
+                guard let end = pattern.firstIndex(of: 93), has(pattern[..<end], byte) else { return false }
+                pattern = pattern[(end + 1)...]
+            default: if byte != (next == 45 ? 95 : next) { return false }
+            }
+        }
+        return name.isEmpty
+    }
+
+    /// Whether a byte is in `0-9A`.
+    private static func has(_ set: ArraySlice<UInt8>, _ byte: UInt8) -> Bool {
+        var index = set.startIndex
+        while index < set.endIndex {
+            let isRange = index + 2 < set.endIndex && set[index + 1] == 45
+            let last = isRange ? set[index + 2] : set[index]
+            if set[index] <= byte, byte <= last { return true }
+            index += isRange ? 3 : 1
+        }
+        return false
     }
 
     private static func normal(_ name: [UInt8]) -> [UInt8] { name.map { $0 == 45 ? 95 : $0 } }

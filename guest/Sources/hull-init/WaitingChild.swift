@@ -49,7 +49,8 @@ struct WaitingChild {
         // From here on the agent's mounts are its own business.
         _ = guest_mount(nil, "/", nil, UInt(MS_PRIVATE | MS_REC), nil)
         var setup = ChildSetup(
-            configuration: process, container: container, directory: Scan.text(words[0]), share: Scan.text(words[1]))
+            configuration: process, container: container, directory: Scan.text(words[0]), share: Scan.text(words[1]),
+            cgroup: Scan.text(words[2]))
         setup.isPrepared = true
         setup.socket = socket
         if !process.terminal {

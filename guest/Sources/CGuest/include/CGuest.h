@@ -10,7 +10,6 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
-#include <fnmatch.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/if_addr.h>
@@ -57,6 +56,8 @@ int guest_setns(int fd, int types);
 int guest_pidfd_signal(int pidfd, int signal);
 int guest_pidfd_open(int pid);
 int guest_seccomp(const void *instructions, unsigned count, unsigned flags);
+/* Binds a cgroup (a folder's descriptor) to a device program of that many instructions. */
+int guest_bind_devices(int cgroup, const void *instructions, unsigned count);
 int guest_capset(uint64_t effective, uint64_t permitted, uint64_t inheritable);
 int guest_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
 int guest_set_window(int fd, unsigned rows, unsigned columns);
