@@ -61,7 +61,7 @@ PREAMBLE = r"""
 trap 'echo "failed: $BASH_COMMAND"' ERR
 is() { local wanted=$(printf '%b' "$2"); [ "$1" = "$wanted" ] || { echo "expected “$wanted”, got “$1”"; exit 1; }; }
 has() { grep -e "$1" >/dev/null; }
-near() { for try in $(seq 100); do if "$@" >/dev/null 2>&1; then return; fi; sleep 0.3; done; "$@"; }
+near() { local end=$((SECONDS + 120)); while [ $SECONDS -lt $end ]; do if "$@" >/dev/null 2>&1; then return; fi; sleep 0.3; done; "$@"; }
 # Not with -T: busybox of Debian 12 (1.35.0, static) falls over its own alarm then.
 get() { timeout 20 busybox wget -qO- "$1"; }
 # The ids of all containers are noted: their cgroups bear them.
@@ -82,7 +82,7 @@ left() (
     others
     ps -e -o pid=,args= | awk '$2 ~ /hull|qemu-system|virtiofsd/'
     ls $HULL_ROOT/containers
-    find $HULL_EXEC_ROOT -mindepth 1 | grep -vE "^$HULL_EXEC_ROOT/(ids|ids/lock|residents|network|network/lock|network/endpoints)$"
+    find $HULL_EXEC_ROOT -mindepth 1 | grep -vE "^$HULL_EXEC_ROOT/(ids|ids/lock|residents|residents/.keeper|network|network/lock|network/endpoints)$"
     grep -e "$HULL_ROOT" -e "$HULL_EXEC_ROOT" /proc/mounts
     losetup -n -O BACK-FILE | grep -e "$HULL_ROOT" -e "$HULL_EXEC_ROOT"
     ip -o link | grep -E 'hull|vif'

@@ -7,7 +7,8 @@ extension IntegrationTests {
         @Test func qemu() throws {
             let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
                 .deletingLastPathComponent().appending(path: "scripts/conformance.py").path
-            let images = URL(fileURLWithPath: String(Lab.shared.image.dropFirst("oci-archive:".count))).deletingLastPathComponent()
+            let images = URL(fileURLWithPath: String(Lab.shared.image.dropFirst("oci-archive:".count)))
+                .deletingLastPathComponent()
             let output = try Program([script], environment: ["HULL_BIN": Lab.shared.program, "HULL_IMAGES": images.path])
                 .finish(seconds: 1200)
             #expect(output.code == 0, "\(output.text)\(output.errors)")
