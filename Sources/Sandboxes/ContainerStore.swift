@@ -24,17 +24,24 @@ public struct ContainerStore: Sendable {
         self.drivers = drivers
     }
 
-    /// Every container, newest first. A folder that is being made or removed is none, nor is a machine that waits in a pool.
+    /// Every container, newest first. A folder that is being made or removed is none, nor is a machine that waits in a pool, nor one whose
+    /// record cannot be read: that stops no other, and `Reaper` says so.
     public func list() throws -> [Container] { try everything().filter { $0.record.pool == nil } }
 
     /// The same, and the machines that wait.
-    func everything() throws -> [Container] {
-        guard exists(roots.containers) else { return [] }
+    func everything() throws -> [Container] { try survey().containers }
+
+    /// Every container, and the ids of those that cannot be read, with the reasons.
+    func survey() throws -> (containers: [Container], unreadable: [(id: String, why: SandboxError)]) {
+        guard exists(roots.containers) else { return ([], []) }
         var all: [Container] = []
+        var unreadable: [(String, SandboxError)] = []
         for id in try listDirectory(roots.containers) where !id.hasPrefix(".") {
-            if let container = try load(id) { all.append(container) }
+            do { if let container = try load(id) { all.append(container) } } catch let error as SandboxError {
+                unreadable.append((id, error))
+            }
         }
-        return all.sorted { $0.record.created > $1.record.created }
+        return (all.sorted { $0.record.created > $1.record.created }, unreadable)
     }
 
     /// The container with exactly this id; nil when it is gone.
@@ -48,7 +55,7 @@ public struct ContainerStore: Sendable {
             guard record.version <= ContainerRecord.version, state.version <= ContainerState.version
             else {
                 throw SandboxError(
-                    "container \(id.prefix(12)) was written by a newer Hull: use that one, or remove \(paths.folder)"
+                    "container \(id.prefix(12)) was written by a newer Hull: use that one, or remove it by hull rm --force \(id.prefix(12))"
                 )
             }
             return Container(record: record, state: state, paths: paths)
@@ -56,16 +63,20 @@ public struct ContainerStore: Sendable {
             return nil
         } catch let error as DecodingError {
             throw SandboxError(
-                "the record of container \(id.prefix(12)) cannot be read: remove \(paths.folder)",
+                "the record of container \(id.prefix(12)) cannot be read: hull rm --force \(id.prefix(12)) removes it",
                 cause: error)
         }
     }
 
     /// The container that `reference` names: its name, its id, or the beginning of its id (when only one begins so).
     public func find(_ reference: String) throws -> Container {
-        let all = try list()
+        let (everything, unreadable) = try survey()
+        let all = everything.filter { $0.record.pool == nil }
         if let exact = all.first(where: { $0.name == reference || $0.id == reference }) { return exact }
         let matches = reference.isEmpty ? [] : all.filter { $0.id.hasPrefix(reference) }
+        if matches.isEmpty, let broken = unreadable.first(where: { !reference.isEmpty && $0.id.hasPrefix(reference) }) {
+            throw broken.why
+        }
         switch matches.count {
         case 1: return matches[0]
         case 0: throw SandboxError("No such container: \(reference)", exitCode: 1)

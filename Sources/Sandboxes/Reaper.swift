@@ -14,7 +14,9 @@ public struct Reaper: Sendable {
         do {
             // Machines that stay are in no container's ledger. They end before networks are taken back: a domain's interface goes with it only.
             try await ResidentStore(store.roots, drivers: store.drivers).collect(complain)
-            for found in try store.everything() {
+            let (containers, unreadable) = try store.survey()
+            for one in unreadable { complain("\(one.why)") }
+            for found in containers {
                 try await attempt(complain, "container \(found.name)") {
                     var container = found
                     if found.state.isLive, try await isDead(found) {
@@ -49,7 +51,10 @@ public struct Reaper: Sendable {
             try await attempt(complain, "sandbox \(id.prefix(12))") {
                 guard let lock = try paths.attemptLock(making: false) else { return }
                 defer { withExtendedLifetime(lock) {} }
-                if try store.load(id)?.state.isLive != true { try await Self.undo(paths, store.drivers) }
+                // One that cannot be read has no monitor either: somebody else would have the lock.
+                let isLive: Bool
+                do { isLive = try store.load(id)?.state.isLive == true } catch is SandboxError { isLive = false }
+                if !isLive { try await Self.undo(paths, store.drivers) }
             }
         }
     }

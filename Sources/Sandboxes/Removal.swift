@@ -35,6 +35,23 @@ public struct Removal: Sendable {
         try await Reaper.undo(container.paths, store.drivers)
     }
 
+    /// Removes the one container that cannot be read and whose id begins so; false where there is none. Throws where it still runs.
+    @Loop
+    public func removeUnreadable(_ reference: String) async throws -> Bool {
+        let named = try store.survey().unreadable.map(\.id).filter { !reference.isEmpty && $0.hasPrefix(reference) }
+        guard named.count == 1, let id = named.first else { return false }
+        let paths = store.roots.container(id)
+        guard let lock = try paths.attemptLock(making: true) else {
+            throw SandboxError(
+                "container \(id.prefix(12)) still runs, and its record cannot be read: kill its monitor (the process hull monitor \(id)) first"
+            )
+        }
+        defer { withExtendedLifetime(lock) {} }
+        try store.remove(id)
+        try await Reaper.undo(paths, store.drivers)
+        return true
+    }
+
     /// The container's lock, once whoever takes back its left-overs has done so: some milliseconds.
     @Loop
     private func heldLock(_ container: Container) async throws -> FileLock {
@@ -82,9 +99,16 @@ public struct Removal: Sendable {
 }
 
 extension ContainerStore {
+    /// As `list`; throws where one cannot be read: what it uses is not known.
+    private func whole() throws -> [Container] {
+        let (containers, unreadable) = try survey()
+        if let first = unreadable.first { throw first.why }
+        return containers.filter { $0.record.pool == nil }
+    }
+
     /// The names of the containers that use a volume.
     public func users(ofVolume volume: String) throws -> [String] {
-        try list().filter { container in
+        try whole().filter { container in
             container.record.mounts.contains {
                 if case .volume(volume, _) = $0.source { true } else { false }
             }
@@ -93,7 +117,7 @@ extension ContainerStore {
 
     /// The names of the containers that use an image.
     public func users(ofImage id: String) throws -> [String] {
-        try list().filter { container in
+        try whole().filter { container in
             if case .image(_, id, _) = container.record.root { true } else { false }
         }.map(\.name)
     }

@@ -14,6 +14,33 @@ extension IntegrationTests {
             try body()
         }
 
+        /// What cannot be read is said, and stops nobody but whoever would take away what it may use.
+        @Test(arguments: ["container.json", "state.json"]) func aRecordThatCannotBeRead(_ file: String) throws {
+            let (broken, name) = ("unread", "reads")
+            let id = try lab.good("create", "--name", broken, "--network", "none", lab.image, "true").word
+            let path = "\(lab.root)/containers/\(id)/\(file)"
+            let good = try lab.read(path)
+            try Data("{\"ver".utf8).write(to: URL(fileURLWithPath: path))
+            let run = try lab.hull("run", "--name", name, "--network", "none", lab.image, "echo", "ran")
+            #expect(run.code == 0 && run.text == "ran\n", "\(run)")
+            let said = "the record of container \(id.prefix(12)) cannot be read: hull rm --force \(id.prefix(12)) removes it"
+            #expect(run.errors.contains(said), "\(run.errors)")
+            let listed = try lab.hull("ps", "-aq", "--no-trunc")
+            #expect(listed.code == 0 && !listed.text.contains(id))
+            for words in [["inspect", String(id.prefix(12))], ["rm", id], ["rmi", lab.image]] {
+                let refused = try lab.hull(words)
+                #expect(refused.code != 0 && refused.errors.contains(said), "\(words): \(refused)")
+            }
+            // Mended, it is there again.
+            try Data(good.utf8).write(to: URL(fileURLWithPath: path))
+            #expect(try lab.good("ps", "-aq", "--no-trunc").text.contains(id))
+            try Data().write(to: URL(fileURLWithPath: path))
+            #expect(try lab.good("rm", "--force", String(id.prefix(12))).text == "\(id.prefix(12))\n")
+            #expect(!FileManager.default.fileExists(atPath: "\(lab.root)/containers/\(id)"))
+            let after = try lab.hull("rm", name)
+            #expect(after.code == 0 && after.errors == "", "\(after)")
+        }
+
         @Test func listsAndFilters() throws {
             let id = try lab.good(
                 "run", "-d", "--name", "lister", "--label", "kind=a", "--network", "none", lab.image, "sleep", "infinity"

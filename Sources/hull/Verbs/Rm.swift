@@ -16,7 +16,12 @@ struct Rm: Verb {
             let container: Container
             do {
                 container = try store.find(reference)
-            } catch let error as SandboxError where force && error.sentence.hasPrefix("No such container") {
+            } catch let error as SandboxError where force {
+                if try await Removal(store).removeUnreadable(reference) {
+                    print(reference)
+                    return 0
+                }
+                guard error.sentence.hasPrefix("No such container") else { throw error }
                 Complaint.remark("\(error)")
                 return 0
             }
