@@ -179,13 +179,19 @@ public final class ChildProcess: Sendable {
     /// Waits for the end and reaps. At most one task may wait.
     public func wait() async throws -> ExitStatus {
         while true {
-            if let status = try poll() { return status }
+            if let status = try status() { return status }
             try await readable(descriptor.raw)
         }
     }
 
+    /// Whether it has ended; `wait` still has its status.
+    public var hasEnded: Bool {
+        var look = pollfd(fd: descriptor.raw, events: Int16(POLLIN), revents: 0)
+        return poll(&look, 1, 0) == 1
+    }
+
     /// Its status if it has ended (it is reaped then), else nil.
-    public func poll() throws(SystemError) -> ExitStatus? {
+    private func status() throws(SystemError) -> ExitStatus? {
         var status: Int32 = 0
         let result = hull_pidfd_wait(descriptor.raw, &status)
         if result < 0 { throw SystemError("wait for process \(pid)", code: -result) }

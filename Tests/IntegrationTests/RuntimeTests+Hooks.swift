@@ -40,6 +40,17 @@ extension IntegrationTests.Runtime {
         }
     }
 
+    /// A hook that finds nothing to work on any more is not why there is no container: what the machine died of is said.
+    @Test func whatTheMachineDiesOfBesideAHook() throws {
+        let bundle = try bundle("dying", "true") { spec in
+            let script = "for i in $(seq 300); do readlink /proc/$pid/ns/net >/dev/null || exit 1; sleep 0.1; done"
+            #expect(throws: Never.self) { try hook("dying", "createRuntime", script, in: &spec) }
+        }
+        let made = try leaving("create", "--bundle", bundle, "dying", with: ["HULL_QEMU": "/no/such/qemu"])
+        #expect(made.code == 1 && made.errors.contains("HULL_QEMU names /no/such/qemu"), "\(made)")
+        #expect(try runtime("state", "dying").errors.contains("does not exist"))
+    }
+
     /// Hooks may change what the machine was to be started from: mounts, files that are missing before, more interfaces than it has NICs.
     @Test(arguments: ["mount", "file", "interfaces"]) func whatHooksChange(_ what: String) throws {
         let name = "changed-\(what)"

@@ -205,15 +205,16 @@ import Testing
 
     @Loop @Test func childrenEnd() async throws {
         let child = try Spawn("/bin/sleep", ["60"]).spawn()
-        #expect(try child.poll() == nil)
+        #expect(!child.hasEnded)
         let identity = try #require(ProcessIdentity(pid: child.pid))
         #expect(identity.isAlive)
         child.signal(SIGTERM)
+        while !child.hasEnded { try await sleep(for: .milliseconds(5)) }
         #expect(try await child.wait() == .signal(SIGTERM))
         child.signal(SIGTERM)  // gone: no error
         #expect(!identity.isAlive && !identity.signal(SIGTERM))
         #expect(ExitStatus.signal(15).shellCode == 143 && ExitStatus.code(3).shellCode == 3)
-        #expect(throws: SystemError.self) { try child.poll() }
+        await #expect(throws: SystemError.self) { try await child.wait() }
         #expect(ProcessIdentity(pid: getpid())?.isAlive == true)
         var other = try #require(ProcessIdentity(pid: getpid()))
         other.startTime += 1

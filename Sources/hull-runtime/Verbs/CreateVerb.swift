@@ -165,7 +165,11 @@ struct Creation: Sendable {
                     .engine(.restore(folder: checkpoint, streams.streams)), descriptors: streams.descriptors.map(\.raw))
             } else {
                 try await client.ask(.engine(.create(streams.streams)), descriptors: streams.descriptors.map(\.raw))
-                try await runHooks(process.pid)
+                do { try await runHooks(process.pid) } catch {
+                    // Where the monitor has ended, the hook failed for want of it: why it ended comes first.
+                    if process.hasEnded { try await client.expectDone() }
+                    throw error
+                }
                 // A monitor that has ended by now has said why.
                 if plan.hasHostHooks { try? await client.ask(.engine(.hooked)) }
             }
