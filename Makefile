@@ -13,7 +13,7 @@ export HULL_IMAGES ?= $(CURDIR)/.build/images
 RELEASE := .build/release
 SOURCES := Package.swift Sources Tests guest/Package.swift guest/Sources
 
-.PHONY: help setup build guest demo test test-unit test-vm test-engines test-storm test-workloads test-kvm test-host test-xen kernel test-kernel images bench lint format install clean
+.PHONY: help setup build guest demo test test-unit test-vm test-engines test-storm test-workloads test-conformance test-kvm test-host test-xen kernel test-kernel images bench lint format install clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ test-workloads: build images ## PostgreSQL, nginx, ten of a compose file, system
 	scripts/make-image.sh docker
 	scripts/make-image.sh nginx
 	HULL_WORKLOADS=1 scripts/test.sh --filter 'IntegrationTests.Workloads|EngineWorkloads'
+
+test-conformance: build images ## what every driver must do, here with QEMU; make test-xen asks it of domains
+	@scripts/conformance.py
 
 test-kvm: build images ## Hull with --accel kvm, inside a machine whose SVM is emulated
 	@scripts/test-kvm.py

@@ -4,14 +4,12 @@ import os
 import socket
 import subprocess
 import sys
-import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, f"{HERE}/../bench")
+sys.path.insert(0, HERE)
+from lab_shell import LOOP, Shell  # noqa: E402
 from machine import cpio, modules, start_share_server  # noqa: E402
-
-# What of the Dom0 waits for this: nothing else may be read from the console.
-READY = b"#ready\n"
 
 INIT = """#!/bin/busybox sh
 export PATH=/bin
@@ -46,20 +44,14 @@ cd /root
 port=$(grep -lx shell /sys/class/virtio-ports/*/name); port=${port%/name}
 [[ -n $port ]] || { echo 'no port'; /bin/busybox poweroff -f; }
 exec <>/dev/${port##*/} >&0
-echo '#ready'
-while read -r line; do
-    bash -c "$line" </dev/null 2>&1
-    code=$?
-    printf '\n#done %s\n' $code
-done
-"""
+""" + LOOP
 
 
 # Debian 12's, as fetch-qemu-7.2.sh unpacks it. Under QEMU 10.0's emulation of SVM a PVH domain halts before its first word (docs/adr/017).
 OLDER = os.path.realpath(f"{HERE}/../.build/qemu-7.2/usr")
 
 
-class Dom0:
+class Dom0(Shell):
     """The machine. `memory` and `own` are MiB: all of it, and the Dom0's. Without `hardware` its domains are PV, and any QEMU will do."""
 
     def __init__(self, folder, lab, memory=2560, own=1280, hardware=False):
@@ -73,7 +65,7 @@ class Dom0:
                     "init": INIT.encode(), "start": START.encode()}
         shares = [start_share_server(folder, shared) for shared in ("/", f"{lab}/root")]
         self.servers = [server for server, _ in shares]
-        self.shell, theirs = socket.socketpair()
+        shell, theirs = socket.socketpair()
         passed = [theirs, *(share for _, share in shares)]
         # One processor and no newer instructions: with more, TCG's emulation of Xen has been seen to go wrong (docs/adr/017).
         command = [
@@ -89,47 +81,17 @@ class Dom0:
             command += ["-chardev", f"socket,id={tag},fd={share.fileno()}", "-device", f"vhost-user-fs-pci,chardev={tag},tag={tag}"]
         self.console = f"{folder}/console"
         # It ends with us, however we end.
-        self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL,
-                                        pass_fds=[end.fileno() for end in passed])
+        process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL,
+                                   pass_fds=[end.fileno() for end in passed])
         for end in passed:
             end.close()
-        self.buffer = b""
-        self.wait(READY, 300)
-
-    def wait(self, word, seconds):
-        """What is said before `word` stands at the beginning of a line, and that line."""
-        end = time.monotonic() + seconds
-        while True:
-            at = 0 if self.buffer.startswith(word) else self.buffer.find(b"\n" + word) + 1
-            if (at or self.buffer.startswith(word)) and b"\n" in self.buffer[at:]:
-                line = self.buffer.index(b"\n", at)
-                said, last, self.buffer = self.buffer[:at], self.buffer[at:line], self.buffer[line + 1:]
-                return said.decode(errors="replace"), last.decode()
-            self.shell.settimeout(max(0.1, end - time.monotonic()))
-            try:
-                data = self.shell.recv(65536)
-            except TimeoutError:
-                raise SystemExit(f"the Dom0 said nothing for {seconds} s: {self.tail()}") from None
-            if not data:
-                raise SystemExit(f"the Dom0 ended: {self.tail()}")
-            self.buffer += data
+        super().__init__(shell, process, "/run/said")
+        self.wait(b"#ready", 300)
 
     def tail(self):
-        return self.buffer[-1000:].decode(errors="replace") + open(self.console, errors="replace").read()[-3000:]
-
-    def run(self, line, seconds=300):
-        """Runs a line of shell; what it printed, and its exit code."""
-        # A port that is open once only is no standard output for programs that open theirs anew.
-        self.shell.sendall(f"timeout -s KILL {seconds} bash -c {quoted(line)} >/run/said 2>&1; code=$?; cat /run/said; exit $code\n".encode())
-        said, last = self.wait(b"#done ", seconds + 60)
-        return said.strip("\n"), int(last.split()[1])
+        return super().tail() + open(self.console, errors="replace").read()[-3000:]
 
     def close(self):
-        self.process.kill()
-        self.process.wait()
+        super().close()
         for server in self.servers:
             server.wait()
-
-
-def quoted(text):
-    return "'" + text.replace("'", "'\\''").replace("\n", "'$'\\n''") + "'"

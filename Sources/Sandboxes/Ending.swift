@@ -37,10 +37,24 @@ public struct Ending: Sendable {
                 return try await client.expectExit().code
             } catch {
                 guard let now = try store.load(container.id) else { throw error }
-                if case .exited(let exit) = now.state.status { return exit.code }
+                if case .exited(let exit) = now.state.status {
+                    await released()
+                    return exit.code
+                }
                 guard now.state.monitor?.isAlive == true else { return 137 }
                 try await sleep(for: .milliseconds(20))
             }
+        }
+    }
+
+    /// Returns when the monitor of a container whose state says that it has ended has let go of what it had: the state says so before its
+    /// ports are free. One that does not come to that is not waited for, nor is one that somebody starts again.
+    @Loop
+    public func released() async {
+        let (store, id, lock) = (store, container.id, container.paths.lock)
+        // What is left then is the reaper's.
+        try? await withDeadline(.seconds(30), awaiting: "the end of the monitor of \(container.name)") {
+            while FileLock.isHeld(lock), try store.load(id)?.state.isLive == false { try await sleep(for: .milliseconds(5)) }
         }
     }
 

@@ -85,6 +85,8 @@ public final class Ledger {
     public func undoAll() async throws {
         var first: (any Error)?
         for (key, resource) in entries.reversed() {
+            // The ledger lies in the folder, which goes with what it names only.
+            if first != nil, case .folder = resource { continue }
             do { try await undo(key, resource) } catch { first = first ?? error }
         }
         if let first { throw first }

@@ -12,6 +12,8 @@ public struct Reaper: Sendable {
     @Loop
     public func reapDead(_ complain: (String) -> Void) async {
         do {
+            // Machines that stay are in no container's ledger. They end before networks are taken back: a domain's interface goes with it only.
+            try await ResidentStore(store.roots, drivers: store.drivers).collect(complain)
             let (containers, unreadable) = try store.survey()
             for one in unreadable { complain("\(one.why)") }
             for found in containers {
@@ -29,7 +31,6 @@ public struct Reaper: Sendable {
                 }
             }
             try await reapStrays(complain)
-            try await ResidentStore(store.roots, drivers: store.drivers).collect(complain)
             try store.collectLeftovers()
         } catch {
             complain("\(error)")

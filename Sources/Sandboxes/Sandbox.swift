@@ -85,7 +85,11 @@ final class Sandbox {
         let attachment = attaching?.attachment
         relay = attachment.map { LoopbackRelay($0) }
         try relay?.start()
-        defer { relay?.stop() }
+        defer {
+            relay?.stop()
+            // With its ports, which are free for others when the container has ended.
+            relay = nil
+        }
         var host = Planner.Host(
             kernel: "", modulesDisk: nil, consoleLog: paths.console, disk: paths.disk, diskIsFresh: isFirstStart,
             confinement: Confinement(uidBase: identifiers, cgroups: try cgroup.entrances()),

@@ -85,6 +85,24 @@ import Testing
         }
     }
 
+    @Test func aLedgerStaysWithWhatCannotBeTakenBack() async throws {
+        try await withStore { store in
+            let id = String(repeating: "f", count: 64)
+            let paths = store.roots.container(id)
+            try makeDirectories(paths.runtime)
+            let ledger = try Ledger(paths)
+            try await ledger.hold(.folder(paths.runtime)) {}
+            try await ledger.hold(.machine(hypervisor: "names", id: id)) {}
+            await #expect(throws: SandboxError.self) { try await ledger.undoAll() }
+            // The next one finds it, and can.
+            let gone = ResidentTests.Gone()
+            let found = try Ledger(paths, drivers: ["names": { ResidentTests.Driver(gone: gone) }])
+            #expect(found.held == [.folder(paths.runtime), .machine(hypervisor: "names", id: id)])
+            try await found.undoAll()
+            #expect(gone.machines == [id] && !exists(paths.runtime))
+        }
+    }
+
     /// Its owner has the lock while the folder goes; who waits for it gets a folder that stays.
     @Test func aFolderGoesInOneStep() async throws {
         try await withStore { store in

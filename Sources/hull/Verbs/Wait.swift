@@ -12,6 +12,7 @@ struct Wait: Verb {
         return try await ForEach.container(containers) { reference in
             let container = try store.find(reference)
             if case .exited(let exit) = container.state.status {
+                await Ending(store, container).released()
                 print(exit.code)
                 return 0
             }
