@@ -301,7 +301,7 @@ CHECKS = [
         model=$(xl list | awk '$1 ~ /^hull-.*-dm$/ { print $2 }')
         is "$(xenstore-read /local/domain/$number/image/device-model-domid)" "$model"
         is "$(xl list -l $number | grep -c '"type": "hvm"')" 1
-        near sh -c 'get http://localhost:8080/ | grep served'
+        near sh -c 'timeout 20 busybox wget -qO- http://localhost:8080/ | grep served'
         is "$(hull exec one echo in)" in
         hull pause one; hull unpause one
         (! hull snapshot create one saved) 2>&1 | has 'an HVM domain cannot be saved: its QEMU'
