@@ -75,9 +75,17 @@ extension Storm {
         }
     }
 
-    /// When nothing runs any more: not even what sandboxes share.
+    /// When nothing runs any more: not even what sandboxes share. A verb that has just ended may have started a maker of templates that had no lock
+    /// yet when we looked: then we look again.
     func leftAtLast() async throws -> [String] {
-        try await templatesMade()
+        while true {
+            try await templatesMade()
+            let left = try await leftNow()
+            if left.isEmpty || !FileLock.isHeld("\(data)/cache/templates/.lock") { return left }
+        }
+    }
+
+    private func leftNow() async throws -> [String] {
         _ = try await containers()
         let known = ["ids", "ids/lock", "network", "network/lock", "network/endpoints"].map { "\(runtime)/\($0)" }
         var left = try files(runtime).filter { !known.contains($0) }
