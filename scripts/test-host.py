@@ -17,10 +17,12 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, f"{HERE}/../bench")
+sys.path.insert(0, HERE)
+from lab_shell import Shell  # noqa: E402
 from machine import host_khz  # noqa: E402
 
 
-class Host:
+class Host(Shell):
     """The machine, and a root's shell in it."""
 
     def __init__(self, folder, disk, words=""):
@@ -37,38 +39,17 @@ class Host:
             command += ["-chardev", f"socket,id={name},fd={theirs.fileno()}", "-device", f"virtserialport,chardev={name},name={name}"]
         self.console = f"{folder}/console"
         # It ends with us, however we end.
-        self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL,
-                                        pass_fds=[theirs.fileno() for _, theirs in ports])
+        process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL,
+                                   pass_fds=[theirs.fileno() for _, theirs in ports])
         for _, theirs in ports:
             theirs.close()
-        (self.shell, _), (self.files, _) = ports
-        self.buffer = b""
+        (shell, _), (self.files, _) = ports
+        super().__init__(shell, process, "/run/said")
         self.wait(b"ready\n", 600)
 
-    def wait(self, word, seconds):
-        """What is said before `word` stands at the beginning of a line."""
-        end = time.monotonic() + seconds
-        while True:
-            at = 0 if self.buffer.startswith(word) else self.buffer.find(b"\n" + word) + 1
-            if (at or self.buffer.startswith(word)) and b"\n" in self.buffer[at:]:
-                line = self.buffer.index(b"\n", at)
-                said, last, self.buffer = self.buffer[:at], self.buffer[at:line], self.buffer[line + 1:]
-                return said.decode(errors="replace"), last.decode()
-            self.shell.settimeout(max(0.1, end - time.monotonic()))
-            try:
-                data = self.shell.recv(65536)
-            except TimeoutError:
-                raise SystemExit(f"the host said nothing for {seconds} s: {self.buffer[-2000:].decode(errors='replace')}") from None
-            if not data:
-                raise SystemExit(f"the host ended: {open(self.console, errors='replace').read()[-2000:]}")
-            self.buffer += data
-
-    def run(self, line, seconds=300):
-        """Runs a line of shell; what it printed, and its exit code."""
-        # A port that is open once only is no standard output for programs that open theirs anew.
-        self.shell.sendall(f"timeout -s KILL {seconds} bash -c {quoted(line)} >/run/said 2>&1; code=$?; cat /run/said; exit $code\n".encode())
-        said, last = self.wait(b"#done ", seconds + 60)
-        return said.strip("\n"), int(last.split()[1])
+    def tail(self):
+        # What the kernel said last is not in the shell's words.
+        return super().tail() + open(self.console, errors="replace").read()[-2000:]
 
     def put(self, tree):
         """Unpacks files there: path on the host → path here."""
@@ -82,14 +63,6 @@ class Host:
         said, last = self.wait(b"#done ", 300)
         if last != "#done 0":
             raise SystemExit(f"copying files to the host failed: {said}")
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-
-
-def quoted(text):
-    return "'" + text.replace("'", "'\\''").replace("\n", "'$'\\n''") + "'"
 
 
 # What every check begins with.
