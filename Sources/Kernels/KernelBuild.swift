@@ -56,20 +56,7 @@ public struct KernelBuild {
         let archive = try source ?? newestSource()
         guard exists(archive) else { throw KernelError("the kernel's source \(archive) is not there") }
         let wanted = KernelConfiguration(try readText(configuration))
-        try makeDirectories(library.path, mode: 0o755)
-        guard let lock = try FileLock.attempt(library.lock) else { throw KernelLibrary.busy }
-        defer { withExtendedLifetime(lock) {} }
-        try removeTree(library.staging)
-        try makeDirectories(library.staging, mode: 0o755)
-        do {
-            let name = try await build(archive, wanted, library, tell)
-            try removeTree(library.staging)
-            return name
-        } catch {
-            // What cannot be removed now goes with the next verb.
-            try? removeTree(library.staging)
-            throw error
-        }
+        return try await library.folder.build { try await build(archive, wanted, library, tell) }
     }
 
     private func newestSource() throws -> String {
@@ -85,7 +72,7 @@ public struct KernelBuild {
     private func build(
         _ archive: String, _ wanted: KernelConfiguration, _ library: KernelLibrary, _ tell: (String) -> Void
     ) async throws -> String {
-        let staging = library.staging
+        let staging = library.folder.staging
         let log = SharedDescriptor(try openFile("\(staging)/log", O_RDWR | O_CREAT | O_EXCL, mode: 0o644))
         func run(_ program: String, _ arguments: [String], _ failure: String) async throws {
             try await self.run(program, arguments, log: log, library, failure)
@@ -146,13 +133,7 @@ public struct KernelBuild {
         try checked("rename", "\(result)/config") { rename("\(output)/.config", "\(result)/config") }
         let title = archive.split(separator: "/").last.map(String.init) ?? archive
         try writeFile("\(result)/facts", Array("\(release)\n\(title)\n".utf8), flags: O_WRONLY | O_CREAT)
-        // Else a power cut could leave a name with empty files.
-        for file in ["vmlinux", "config", "facts", "modules/modules.dep"] {
-            let written = try openFile("\(result)/\(file)", O_RDONLY)
-            try checked("sync", file) { fsync(written.raw) }
-        }
-        let place = library.folder(name)
-        try checked("rename", place) { rename(result, place) }
+        try library.folder.add(result, as: name, syncing: ["vmlinux", "config", "facts", "modules/modules.dep"])
         return name
     }
 
@@ -172,8 +153,8 @@ public struct KernelBuild {
     ) async throws {
         let status = try await status(program, arguments, log, library)
         if status.isSuccess { return }
-        let kept = "\(library.path)/.log"
-        try checked("rename", kept) { rename("\(library.staging)/log", kept) }
+        let kept = library.folder.entry(".log")
+        try checked("rename", kept) { rename("\(library.folder.staging)/log", kept) }
         throw KernelError("\(failure) (\(program): \(status)): \(kept) says why")
     }
 
@@ -186,7 +167,7 @@ public struct KernelBuild {
             environment: [
                 "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin", "LC_ALL=C", "KBUILD_BUILD_USER=hull",
                 "KBUILD_BUILD_HOST=hull",
-                "TMPDIR=\(library.staging)",
+                "TMPDIR=\(library.folder.staging)",
             ])
         // Its children are gone when it is, and it is when we are.
         how.namespaces = Int32(CLONE_NEWPID)

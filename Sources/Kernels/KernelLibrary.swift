@@ -8,10 +8,10 @@ public import LinuxSystem
 public struct KernelLibrary {
     /// The name that stands for the host's best kernel, where one of ours was chosen before.
     public nonisolated static let host = "host"
-    nonisolated let path: String
+    nonisolated let folder: BuildFolder
 
     /// The library in the folder `path`, which need not be there yet.
-    public nonisolated init(_ path: String) { self.path = path }
+    public nonisolated init(_ path: String) { folder = BuildFolder(path: path, command: "hull kernel build") }
 
     /// One of the library's kernels.
     public struct Entry: Sendable {
@@ -26,11 +26,7 @@ public struct KernelLibrary {
         public var built: Int
     }
 
-    nonisolated func folder(_ name: String) -> String { "\(path)/\(name)" }
-    nonisolated private var link: String { "\(path)/default" }
-    nonisolated var lock: String { "\(path)/.lock" }
-    nonisolated var staging: String { "\(path)/.building" }
-    nonisolated private var removed: String { "\(path)/.removed" }
+    nonisolated private var link: String { folder.entry("default") }
 
     /// Letters, digits, `_`, `.` and `-`, a letter or digit first, at most 64; and none of the words that mean something else.
     nonisolated static func isName(_ text: String) -> Bool {
@@ -41,12 +37,12 @@ public struct KernelLibrary {
 
     /// The names of all kernels, sorted.
     public nonisolated func names() throws -> [String] {
-        guard exists(path) else { return [] }
-        return try listDirectory(path).filter { Self.isName($0) && contains($0) }.sorted()
+        guard exists(folder.path) else { return [] }
+        return try listDirectory(folder.path).filter { Self.isName($0) && contains($0) }.sorted()
     }
 
     /// Whether there is a kernel of that name.
-    public nonisolated func contains(_ name: String) -> Bool { Self.isName(name) && exists("\(folder(name))/vmlinux") }
+    public nonisolated func contains(_ name: String) -> Bool { Self.isName(name) && exists("\(folder.entry(name))/vmlinux") }
 
     /// The name of the kernel that machines get; nil for the host's best. The kernel need not be there any more.
     public nonisolated var chosen: String? {
@@ -62,7 +58,7 @@ public struct KernelLibrary {
             return
         }
         try require(name)
-        let beside = "\(path)/.default"
+        let beside = folder.entry(".default")
         unlink(beside)
         try checked("make a link", beside) { symlink(name, beside) }
         try checked("rename", link) { rename(beside, link) }
@@ -71,35 +67,25 @@ public struct KernelLibrary {
     /// What is known of the kernel called `name`.
     public func entry(_ name: String) throws -> Entry {
         try require(name)
-        let facts = try readText("\(folder(name))/facts").split(separator: "\n").map(String.init)
+        let place = folder.entry(name)
+        let facts = try readText("\(place)/facts").split(separator: "\n").map(String.init)
         guard facts.count == 2, KernelRelease.isPlausible(facts[0]) else {
             throw KernelError("the kernel \(name) is damaged: remove it with hull kernel rm \(name), and build it again")
         }
         var status = stat()
-        try checked("look at", folder(name)) { stat("\(folder(name))/vmlinux", &status) }
+        try checked("look at", place) { stat("\(place)/vmlinux", &status) }
         return Entry(
-            name: name, release: facts[0], source: facts[1], bytes: try Self.size(of: folder(name)),
-            built: Int(status.st_mtim.tv_sec))
+            name: name, release: facts[0], source: facts[1], bytes: try Self.size(of: place), built: Int(status.st_mtim.tv_sec))
     }
 
     /// Forgets the kernel called `name`. Machines that run it go on; if it was the chosen one, machines get the host's best again.
     public func remove(_ name: String) throws {
         try require(name)
-        guard let lock = try FileLock.attempt(lock) else { throw Self.busy }
-        defer { withExtendedLifetime(lock) {} }
-        if chosen == name { try choose(Self.host) }
-        try removeTree(removed)
-        try checked("rename", folder(name)) { rename(folder(name), removed) }
-        try removeTree(removed)
+        try folder.remove(name) { if chosen == name { try choose(Self.host) } }
     }
 
     /// Takes back what a killed build or removal left. Does nothing while one is at work.
-    public nonisolated func collectLeftovers() throws {
-        guard exists(staging) || exists(removed), let lock = try FileLock.attempt(lock) else { return }
-        defer { withExtendedLifetime(lock) {} }
-        try removeTree(staging)
-        try removeTree(removed)
-    }
+    public nonisolated func collectLeftovers() throws { try folder.collectLeftovers() }
 
     private func require(_ name: String) throws {
         guard contains(name) else {
@@ -110,8 +96,6 @@ public struct KernelLibrary {
                         ? "build one with hull kernel build" : "hull kernel ls shows \(known.joined(separator: ", "))"))
         }
     }
-
-    nonisolated static var busy: KernelError { KernelError("another hull kernel build is at work: wait until it is done") }
 
     private static func size(of path: String) throws -> UInt64 {
         var status = stat()

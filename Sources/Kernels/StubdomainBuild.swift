@@ -31,30 +31,18 @@ public struct StubdomainBuild {
             throw KernelError(
                 "an image cannot be called \"\(name)\": letters, digits, _ . and - make a name, a letter or digit first")
         }
-        try makeDirectories(library.path, mode: 0o755)
-        guard let lock = try FileLock.attempt(library.lock) else { throw StubdomainLibrary.busy }
-        defer { withExtendedLifetime(lock) {} }
-        try removeTree(library.staging)
-        try makeDirectories("\(library.staging)/result", mode: 0o755)
-        do {
-            try await build(library, kernels, kernel, tell)
-            try removeTree(library.staging)
-        } catch {
-            // What cannot be removed now goes with the next verb.
-            try? removeTree(library.staging)
-            throw error
-        }
+        try await library.folder.build { try await build(library.folder, kernels, kernel, tell) }
     }
 
     private func build(
-        _ library: StubdomainLibrary, _ kernels: KernelStore, _ kernel: Kernel, _ tell: (String) -> Void
+        _ folder: BuildFolder, _ kernels: KernelStore, _ kernel: Kernel, _ tell: (String) -> Void
     ) async throws {
         var root = ""
         var source = "installed"
         if !exists(Stubdomain.program) {
             tell("downloading \(Self.package) with what it needs")
-            root = "\(library.staging)/root"
-            try await download(into: root, library.staging)
+            root = "\(folder.staging)/root"
+            try await download(into: root, folder.staging)
             source = "downloaded"
         }
         var archive = CPIOArchive()
@@ -70,22 +58,12 @@ public struct StubdomainBuild {
             throw KernelError("the stubdomain's program \(program) is missing: build it with `make build`", cause: error)
         }
         archive.finish()
-        let result = "\(library.staging)/result"
+        let result = "\(folder.staging)/result"
+        try makeDirectories(result, mode: 0o755)
         try writeFile("\(result)/ramdisk", archive.bytes, flags: O_WRONLY | O_CREAT, mode: 0o644)
         try writeFile("\(result)/kernel", try readFile(kernel.image), flags: O_WRONLY | O_CREAT, mode: 0o644)
         try writeFile("\(result)/facts", Array("\(kernel.release)\n\(source)\n".utf8), flags: O_WRONLY | O_CREAT, mode: 0o644)
-        // Else a power cut could leave a name with empty files.
-        for file in ["kernel", "ramdisk", "facts"] {
-            let written = try openFile("\(result)/\(file)", O_RDONLY)
-            try checked("sync", file) { fsync(written.raw) }
-        }
-        let place = library.folder(name)
-        if exists(place) {
-            try removeTree(library.removed)
-            try checked("rename", place) { rename(place, library.removed) }
-        }
-        try checked("rename", place) { rename(result, place) }
-        try removeTree(library.removed)
+        try folder.add(result, as: name, syncing: ["kernel", "ramdisk", "facts"])
         tell("a ramdisk of \(archive.bytes.count >> 20) MiB, with Linux \(kernel.release)")
     }
 

@@ -6,10 +6,10 @@ public import LinuxSystem
 /// step, by a rename. Machines get the newest.
 @Loop
 public struct StubdomainLibrary {
-    nonisolated let path: String
+    nonisolated let folder: BuildFolder
 
     /// The library in the folder `path`, which need not be there yet.
-    public nonisolated init(_ path: String) { self.path = path }
+    public nonisolated init(_ path: String) { folder = BuildFolder(path: path, command: "hull stubdomain build") }
 
     /// One of the library's images.
     public struct Entry: Sendable, Hashable {
@@ -27,20 +27,15 @@ public struct StubdomainLibrary {
         public var built: Int
     }
 
-    nonisolated func folder(_ name: String) -> String { "\(path)/\(name)" }
-    nonisolated var lock: String { "\(path)/.lock" }
-    nonisolated var staging: String { "\(path)/.building" }
-    nonisolated var removed: String { "\(path)/.removed" }
-
     /// All images, the newest first.
     public func entries() throws -> [Entry] {
-        guard exists(path) else { return [] }
-        return try listDirectory(path).filter { KernelLibrary.isName($0) && exists("\(folder($0))/facts") }
+        guard exists(folder.path) else { return [] }
+        return try listDirectory(folder.path).filter { KernelLibrary.isName($0) && exists("\(folder.entry($0))/facts") }
             .map { try entry($0) }.sorted { ($0.built, $0.name) > ($1.built, $1.name) }
     }
 
     private func entry(_ name: String) throws -> Entry {
-        let folder = folder(name)
+        let folder = folder.entry(name)
         let facts = try readText("\(folder)/facts").split(separator: "\n").map(String.init)
         var (kernel, ramdisk) = (stat(), stat())
         guard facts.count == 2, KernelRelease.isPlausible(facts[0]), stat("\(folder)/kernel", &kernel) == 0,
@@ -64,25 +59,12 @@ public struct StubdomainLibrary {
 
     /// Forgets the image called `name`. Domains that run from it go on.
     public func remove(_ name: String) throws {
-        guard KernelLibrary.isName(name), exists(folder(name)) else {
+        guard KernelLibrary.isName(name), exists(folder.entry(name)) else {
             throw KernelError("there is no stubdomain's image \(name): hull stubdomain ls shows what there is")
         }
-        guard let lock = try FileLock.attempt(lock) else { throw Self.busy }
-        defer { withExtendedLifetime(lock) {} }
-        try removeTree(removed)
-        try checked("rename", folder(name)) { rename(folder(name), removed) }
-        try removeTree(removed)
+        try folder.remove(name)
     }
 
     /// Takes back what a killed build or removal left. Does nothing while one is at work.
-    public nonisolated func collectLeftovers() throws {
-        guard exists(staging) || exists(removed), let lock = try FileLock.attempt(lock) else { return }
-        defer { withExtendedLifetime(lock) {} }
-        try removeTree(staging)
-        try removeTree(removed)
-    }
-
-    nonisolated static var busy: KernelError {
-        KernelError("another hull stubdomain build is at work: wait until it is done")
-    }
+    public nonisolated func collectLeftovers() throws { try folder.collectLeftovers() }
 }

@@ -79,17 +79,17 @@ struct KernelConfigurationTests {
     @Test @Loop func leftovers() async throws {
         try await KernelStoreTests.withFolder { folder in
             let library = KernelLibrary("\(folder)/kernels")
-            try makeDirectories(library.staging)
-            let lock = try FileLock.acquire(library.lock)
+            try makeDirectories(library.folder.staging)
+            let lock = try FileLock.acquire(library.folder.entry(".lock"))
             try library.collectLeftovers()
-            #expect(exists(library.staging), "somebody is at work")
+            #expect(exists(library.folder.staging), "somebody is at work")
             withExtendedLifetime(lock) {}
         }
         try await KernelStoreTests.withFolder { folder in
             let library = KernelLibrary("\(folder)/kernels")
-            try makeDirectories(library.staging)
+            try makeDirectories(library.folder.staging)
             try library.collectLeftovers()
-            #expect(!exists(library.staging))
+            #expect(!exists(library.folder.staging))
         }
     }
 
@@ -145,7 +145,7 @@ struct KernelConfigurationTests {
                     _ = try await build.run(into: library) { _ in }
                     Issue.record("\(words): built all the same")
                 } catch { #expect("\(error)".contains(words) || "\(error)".contains("apt-get install"), "\(error)") }
-                #expect(!exists(library.staging))
+                #expect(!exists(library.folder.staging))
             }
             let config = "\(folder)/config"
             await refuses(KernelBuild(name: "host", configuration: config, jobs: 1), "cannot be called")
