@@ -43,7 +43,7 @@ public struct KernelStore {
                 "the kernel \(named), which hull kernel use chose, is not there any more: choose another, or the host's with hull kernel use host"
             )
         }
-        let source = try own ? "\(library.folder(named))/vmlinux" : named == KernelLibrary.host ? newest() : named
+        let source = try own ? "\(library.folder.entry(named))/vmlinux" : named == KernelLibrary.host ? newest() : named
         let stamp: FileStamp
         do { stamp = try FileStamp(source) } catch {
             throw KernelError(
@@ -65,7 +65,7 @@ public struct KernelStore {
         guard lines.count == 2, KernelRelease.isPlausible(lines[0]) else {
             throw KernelError("\(facts) is damaged: remove it, and it is made again")
         }
-        let tree = own ? "\(library.folder(named))/modules" : "\(modulesRoot)/\(lines[0])"
+        let tree = own ? "\(library.folder.entry(named))/modules" : "\(modulesRoot)/\(lines[0])"
         return Kernel(
             image: image, release: lines[0], identity: lines[1], source: source,
             modules: access("\(tree)/modules.dep", R_OK) == 0 ? tree : nil)

@@ -17,7 +17,8 @@ final class RunningContainer {
     let chronicle: Chronicle
     /// What a save needs to know of it; nil for one that cannot be saved.
     let origin: MachineOrigin?
-    var isSaving = false
+    /// What stands it still, lets it go on or saves it.
+    let turns = Turns()
     let numbers = ProcessNumbers()
     private var isForced = false
     /// Whether its machine stands still because somebody asked for it.

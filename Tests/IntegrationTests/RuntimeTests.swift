@@ -262,28 +262,47 @@ extension IntegrationTests {
             #expect(try sandboxes() == before)
         }
 
+        /// After `calls`, which were killed, the container can be started, if it was not, and goes on.
+        private func goesOn(_ turn: Int, after calls: () throws -> Void) throws {
+            _ = try leaving("start", "killed")
+            try calls()
+            _ = try runtime("resume", "killed")
+            let said = try runtime("exec", "killed", "true")
+            #expect(said.code == 0, "turn \(turn): \(said.errors)")
+        }
+
         /// Whatever a verb was doing when its engine was killed, `delete --force` leaves nothing.
         @Test func whatAKilledEngineLeavesIsDeleted() throws {
             let bundle = try bundle("killed", "sleep 1000")
             let before = try sandboxes()
-            var seed: UInt64 = 20_261_121
-            for turn in 0..<10 {
+            var seed: UInt64 = 20261123
+            // Killed within that many milliseconds: about as long as the verb takes.
+            func cut(_ limit: UInt64, _ words: String...) throws {
                 seed = seed &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
                 let killed = ["sh", "-c", "exec \"$@\" </dev/null >/dev/null 2>&1", "sh", "timeout", "-s", "KILL"]
-                let short = "\(Double(seed >> 33 % 900 + 5) / 1000)"
-                func cut(_ words: String...) throws {
-                    _ = try Program(killed + [short] + (try line(words)), environment: environment).finish(seconds: 60)
-                }
-                if turn % 2 == 0 {
-                    try cut("create", "--bundle", bundle, "killed")
+                let seconds = "\(Double(seed >> 33 % limit + 1) / 1000)"
+                _ = try Program(killed + [seconds] + (try line(words)), environment: environment).finish(seconds: 60)
+            }
+            for turn in 0..<12 {
+                if turn % 3 == 0 {
+                    try cut(900, "create", "--bundle", bundle, "killed")
                 } else {
                     #expect(try leaving("create", "--bundle", bundle, "killed").code == 0)
-                    try cut("start", "killed")
-                    if turn % 4 == 1 { try cut("exec", "killed", "sleep", "1000") } else { try cut("kill", "killed", "9") }
-                    try cut("delete", "--force", "killed")
+                    try cut(60, "start", "killed")
+                    if turn % 3 == 1 {
+                        try goesOn(turn) {
+                            try cut(30, "pause", "killed")
+                            try cut(30, "resume", "killed")
+                            try cut(60, "update", "--cpu-shares", "512", "killed")
+                            try cut(30, "pause", "killed")
+                        }
+                    }
+                    try cut(100, "exec", "killed", "sleep", "1000")
+                    try cut(30, "kill", "killed", "9")
+                    try cut(60, "delete", "--force", "killed")
                 }
                 let deleted = try runtime("delete", "--force", "killed")
-                #expect(deleted.code == 0, "turn \(turn), killed after \(short) s: \(deleted.errors)")
+                #expect(deleted.code == 0, "turn \(turn): \(deleted.errors)")
                 #expect(try runtime("state", "killed").errors.contains("does not exist"))
             }
             #expect(try sandboxes() == before)

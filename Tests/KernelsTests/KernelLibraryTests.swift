@@ -36,13 +36,13 @@ struct KernelConfigurationTests {
     init() { Loop.runInBackground() }
 
     @Loop private static func add(_ name: String, to library: KernelLibrary) throws {
-        try makeDirectories("\(library.folder(name))/modules")
+        try makeDirectories("\(library.folder.entry(name))/modules")
         for (file, text) in [
             ("config", ""), ("facts", "6.1.9-hull\nlinux-source-6.1.tar.xz\n"), ("modules/modules.dep", ""),
             ("modules/modules.builtin", ""),
-        ] { try writeFile("\(library.folder(name))/\(file)", Array(text.utf8), flags: O_WRONLY | O_CREAT) }
+        ] { try writeFile("\(library.folder.entry(name))/\(file)", Array(text.utf8), flags: O_WRONLY | O_CREAT) }
         let elf = KernelELFTests.elf(notes: KernelELFTests.note("Xen\0", 18, [0, 0, 0, 1]))
-        try writeFile("\(library.folder(name))/vmlinux", elf, flags: O_WRONLY | O_CREAT)
+        try writeFile("\(library.folder.entry(name))/vmlinux", elf, flags: O_WRONLY | O_CREAT)
     }
 
     @Test @Loop func choosing() async throws {
@@ -69,7 +69,7 @@ struct KernelConfigurationTests {
             try library.remove("two")
             #expect(try library.names() == ["one"] && library.chosen == nil)
             try library.choose("one")
-            try removeTree(library.folder("one"))
+            try removeTree(library.folder.entry("one"))
             await #expect(throws: KernelError.self) { try await store.kernel() }
             try library.choose("host")
             #expect(library.chosen == nil)
@@ -126,7 +126,7 @@ struct KernelConfigurationTests {
             } catch {
                 // A host without compilers says so first.
                 guard !"\(error)".contains("apt-get install") else { return }
-                #expect(try readText("\(library.path)/.log").contains("four"), "\(error)")
+                #expect(try readText("\(library.folder.path)/.log").contains("four"), "\(error)")
             }
             #expect(
                 heard.filter { $0.contains("does not fit") }.count == 1 && heard.contains { $0.contains("2.patch does not fit") },

@@ -133,4 +133,24 @@ import Testing
     @Loop @Test func closedDescriptorIsAnError() async throws {
         await #expect(throws: SystemError.self) { try await readable(999_999) }
     }
+
+    @Loop @Test func turnsAreTakenInOrder() async throws {
+        let turns = Turns()
+        var marks: [Int] = []
+        let tasks = (0..<4).map { number in
+            Task { @Loop in
+                try await turns.take {
+                    marks.append(number)
+                    try await sleep(for: .milliseconds(5 - number))
+                    marks.append(number)
+                    if number == 1 { throw SystemError("x", code: EPERM) }
+                }
+            }
+        }
+        for (number, task) in tasks.enumerated() {
+            if number == 1 { await #expect(throws: SystemError.self) { try await task.value } } else { try await task.value }
+        }
+        #expect(marks == [0, 0, 1, 1, 2, 2, 3, 3])
+        #expect(await turns.take { 7 } == 7)
+    }
 }

@@ -26,6 +26,9 @@ final class EngineContainer {
     private var isForced = false
     private var isStarted = false
     private(set) var isPaused = false
+    private var isPausing = false
+    /// What stands it still, lets it go on, changes or saves it: whoever asked may have been killed, and others ask the next thing.
+    let turns = Turns()
     /// Those of its own sockets, for one that joined.
     var relays: SocketRelays?
     /// The host processes of execs that run.
@@ -99,6 +102,7 @@ final class EngineContainer {
 
     /// Another process.
     func exec(_ settings: ProcessSpec, _ streams: Streams) async throws -> GuestProcess {
+        if isPausing { await turns.take {} }
         guard !isPaused else { throw SandboxError("cannot exec in a paused container", exitCode: 1) }
         let number = numbers.next()
         let agent = agent
@@ -115,7 +119,7 @@ final class EngineContainer {
 
     /// Sends a signal to the first process, or to all. SIGKILL ends it even where the guest does not obey.
     func kill(_ signal: Int32, all: Bool) async throws {
-        if isPaused, signal == SIGKILL { try await resume() }
+        if isPaused || isPausing, signal == SIGKILL { try await turns.take { if isPaused { try await goOn() } } }
         let process = process
         let agent = agent
         let id = id
@@ -158,21 +162,31 @@ final class EngineContainer {
 
     /// Stands the machine still; its processes first, so that none runs when it goes on for a save (containerd pauses before it asks for one).
     func pause() async throws {
-        guard !isPaused else { throw SandboxError("container not running", exitCode: 1) }
-        if isMember {
-            try await freeze(true)
-        } else {
-            // A guest that does not answer stands still all the same.
-            try? await freeze(true)
-            try await machine.pause()
+        try await turns.take {
+            guard !isPaused else { throw SandboxError("container not running", exitCode: 1) }
+            isPausing = true
+            defer { isPausing = false }
+            if isMember {
+                try await freeze(true)
+            } else {
+                // A guest that does not answer stands still all the same.
+                try? await freeze(true)
+                try await machine.pause()
+            }
+            isPaused = true
+            try chronicle.paused(true)
         }
-        isPaused = true
-        try chronicle.paused(true)
     }
 
     /// Lets it go on.
     func resume() async throws {
-        guard isPaused else { throw SandboxError("container not paused", exitCode: 1) }
+        try await turns.take {
+            guard isPaused else { throw SandboxError("container not paused", exitCode: 1) }
+            try await goOn()
+        }
+    }
+
+    private func goOn() async throws {
         if !isMember { try await machine.resume() }
         try await freeze(false)
         isPaused = false
@@ -190,6 +204,10 @@ final class EngineContainer {
 
     /// Changes its limits, in the guest and on the host, and the machine's size with them.
     func update(_ resources: ResourceLimits, host: Cgroup?) async throws {
+        try await turns.take { try await change(resources, host) }
+    }
+
+    private func change(_ resources: ResourceLimits, _ host: Cgroup?) async throws {
         let agent = agent
         let id = id
         let limits = BundlePlan.limits(resources)

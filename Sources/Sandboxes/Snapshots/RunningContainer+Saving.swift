@@ -20,15 +20,18 @@ extension RunningContainer {
     func save(
         to folder: String, ends: Bool, parent: String?, report: @escaping @Loop (SavedState) async throws -> Bool
     ) async throws {
+        try await turns.take { try await save(folder, ends: ends, parent, report) }
+    }
+
+    private func save(
+        _ folder: String, ends: Bool, _ parent: String?, _ report: @escaping @Loop (SavedState) async throws -> Bool
+    ) async throws {
         try mustRun("it can be saved")
         guard let origin else {
             throw SandboxError(
                 "container \(record.name) cannot be saved: its machine was, and will be, other containers' too (--resident)",
                 exitCode: 1)
         }
-        guard !isSaving else { throw SandboxError("container \(record.name) is being saved already", exitCode: 1) }
-        isSaving = true
-        defer { isSaving = false }
         var state = SavedState(guestName: planner.guestName, lastProcess: numbers.last, machine: origin.recipe, facts: [:])
         state.endpoint = origin.endpoint
         let parent = try parent.map { try SnapshotStore.open($0, String($0.split(separator: "/").last ?? "")) }
