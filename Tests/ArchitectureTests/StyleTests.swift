@@ -62,6 +62,20 @@ import Testing
         #expect(wrong.isEmpty, "\(wrong.joined(separator: "\n"))")
     }
 
+    // The parser asks the Swift runtime for the names of types otherwise, which costs every start of the program 2 ms.
+    @Test("Every command says its name")
+    func commandsSayTheirNames() throws {
+        var (named, wrong) = (0, [String]())
+        for file in try SourceTree().files(under: "Sources/hull") {
+            for (index, line) in file.lines.enumerated() where line.contains("CommandConfiguration(") {
+                let text = line + (index + 1 < file.lines.count ? file.lines[index + 1] : "")
+                if text.contains("commandName:") { named += 1 } else { wrong.append("\(file.path):\(index + 1)") }
+            }
+        }
+        #expect(wrong.isEmpty, "\(wrong.joined(separator: "\n"))")
+        #expect(named > 50)
+    }
+
     @Test("An error that is dropped says why")
     func droppedErrorsAreExplained() throws {
         var wrong: [String] = []

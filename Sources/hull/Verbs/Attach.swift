@@ -3,6 +3,7 @@ import Sandboxes
 
 struct Attach: Verb {
     static let configuration = CommandConfiguration(
+        commandName: "attach",
         abstract: "Join the streams of a running container.")
 
     @Flag(name: .long, help: "Leave standard input alone.") var noStdin = false

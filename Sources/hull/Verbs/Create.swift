@@ -3,6 +3,7 @@ import Sandboxes
 
 struct Create: Verb {
     static let configuration = CommandConfiguration(
+        commandName: "create",
         abstract: "Make a container without starting it.",
         usage: "hull create [flags] IMAGE [COMMAND…]", helpNames: .long)
 

@@ -3,6 +3,7 @@ import Sandboxes
 
 struct Doctor: Verb {
     static let configuration = CommandConfiguration(
+        commandName: "doctor",
         abstract: "Say what this host can do, and how to mend what it cannot.",
         discussion: "Ends with 1 when something is missing without which no container runs.")
 

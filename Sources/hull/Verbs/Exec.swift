@@ -4,6 +4,7 @@ import Sandboxes
 
 struct Exec: Verb {
     static let configuration = CommandConfiguration(
+        commandName: "exec",
         abstract: "Run another command in a running container.",
         usage: "hull exec [flags] CONTAINER COMMAND [ARG…]", helpNames: .long)
 

@@ -4,6 +4,7 @@ import Sandboxes
 
 struct Fork: Verb {
     static let configuration = CommandConfiguration(
+        commandName: "fork",
         abstract: "Make live copies of a running container, which goes on.",
         discussion: """
             Each copy goes on where the container was, with a disk, an address, a host name and random numbers of its own. Its TCP \

@@ -4,6 +4,7 @@ import Sandboxes
 
 struct Gc: Verb {
     static let configuration = CommandConfiguration(
+        commandName: "gc",
         abstract: "Take back what killed processes left, and image content that nothing names.")
 
     func perform() async throws -> Int32 {

@@ -4,7 +4,7 @@ import OCISpec
 import Sandboxes
 
 struct Pull: Verb {
-    static let configuration = CommandConfiguration(abstract: "Fetch an image, or fetch it anew.")
+    static let configuration = CommandConfiguration(commandName: "pull", abstract: "Fetch an image, or fetch it anew.")
 
     @Flag(name: .shortAndLong, help: "Print the id only.") var quiet = false
     @Argument(help: "A reference, or oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE.")
@@ -76,7 +76,7 @@ struct ImagesVerb: Verb {
 }
 
 struct Rmi: Verb {
-    static let configuration = CommandConfiguration(abstract: "Remove images.")
+    static let configuration = CommandConfiguration(commandName: "rmi", abstract: "Remove images.")
 
     @Flag(name: .shortAndLong, help: "Even if it has several names.") var force = false
     @Argument(help: "Names or ids.") var images: [String]

@@ -5,6 +5,7 @@ import Sandboxes
 
 struct Inspect: Verb {
     static let configuration = CommandConfiguration(
+        commandName: "inspect",
         abstract: "Show all that is known of containers, as JSON.")
 
     @Argument(help: "Names or ids.") var containers: [String]

@@ -7,6 +7,7 @@ import Sandboxes
 /// Tells a container engine of hull-runtime.
 struct Install: Verb {
     static let configuration = CommandConfiguration(
+        commandName: "install",
         abstract: "Make a container engine know hull-runtime: docker, podman, containerd or kubernetes.",
         discussion: """
             Edits the engine's configuration, says what it changed and how to reload it; a second time it changes nothing. What it \
@@ -44,6 +45,7 @@ struct Install: Verb {
 /// Makes it forget.
 struct Uninstall: Verb {
     static let configuration = CommandConfiguration(
+        commandName: "uninstall",
         abstract: "Take back what hull install did.",
         discussion: "What else stands in the engine's configuration stays; containers that run go on.")
 

@@ -57,6 +57,7 @@ struct KernelVerb: ParsableCommand {
 
     struct Build: Verb {
         static let configuration = CommandConfiguration(
+            commandName: "build",
             abstract: "Make a kernel from the distribution's source package.",
             discussion: """
                 Takes some 15 minutes of a processor and, meanwhile, 3 GB of disk. Prints the new kernel's name; hull kernel use NAME \
@@ -91,6 +92,7 @@ struct KernelVerb: ParsableCommand {
 
     struct Use: Verb {
         static let configuration = CommandConfiguration(
+            commandName: "use",
             abstract: "Let machines have this kernel, unless they ask for another.",
             discussion: "Machines that run are not touched; containers that start again get it.")
         @Argument(help: "A name of hull kernel ls; host is the host's best kernel.") var name: String

@@ -3,7 +3,7 @@ import LinuxSystem
 import Sandboxes
 
 struct Kill: Verb {
-    static let configuration = CommandConfiguration(abstract: "Send a signal to containers.")
+    static let configuration = CommandConfiguration(commandName: "kill", abstract: "Send a signal to containers.")
 
     @Option(name: .shortAndLong, help: "The signal, by name or number.") var signal = "KILL"
     @Argument(help: "Names or ids.") var containers: [String]

@@ -4,7 +4,7 @@ import LinuxSystem
 import Sandboxes
 
 struct Logs: Verb {
-    static let configuration = CommandConfiguration(abstract: "Show what a container wrote.")
+    static let configuration = CommandConfiguration(commandName: "logs", abstract: "Show what a container wrote.")
 
     @Flag(name: .shortAndLong, help: "Go on while it runs.") var follow = false
     @Flag(name: .shortAndLong, help: "Show the time of each line.") var timestamps = false

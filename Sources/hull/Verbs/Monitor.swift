@@ -6,6 +6,7 @@ import Sandboxes
 /// The owner of one sandbox. Hull starts it itself; it expects its first connection as descriptor 3.
 struct Monitor: ParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "monitor",
         abstract: "The owner of one sandbox; started by run and start.", shouldDisplay: false)
 
     @Argument var id: String

@@ -4,6 +4,7 @@ import Sandboxes
 
 struct Pause: Verb {
     static let configuration = CommandConfiguration(
+        commandName: "pause",
         abstract: "Stand containers still, with their machines.",
         discussion: "Nothing in them runs until hull unpause; their memory, files and connections stay.")
 
@@ -24,7 +25,7 @@ struct Pause: Verb {
 }
 
 struct Unpause: Verb {
-    static let configuration = CommandConfiguration(abstract: "Let containers go on that were paused.")
+    static let configuration = CommandConfiguration(commandName: "unpause", abstract: "Let containers go on that were paused.")
 
     @Argument(help: "Names or ids.") var containers: [String]
 

@@ -2,7 +2,7 @@ import ArgumentParser
 import Sandboxes
 
 struct Ps: Verb {
-    static let configuration = CommandConfiguration(abstract: "List containers.")
+    static let configuration = CommandConfiguration(commandName: "ps", abstract: "List containers.")
 
     @Flag(name: .shortAndLong, help: "Also those that do not run.") var all = false
     @Flag(name: .shortAndLong, help: "Only ids.") var quiet = false

@@ -4,6 +4,7 @@ import Sandboxes
 
 struct Restore: Verb {
     static let configuration = CommandConfiguration(
+        commandName: "restore",
         abstract: "Go on with a container where it was saved, as a new one.",
         discussion: """
             It has its address again where nobody else has it, and then its open connections; a copy beside the original gets another, and \

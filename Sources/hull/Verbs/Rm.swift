@@ -2,7 +2,7 @@ import ArgumentParser
 import Sandboxes
 
 struct Rm: Verb {
-    static let configuration = CommandConfiguration(abstract: "Remove containers.")
+    static let configuration = CommandConfiguration(commandName: "rm", abstract: "Remove containers.")
 
     @Flag(name: .shortAndLong, help: "Kill those that run; one that is not there is no error.")
     var force = false

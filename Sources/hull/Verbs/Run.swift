@@ -5,6 +5,7 @@ import Sandboxes
 
 struct Run: Verb {
     static let configuration = CommandConfiguration(
+        commandName: "run",
         abstract: "Run a command in a new container, in a machine of its own.",
         usage: "hull run [flags] IMAGE [COMMAND…]",
         discussion: """

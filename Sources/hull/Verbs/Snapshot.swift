@@ -142,6 +142,7 @@ struct SnapshotVerb: ParsableCommand {
 
     struct Export: Verb {
         static let configuration = CommandConfiguration(
+            commandName: "export",
             abstract: "Write a snapshot as one file, with checksums.",
             discussion: """
                 The file holds all that was in the container's memory, secrets included. It is not compressed. One that has a parent is made \
@@ -192,6 +193,7 @@ struct SnapshotVerb: ParsableCommand {
 
     struct Import: Verb {
         static let configuration = CommandConfiguration(
+            commandName: "import",
             abstract: "Read a snapshot that was exported, and check all of it.",
             discussion: """
                 The checksums say that it is what was exported, not who did that: what is in it runs in a machine of its own like any image.

@@ -3,6 +3,7 @@ import Sandboxes
 
 struct Start: Verb {
     static let configuration = CommandConfiguration(
+        commandName: "start",
         abstract: "Start containers that were created or have ended.")
 
     @Flag(name: .shortAndLong, help: "Attach to its output, and end with its exit code.") var attach =

@@ -4,6 +4,7 @@ import Sandboxes
 
 struct Stop: Verb {
     static let configuration = CommandConfiguration(
+        commandName: "stop",
         abstract: "Ask containers to end, and kill them when they do not.")
 
     @Option(

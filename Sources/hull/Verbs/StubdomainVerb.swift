@@ -41,6 +41,7 @@ struct StubdomainVerb: ParsableCommand {
 
     struct Build: Verb {
         static let configuration = CommandConfiguration(
+            commandName: "build",
             abstract: "Make an image from Debian's packages, installed or downloaded.",
             discussion: "Machines that start from now on get it. Prints its name.")
         @Option(name: .long, help: "Its kernel: a name of hull kernel ls, or a path (default: the one that guests get).")

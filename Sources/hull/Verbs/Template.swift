@@ -47,6 +47,7 @@ struct TemplateVerb: ParsableCommand {
 
     struct Build: Verb {
         static let configuration = CommandConfiguration(
+            commandName: "build",
             abstract: "Make the template of a machine now.",
             discussion: "The flags are those of hull run, as far as the machine depends on them.")
         @OptionGroup var shape: ShapeOptions

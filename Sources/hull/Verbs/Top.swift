@@ -2,7 +2,7 @@ import ArgumentParser
 import Sandboxes
 
 struct Top: Verb {
-    static let configuration = CommandConfiguration(abstract: "Show the processes in a container.")
+    static let configuration = CommandConfiguration(commandName: "top", abstract: "Show the processes in a container.")
 
     @Argument(help: "Name or id.") var container: String
 

@@ -4,6 +4,7 @@ import Storage
 
 struct Volume: ParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "volume",
         abstract: "Named folders that outlive containers.",
         subcommands: [List.self, Make.self, Remove.self, Inspect.self])
 

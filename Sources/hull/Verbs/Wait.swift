@@ -3,6 +3,7 @@ import Sandboxes
 
 struct Wait: Verb {
     static let configuration = CommandConfiguration(
+        commandName: "wait",
         abstract: "Wait for containers to end, and print their exit codes.")
 
     @Argument(help: "Names or ids.") var containers: [String]
