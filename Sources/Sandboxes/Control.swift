@@ -28,6 +28,8 @@ public struct Request: Codable, Sendable {
         case kill(Int32)
         /// Asks it to end, and kills it after so many seconds.
         case stop(signal: Int32, seconds: Int)
+        /// Its end, at once: it is about to be removed.
+        case discard
         /// Answers when the container has ended.
         case wait
         /// The processes in the container.

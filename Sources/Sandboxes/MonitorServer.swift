@@ -88,6 +88,9 @@ final class MonitorServer {
             // The end is what is waited for, so the end is the answer.
             container.announcer.add(channel)
             await container.stop(signal: signal, seconds: seconds)
+        case .discard:
+            container.announcer.add(channel)
+            await container.discard()
         case .wait:
             container.announcer.add(channel)
         case .pause(let paused):

@@ -82,7 +82,7 @@ public struct Removal: Sendable {
         do {
             let client = try MonitorClient(to: container)
             try await withDeadline(.seconds(15), awaiting: "the end of container \(container.name)") {
-                try await client.ask(.stop(signal: SIGKILL, seconds: 0))
+                try await client.ask(.discard)
                 _ = try await client.expectExit()
             }
         } catch {

@@ -100,6 +100,11 @@ final class RunningContainer {
         await force()
     }
 
+    /// Ends it, when nothing that it wrote is wanted. What it wrote to a share is, and so is a machine that others are to have.
+    func discard() async {
+        if machine.guest.share == nil, origin != nil { await end() } else { await stop(signal: SIGKILL, seconds: 0) }
+    }
+
     /// Readers that take nothing hold up the container's end, not the answer to who asked for it.
     private func dropStalled() {
         let streams = streams

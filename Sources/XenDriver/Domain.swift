@@ -29,7 +29,8 @@ final class Domain: VirtualMachine {
     private let share: DomainShare?
     private var deviceModel: DeviceModel?
     private var ending: Task<MachineExit, Never>?
-    private var isStopping = false
+    /// xl, which was told to take it away.
+    private var destroying: Task<Void, any Error>?
     private var hasEnded = false
     private var complaints = ""
 
@@ -189,9 +190,12 @@ final class Domain: VirtualMachine {
         await stopCarrying()
         await share?.stop()
         deviceModel?.end()
-        do { try await Reclaimer(toolstack: toolstack).reclaim(uuid: plan.uuid, seen: state, releases) } catch {
-            complaints += "\(error)\n"
-        }
+        // What xl has taken away is not taken away once more; a device model leaves more behind than xl knows.
+        var destroyed: Set<UInt32> = []
+        if deviceModel == nil, let destroying, case .success = await destroying.result { (destroyed, state) = ([id], nil) }
+        do {
+            try await Reclaimer(toolstack: toolstack).reclaim(uuid: plan.uuid, seen: state, destroyed: destroyed, releases)
+        } catch { complaints += "\(error)\n" }
         // The console closes with the domain; a daemon that forgets it must not hold us.
         let recording = recording
         // Late or not, what came is in the log.
@@ -210,7 +214,7 @@ final class Domain: VirtualMachine {
 
     /// Why a domain in this state has ended; nil while it has not.
     private func reason(_ state: DomainState?) -> MachineExit.Reason? {
-        guard let state, !state.isDying else { return isStopping ? .stopped : .destroyed }
+        guard let state, !state.isDying else { return destroying != nil ? .stopped : .destroyed }
         switch state.end {
         // A guest is suspended while it is saved, and goes on, or is destroyed by who saved it.
         case nil, .suspend: return nil
@@ -285,9 +289,10 @@ final class Domain: VirtualMachine {
             _ = try? await withDeadline(grace, awaiting: "the guest's end") { await Self.value(of: ending) }
         }
         if !hasEnded {
-            isStopping = true
-            // What has gone meanwhile cannot be destroyed, and what cannot be is reclaimed below.
-            try? await toolstack.destroy(id)
+            let destroying = Task { @Loop in try await self.toolstack.destroy(self.id) }
+            self.destroying = destroying
+            // What has gone meanwhile cannot be destroyed, and what cannot be is reclaimed by who follows it to its end.
+            try? await destroying.value
         }
         _ = await ending.value
     }

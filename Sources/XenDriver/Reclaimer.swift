@@ -19,11 +19,13 @@ struct Reclaimer: Reclaiming {
         for domain in [id, model].compactMap({ $0 }) { try await DeviceModel.forget(processesOf: domain, store) }
     }
 
-    /// Returns when no domain has that UUID. `seen` is its state where that is known already; `releases` tells when a domain has gone, and without, it
-    /// is asked again after a while.
+    /// Returns when no domain has that UUID. `seen` is its state where that is known already, `destroyed` are those that xl was told to take away, and
+    /// did; `releases` tells when a domain has gone, and without, it is asked again after a while.
     @Loop
-    func reclaim(uuid: String, seen: DomainState? = nil, _ releases: AsyncStream<Void>? = nil) async throws {
-        var asked: Set<UInt32> = []
+    func reclaim(uuid: String, seen: DomainState? = nil, destroyed: Set<UInt32> = [], _ releases: AsyncStream<Void>? = nil)
+        async throws
+    {
+        var asked = destroyed
         try await withDeadline(.seconds(120), awaiting: "the end of the domain \(uuid)") {
             var state = seen
             while true {

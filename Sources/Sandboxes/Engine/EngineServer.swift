@@ -39,7 +39,7 @@ final class EngineServer {
                 try await channel.send(Reply.done)
             case .top: try await channel.send(try await processes())
             case .wait: waiting.append(channel)
-            case .start, .restore, .keep, .claim, .save, .attach, .exec, .stop, .pause:
+            case .start, .restore, .keep, .claim, .save, .attach, .exec, .stop, .discard, .pause:
                 throw SandboxError("this container belongs to a container engine: use that one's commands", exitCode: 1)
             }
         } catch {
