@@ -6,6 +6,12 @@ struct DomainConfiguration: Hashable, Sendable {
     enum Kind: String, Sendable {
         case pv, pvh, hvm
 
+        /// Those that a Xen of these capabilities runs (xen_caps of xl info): on Arm there is one type, which xl calls PVH (xl.cfg(5), "type").
+        static func possible(_ capabilities: String) -> Set<Kind> {
+            if capabilities.contains("aarch64") { return [.pvh] }
+            return capabilities.contains("hvm-") ? [.pv, .pvh, .hvm] : [.pv]
+        }
+
         /// The place of the first disk. An HVM domain's first four are IDE disks too, which cannot be read-only, and nobody wants one twice
         /// (libxl__build_device_model_args_new of libxl_dm.c).
         var firstPlace: Int { self == .hvm ? 4 : 0 }

@@ -11,8 +11,8 @@ struct DomainPlan: Sendable {
     /// Below this the guest's kernel cannot unpack itself and its initramfs.
     static let leastMemory: UInt64 = 128 << 20
 
-    /// Decides, or says what cannot be honoured. Where the host can run hardware-assisted domains, `auto` is PVH, else PV.
-    init(_ spec: MachineSpec, hasHardware: Bool) throws {
+    /// Decides, or says what cannot be honoured, where Xen runs domains of the types `possible`. Of those `auto` is PVH, else PV.
+    init(_ spec: MachineSpec, possible: Set<DomainConfiguration.Kind>) throws {
         layout = try GuestLayout(xen: spec)
         guard spec.memoryBytes >= Self.leastMemory else {
             throw MachineError(
@@ -28,23 +28,24 @@ struct DomainPlan: Sendable {
         }
         switch spec.kind {
         case .pv: kind = .pv
-        case .pvh, .hvm:
-            guard hasHardware else {
-                throw MachineError(
-                    .unsupported,
-                    "this Xen runs no hardware-assisted domains (xl info, virt_caps): use --machine pv, or enable virtualisation in the firmware"
-                )
-            }
-            // Without one, xl would start the QEMU on the host.
-            guard spec.kind == .pvh || spec.stubdomain != nil else {
-                throw MachineError(
-                    .missing, "an HVM domain needs an image for its device model: make one with hull stubdomain build")
-            }
-            kind = spec.kind == .hvm ? .hvm : .pvh
-        case .auto: kind = hasHardware ? .pvh : .pv
+        case .pvh: kind = .pvh
+        case .hvm: kind = .hvm
+        case .auto: kind = possible.contains(.pvh) ? .pvh : .pv
         case .microvm, .q35:
             throw MachineError(
                 .unsupported, "Xen has no board \(spec.kind.rawValue), which is one of QEMU's: choose pv, pvh, hvm or auto")
+        }
+        guard possible.contains(kind) else {
+            throw MachineError(
+                .unsupported,
+                possible == [.pv]
+                    ? "this Xen runs no hardware-assisted domains (xl info, virt_caps): use --machine pv, or enable virtualisation in the firmware"
+                    : "this Xen's domains are PVH alone: use --machine pvh or auto")
+        }
+        // Without a stubdomain, xl would start the QEMU on the host.
+        guard kind != .hvm || spec.stubdomain != nil else {
+            throw MachineError(
+                .missing, "an HVM domain needs an image for its device model: make one with hull stubdomain build")
         }
         guard let uuid = Self.uuid(of: spec.id) else {
             throw MachineError(.unsupported, "a domain's id must begin with 32 hexadecimal digits, unlike '\(spec.id)'")

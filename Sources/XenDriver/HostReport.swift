@@ -6,7 +6,7 @@ struct HostReport: Sendable {
     var facts: [String: String]
     /// xl's path.
     var program: String
-    var hasHardware: Bool
+    var possible: Set<DomainConfiguration.Kind>
     /// Those of `modules` that the Dom0's kernel has.
     var modules: Set<String>
     /// Whether xenconsoled runs.
@@ -45,7 +45,7 @@ struct HostReport: Sendable {
     /// What else is worth knowing.
     var remarks: [String] {
         var all = ["Xen \(facts["xen_version"] ?? "of an unknown version"), by \(program)", types, memory, network]
-        if hasHardware, !lackingEmulation.isEmpty {
+        if possible.contains(.hvm), !lackingEmulation.isEmpty {
             all.append("--machine hvm does not work: apt-get install \(lackingEmulation.joined(separator: " "))")
         }
         if !hasShareServer {
@@ -58,11 +58,11 @@ struct HostReport: Sendable {
     /// Which types of domains there can be.
     private var types: String {
         let abilities = Set((facts["virt_caps"] ?? "").split(separator: " "))
-        var can: [String] = []
-        if abilities.contains("pv") { can.append("PV") }
-        if hasHardware { can += ["PVH", "HVM"] }
+        let can = [("PV", DomainConfiguration.Kind.pv), ("PVH", .pvh), ("HVM", .hvm)].filter {
+            possible.contains($0.1) && ($0.1 != .pv || abilities.contains("pv"))
+        }.map(\.0)
         let known = "domains can be \(can.isEmpty ? "of no type that is known" : can.joined(separator: ", "))"
-        guard hasHardware else {
+        guard possible.contains(.pvh) else {
             return known
                 + ": machines are PV, which Xen's makers advise against for what is not trusted; enable virtualisation in the firmware"
         }

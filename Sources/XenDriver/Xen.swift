@@ -32,7 +32,7 @@ public struct Xen: Hypervisor {
             throw MachineError(.missing, "Xen's store does not answer: start Debian's service xen", cause: error)
         }
         let report = HostReport(
-            facts: try await toolstack.facts(), program: toolstack.program, hasHardware: Self.hasHardware,
+            facts: try await toolstack.facts(), program: toolstack.program, possible: Self.possible,
             modules: Set(HostReport.modules.filter { access("/sys/module/\($0)", F_OK) == 0 }),
             hasConsoleDaemon: Self.runs("xenconsoled"), hasShareServer: ShareServerProgram.find() != nil,
             lackingEmulation: HostReport.emulation.filter { access($0.0, F_OK) != 0 }.map(\.1))
@@ -46,10 +46,10 @@ public struct Xen: Hypervisor {
         ((try? listDirectory("/proc")) ?? []).contains { (try? readText("/proc/\($0)/comm")) == name + "\n" }
     }
 
-    /// Whether domains can be hardware-assisted (HVM, PVH).
-    nonisolated static var hasHardware: Bool {
+    /// Which types domains can be of.
+    nonisolated static var possible: Set<DomainConfiguration.Kind> {
         // Not readable, not there.
-        ((try? readText("/sys/hypervisor/properties/capabilities")) ?? "").contains("hvm-")
+        DomainConfiguration.Kind.possible((try? readText("/sys/hypervisor/properties/capabilities")) ?? "")
     }
 
     public nonisolated func layout(of spec: MachineSpec) throws -> GuestLayout { try GuestLayout(xen: spec) }
@@ -70,7 +70,7 @@ public struct Xen: Hypervisor {
         case .boot(let wanted), .restore(let wanted, _): spec = wanted
         case .parked(let wanted, let parked): (spec, origin) = (wanted, parked.id)
         }
-        var plan = try DomainPlan(spec, hasHardware: Self.hasHardware)
+        var plan = try DomainPlan(spec, possible: Self.possible)
         if case .restore(_, let snapshot) = source { try plan.check(snapshot) }
         if let origin { plan.uuid = DomainPlan.uuid(of: origin) ?? plan.uuid }
         let domain = try Domain(spec, madeAs: origin ?? spec.id, plan, try Toolstack.find(), in: directory)

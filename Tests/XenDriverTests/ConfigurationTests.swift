@@ -19,7 +19,7 @@ import Testing
     @Test("A PV domain without devices")
     func plain() throws {
         let spec = Self.spec()
-        let plan = try DomainPlan(spec, hasHardware: false)
+        let plan = try DomainPlan(spec, possible: [.pv])
         #expect(
             try plan.configuration(spec, devices: []).text() == """
                 name = "hull-\(Self.id)"
@@ -46,7 +46,9 @@ import Testing
     @Test("A share is the agent's to carry, and nothing that xl is told of")
     func share() throws {
         let spec = Self.spec { $0.share = Share(tag: "hull", entries: [ShareEntry(name: "m0", hostPath: "/data")]) }
-        let (with, without) = (try DomainPlan(spec, hasHardware: true), try DomainPlan(Self.spec(), hasHardware: true))
+        let (with, without) = (
+            try DomainPlan(spec, possible: [.pv, .pvh, .hvm]), try DomainPlan(Self.spec(), possible: [.pv, .pvh, .hvm])
+        )
         #expect(with.layout.share == GuestShare(tag: "hull", carrier: .relay))
         #expect(with.layout.modules == ["xen_evtchn", "xen_gntalloc", "fuse"])
         #expect(
@@ -66,7 +68,7 @@ import Testing
             ]
             spec.nics = [NIC(mac: "02:42:0a:d5:00:02", mtu: 1500, end: .interface { _ in })]
         }
-        let plan = try DomainPlan(spec, hasHardware: true)
+        let plan = try DomainPlan(spec, possible: [.pv, .pvh, .hvm])
         #expect(
             try plan.configuration(spec, devices: ["/dev/loop0", "/dev/loop7"]).text() == """
                 name = "hull-\(Self.id)"
@@ -105,7 +107,7 @@ import Testing
             spec.nics = [NIC(mac: "02:42:0a:d5:00:02", mtu: 1500, end: .interface { _ in })]
             spec.stubdomain = .init(kernel: "/s/kernel", ramdisk: "/cache/ramdisk", memoryBytes: (300 << 20) + 1)
         }
-        let plan = try DomainPlan(spec, hasHardware: true)
+        let plan = try DomainPlan(spec, possible: [.pv, .pvh, .hvm])
         #expect(
             try plan.configuration(spec, devices: ["/dev/loop0"]).text() == """
                 name = "hull-\(Self.id)"
@@ -142,16 +144,29 @@ import Testing
 
                 """)
         #expect(plan.layout.disks == ["root": GuestDisk(path: "/dev/xvde")])
-        #expect(throws: MachineError.self) { try DomainPlan(spec, hasHardware: false) }
-        #expect(throws: MachineError.self) { try DomainPlan(Self.spec { $0.kind = .hvm }, hasHardware: true) }
+        #expect(throws: MachineError.self) { try DomainPlan(spec, possible: [.pv]) }
+        #expect(throws: MachineError.self) { try DomainPlan(Self.spec { $0.kind = .hvm }, possible: [.pv, .pvh, .hvm]) }
     }
 
     @Test("auto is PVH where the host can, else PV")
     func kinds() throws {
-        #expect(try DomainPlan(Self.spec(), hasHardware: true).kind == .pvh)
-        #expect(try DomainPlan(Self.spec(), hasHardware: false).kind == .pv)
-        #expect(try DomainPlan(Self.spec { $0.kind = .pv }, hasHardware: true).kind == .pv)
-        #expect(throws: MachineError.self) { try DomainPlan(Self.spec { $0.kind = .pvh }, hasHardware: false) }
+        #expect(try DomainPlan(Self.spec(), possible: [.pv, .pvh, .hvm]).kind == .pvh)
+        #expect(try DomainPlan(Self.spec(), possible: [.pv]).kind == .pv)
+        #expect(try DomainPlan(Self.spec { $0.kind = .pv }, possible: [.pv, .pvh, .hvm]).kind == .pv)
+        #expect(throws: MachineError.self) { try DomainPlan(Self.spec { $0.kind = .pvh }, possible: [.pv]) }
+    }
+
+    @Test("What Xen says of itself tells the types; on Arm there is PVH alone")
+    func capabilities() throws {
+        typealias Kind = DomainConfiguration.Kind
+        #expect(Kind.possible("xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 \n") == [.pv, .pvh, .hvm])
+        #expect(Kind.possible("xen-3.0-x86_64 \n") == [.pv])
+        let arm = Kind.possible("xen-3.0-aarch64 xen-3.0-armv7l \n")
+        #expect(try DomainPlan(Self.spec(), possible: arm).kind == .pvh)
+        for kind in [MachineSpec.Kind.pv, .hvm] {
+            let error = #expect(throws: MachineError.self) { try DomainPlan(Self.spec { $0.kind = kind }, possible: arm) }
+            #expect(error?.sentence.contains("PVH alone") == true)
+        }
     }
 
     @Test("What cannot be honoured is refused before anything is made")
@@ -162,7 +177,9 @@ import Testing
             { $0.id = "short" }, { $0.id = "Z" + String(Self.id.dropFirst()) },
             { $0.disks = [Disk(name: "a", path: "/a", readOnly: true), Disk(name: "a", path: "/b", readOnly: true)] },
         ]
-        for change in wrong { #expect(throws: MachineError.self) { try DomainPlan(Self.spec(change), hasHardware: true) } }
+        for change in wrong {
+            #expect(throws: MachineError.self) { try DomainPlan(Self.spec(change), possible: [.pv, .pvh, .hvm]) }
+        }
         for name in ["a\"b", "a\\b", "a\nb"] {
             #expect(throws: MachineError.self) { try DomainConfiguration.quoted(name) }
         }
@@ -174,7 +191,8 @@ import Testing
     static func report(_ change: (inout HostReport) -> Void = { _ in }) -> HostReport {
         var report = HostReport(
             facts: ["xen_version": "4.17.7", "virt_caps": "pv hvm hap", "free_memory": "1200", "total_memory": "2560"],
-            program: "/usr/lib/xen-4.17/bin/xl", hasHardware: true, modules: Set(HostReport.modules), hasConsoleDaemon: true,
+            program: "/usr/lib/xen-4.17/bin/xl", possible: [.pv, .pvh, .hvm], modules: Set(HostReport.modules),
+            hasConsoleDaemon: true,
             hasShareServer: true)
         change(&report)
         return report
@@ -206,7 +224,7 @@ import Testing
             ({ $0.facts["free_memory"] = "500" }, "xl mem-set 0"),
             (
                 {
-                    $0.hasHardware = false
+                    $0.possible = [.pv]
                     $0.facts["virt_caps"] = "pv"
                 }, "can be PV: machines are PV, which"
             ),
@@ -253,7 +271,7 @@ import Testing
 
     @Test("What was saved under another Xen, or as another type, is refused")
     func facts() throws {
-        let plan = try DomainPlan(ConfigurationTests.spec { $0.kind = .pv }, hasHardware: true)
+        let plan = try DomainPlan(ConfigurationTests.spec { $0.kind = .pv }, possible: [.pv, .pvh, .hvm])
         func snapshot(_ facts: [String: String]) -> Snapshot { Snapshot(memory: "", state: "", facts: facts) }
         try plan.check(snapshot(plan.facts))
         #expect { try plan.check(snapshot(["type": "pvh"])) } throws: { "\($0)".contains("the type of domain was pvh") }
