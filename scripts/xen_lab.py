@@ -15,7 +15,7 @@ INIT = """#!/bin/busybox sh
 export PATH=/bin
 busybox mount -t proc proc /proc; busybox mount -t sysfs sys /sys; busybox mount -t devtmpfs dev /dev
 for module in $(busybox cat /modules/order); do busybox insmod /modules/$module; done
-busybox mount -t virtiofs root /lower && busybox mount -t virtiofs tools /tools && busybox mount -t tmpfs rw /rw || busybox poweroff -f
+busybox mount -t virtiofs root /lower && busybox mount -t virtiofs tools /tools && busybox mount -t tmpfs -o size=75% rw /rw || busybox poweroff -f
 busybox mkdir /rw/upper /rw/work
 busybox mount -t overlay -o lowerdir=/tools:/lower,upperdir=/rw/upper,workdir=/rw/work root /new || busybox poweroff -f
 for folder in proc sys dev; do busybox mount --move /$folder /new/$folder; done
@@ -54,7 +54,7 @@ OLDER = os.path.realpath(f"{HERE}/../.build/qemu-7.2/usr")
 class Dom0(Shell):
     """The machine. `memory` and `own` are MiB: all of it, and the Dom0's. Without `hardware` its domains are PV, and any QEMU will do."""
 
-    def __init__(self, folder, lab, memory=2560, own=1280, hardware=False):
+    def __init__(self, folder, lab, memory=2816, own=1536, hardware=False):
         program = ["qemu-system-x86_64"]
         if hardware and os.path.exists(OLDER):
             program = [f"{OLDER}/bin/qemu-system-x86_64", "-L", f"{OLDER}/share/qemu", "-L", "/usr/share/seabios"]

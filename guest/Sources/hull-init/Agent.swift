@@ -62,9 +62,10 @@ final class Agent {
                 pumpAll()
                 flush()
             }
+            // Here, and not after the events: of memory that is shared no event says that the answer was taken.
+            if let request = shuttingDown, queue.isEmpty { Shutdown.perform(request, self) }
             loop.wait(deferred.isEmpty ? -1 : 2) { what, id, events in self.handle(what, id, events) }
             pumpDeferred()
-            if let request = shuttingDown, queue.isEmpty { Shutdown.perform(request, self) }
         }
     }
 
