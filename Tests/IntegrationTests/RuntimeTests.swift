@@ -262,6 +262,22 @@ extension IntegrationTests {
             #expect(try sandboxes() == before)
         }
 
+        /// Whoever asks at once gets a turn: whatever comes of it, the container can go on.
+        @Test func pausesAtOnce() throws {
+            #expect(try leaving("create", "--bundle", try bundle("turns", "sleep 1000"), "turns").code == 0)
+            #expect(try runtime("start", "turns").code == 0)
+            for round in 0..<5 {
+                let asking = try ["pause", "resume", "pause", "resume", "pause"].map {
+                    try Program(try line([$0, "turns"]), environment: environment)
+                }
+                for one in asking { _ = try one.finish(seconds: 60) }
+                _ = try runtime("resume", "turns")
+                let said = try runtime("exec", "turns", "true")
+                #expect(said.code == 0, "round \(round): \(said.errors)")
+            }
+            #expect(try runtime("delete", "--force", "turns").code == 0)
+        }
+
         /// After `calls`, which were killed, the container can be started, if it was not, and goes on.
         private func goesOn(_ turn: Int, after calls: () throws -> Void) throws {
             _ = try leaving("start", "killed")
