@@ -21,7 +21,13 @@ struct PoolFilling {
             let surplus = Array(members.dropFirst(pool.count))
             try await pools.end(stale + surplus)
             for _ in min(members.count, pool.count)..<pool.count {
-                try await add(try await record(of: pool, id: ContainerStore.newIdentifier()))
+                let member = try await Creation.add(try await record(of: pool, id: ContainerStore.newIdentifier()), to: store)
+                // Whoever forgets the pool ends the members that it sees: this one, or we see that it was forgotten.
+                guard pools.contains(pool) else {
+                    try await pools.end([member])
+                    break
+                }
+                try await start(member)
             }
         }
         return true
@@ -44,8 +50,7 @@ struct PoolFilling {
         return record
     }
 
-    @Loop private func add(_ record: ContainerRecord) async throws {
-        let member = try await Creation.add(record, to: store)
+    @Loop private func start(_ member: Container) async throws {
         let (client, _) = try await Launch.monitor(of: member)
         do {
             try await client.ask(.keep)

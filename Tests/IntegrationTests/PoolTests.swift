@@ -100,6 +100,21 @@ extension IntegrationTests {
             try empty()
         }
 
+        /// Forgotten at any moment of its making, nothing of it stays.
+        @Test func forgottenWhileItIsMade() throws {
+            let before = try everything()
+            for round in 0..<40 {
+                let making = try Program(lab.line(["pool", "set", "-n", "2"] + Self.shape + [lab.image]))
+                let deadline = Date() + 30
+                while try everything() == before, Date() < deadline { usleep(500) }
+                usleep(UInt32(round * 1000))
+                try empty()
+                // Made in time, or not.
+                _ = try making.finish(seconds: 120)
+                #expect(try everything() == before, "round \(round)")
+            }
+        }
+
         /// Killed at any step, it is either one that waits, a container, or nothing.
         @Test func killed() throws {
             let before = try everything()

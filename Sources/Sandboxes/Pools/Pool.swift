@@ -102,6 +102,9 @@ public struct PoolStore: Sendable {
         try replaceFile("\(path)/\(pool.key).json", Array(try JSONEncoder().encode(pool)))
     }
 
+    /// Whether the pool was set, and not forgotten since.
+    public func contains(_ pool: Pool) -> Bool { exists("\(path)/\(pool.key).json") }
+
     /// Forgets the pool, and ends the machines that wait in it.
     @Loop public func remove(_ pool: Pool) async throws {
         if unlink("\(path)/\(pool.key).json") != 0, errno != ENOENT { throw SystemError("remove the pool", pool.key) }
@@ -127,10 +130,15 @@ public struct PoolStore: Sendable {
 
     /// Ends members, and waits until nothing is left of them.
     @Loop public func end(_ members: [Container]) async throws {
-        for member in members { _ = member.state.monitor?.signal(SIGTERM) }
+        for member in members { member.state.monitor?.signal(SIGTERM) }
         for member in members {
             try await withDeadline(.seconds(30), awaiting: "the end of the waiting machine \(member.id.prefix(12))") {
-                while FileLock.isHeld(member.paths.lock) { try await sleep(for: .milliseconds(5)) }
+                var isTold = member.state.monitor != nil
+                while FileLock.isHeld(member.paths.lock) {
+                    // One that was just being started had not said yet which process its monitor is.
+                    if !isTold, let monitor = try store.load(member.id)?.state.monitor { isTold = monitor.signal(SIGTERM) }
+                    try await sleep(for: .milliseconds(5))
+                }
             }
             if let left = try store.load(member.id) { try await Removal(store).remove(left) }
         }
