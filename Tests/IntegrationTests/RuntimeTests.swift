@@ -321,7 +321,8 @@ extension IntegrationTests {
                 #expect(deleted.code == 0, "turn \(turn): \(deleted.errors)")
                 #expect(try runtime("state", "killed").errors.contains("does not exist"))
             }
-            // The monitor of a create that was killed, of which nobody knew yet, goes by itself.
+            // What a create that was killed had begun before there was a container goes with the next verb, its monitor by itself.
+            try lab.good("ps", "-aq")
             let deadline = Date() + 30
             while try !Set(sandboxes()).subtracting(before).isEmpty, Date() < deadline { usleep(100_000) }
             #expect(try Set(sandboxes()).subtracting(before) == [])
