@@ -51,9 +51,7 @@ final class EngineServer {
     private func answer(_ request: EngineRequest, _ descriptors: HandedDescriptors, _ channel: Channel) async throws {
         switch request {
         case .save(let folder, let ends):
-            try await container.turns.take {
-                try await sandbox.save(container, to: folder, ends: ends) { try await channel.report($0, ends: ends) }
-            }
+            try await container.save(in: sandbox, to: folder, ends: ends) { try await channel.report($0, ends: ends) }
             if !ends { return }
         case .create, .hooked, .restore: throw SandboxError("the container is there already", exitCode: 1)
         case .join(let id, let streams, let holder): return try await join(id, streams, holder, descriptors, channel)
