@@ -91,16 +91,7 @@ final class EngineServer {
         try await channel.send(Reply.done)
         let process = member.process
         let following = Task { @Loop in
-            while let (later, _) = try? await channel.receive(Later.self) {  // ends with the connection
-                // A process that has just ended has no window and takes no signal.
-                try? await withDeadline(.seconds(5), awaiting: "the guest's answer") {
-                    switch later {
-                    case .resize(let rows, let columns): try await process.resize(rows: rows, columns: columns)
-                    case .signal(let signal): try await process.signal(signal)
-                    case .end: break
-                    }
-                }
-            }
+            await channel.follow(process)
             if !Task.isCancelled { try? await member.kill(SIGKILL, all: false) }  // one that has ended needs none
         }
         var reply = Reply.exited(code: 137, oomKilled: false)
@@ -128,16 +119,7 @@ final class EngineServer {
         _ = output.attach(streams, descriptors.take()) {}
         try await channel.send(Reply.done)
         let following = Task { @Loop in
-            while let (later, _) = try? await channel.receive(Later.self) {  // ends with the connection
-                // A process that has just ended has no window and takes no signal.
-                try? await withDeadline(.seconds(5), awaiting: "the guest's answer") {
-                    switch later {
-                    case .resize(let rows, let columns): try await process.resize(rows: rows, columns: columns)
-                    case .signal(let signal): try await process.signal(signal)
-                    case .end: break
-                    }
-                }
-            }
+            await channel.follow(process)
             if !Task.isCancelled {
                 try? await process.signal(SIGKILL)  // one that has ended needs none
                 await output.dropStalled()
