@@ -237,12 +237,7 @@ final class EngineSandbox {
         _ process: ProcessSpec, _ agent: AgentConnection, _ guest: GuestLayout, isClone: Bool, _ network: NamespaceNetwork,
         _ mounts: [ResolvedMount], _ streams: Streams, _ early: EarlyStart?
     ) async throws -> GuestProcess {
-        let state = try await withDeadline(
-            .seconds(isClone ? 60 : 120), awaiting: "the first word of the agent in the guest"
-        ) { try await agent.hello() }
-        if isClone, !state.isConfigured || !state.processes.isEmpty {
-            throw SandboxError("the agent of the clone is not where the template left it")
-        }
+        try await agent.greet(isClone: isClone)
         isGreeted = true
         if let early {
             try await early.hooked.value
