@@ -32,6 +32,7 @@ build: ## leaves bin/hull and what it needs beside it
 	install -m 755 -s $(RELEASE)/hull-unpack bin/hull-unpack
 	install -m 755 "$$(guest/build.sh)" bin/hull-init
 	install -m 755 "$$(guest/build.sh hull-stub-init)" bin/hull-stub-init
+	clang -O2 -Wall -Wextra -Werror -shared -fPIC -s -o bin/hull-awake.so awake/hull-awake.c
 	install -m 644 kernel/hull.config bin/hull.config
 	install -m 644 -D -t bin/hull.patches kernel/patches/*.patch
 

@@ -34,9 +34,21 @@ final class QEMUMachine: VirtualMachine {
     let laterFile: SharedDescriptor?
     var saves = 0
 
+    /// Whether it makes copies of itself, or is one.
+    enum Standing {
+        case alone
+        case keeping(AwakePlace)
+        case copy(of: AwakePlace)
+    }
+    private let isCopy: Bool
+
     /// Starts QEMU and, where there is a share, its server; the guest does not run yet. When it throws, nothing is left.
-    init(_ spec: MachineSpec, _ plan: QEMUPlan, from snapshot: Snapshot? = nil, in directory: MachineDirectory) throws {
+    init(
+        _ spec: MachineSpec, _ plan: QEMUPlan, from snapshot: Snapshot? = nil, _ standing: Standing = .alone,
+        in directory: MachineDirectory
+    ) throws {
         self.snapshot = snapshot
+        if case .copy = standing { isCopy = true } else { isCopy = false }
         savedFacts = plan.facts
         memorySize = spec.wholeMemory
         guest = plan.layout
@@ -65,6 +77,23 @@ final class QEMUMachine: VirtualMachine {
             throw error
         }
         do {
+            let user = standing.isKeeping ? 0 : confinement.vmmUser
+            if case .copy(let place) = standing, let snapshot {
+                memoryFile = SharedDescriptor(try openFile(snapshot.memory, O_RDONLY))
+                laterFile = nil
+                words = QEMUArguments(
+                    spec: spec, board: plan.board, accelerator: plan.accelerator, control: 0, agent: 0, console: 0, disks: [], taps: [])
+                var given = [AwakePlace.Role.control: controlPair.1, .agent: agentPair.1, .console: consolePair.1]
+                for (index, disk) in disks.enumerated() { given[.disk(index)] = disk.file }
+                for (index, nic) in spec.nics.enumerated() { if case .tap(let tap) = nic.end { given[.tap(index)] = tap } }
+                let (root, control) = (root, control)
+                qemu = try ConfinedProcess(role: "qemu", confinement: confinement) { output in
+                    let made = try place.copy(given, output: output, in: root, user: user)
+                    control.know(version: made.version)
+                    return made.process
+                }
+                return
+            }
             try root.bindPrograms()
             if let own = plan.program.ownPlace { try root.bind(own, at: own) }
             // What was read at the boot is in the restored memory.
@@ -74,7 +103,6 @@ final class QEMUMachine: VirtualMachine {
                 try root.bind(spec.initramfs, at: "/initramfs", executable: false)
             }
             try root.bind("/dev/null", at: "/dev/null", readOnly: false, devices: true)
-            let user = confinement.vmmUser
             if plan.accelerator == .kvm {
                 if confinement.isRootless {
                     try root.bind("/dev/kvm", at: "/dev/kvm", readOnly: false, devices: true)
@@ -93,7 +121,7 @@ final class QEMUMachine: VirtualMachine {
             laterFile = later?.file
             copying = [memory.copying, later?.copying].compactMap(\.self)
             let state = try snapshot.map { SharedDescriptor(try openFile($0.state, O_RDONLY)) }
-            let arguments = QEMUArguments(
+            var arguments = QEMUArguments(
                 spec: spec, board: plan.board, accelerator: plan.accelerator, tscKilohertz: plan.tscKilohertz,
                 boot: boots ? .init(kernel: "/kernel", initramfs: "/initramfs") : nil,
                 incoming: state.map { inherit($0) }, memoryFile: memory.file, laterFile: Self.laterPlace, control: 3, agent: 4,
@@ -104,6 +132,7 @@ final class QEMUMachine: VirtualMachine {
                     // The plan has made sure of it.
                     if case .tap(let tap) = nic.end { inherit(tap) } else { nil }
                 })
+            arguments.isSandboxed = !standing.isKeeping
             words = arguments
             var how = Spawn(plan.program.path, arguments.words(), environment: [])
             // Its only way to find its modules and firmware, without a /proc in its root.
@@ -112,7 +141,21 @@ final class QEMUMachine: VirtualMachine {
             how.keepsGroups = confinement.isRootless
             how.profile = confinement.profile
             how.capabilities = 0
-            qemu = try ConfinedProcess(role: "qemu", how, root: root, confinement: confinement, descriptors: inherited)
+            if case .keeping(let place) = standing {
+                how.identity = nil
+                // For its copies, until they give them up: SETGID, SETUID, SETPCAP, SYS_CHROOT, SYS_ADMIN.
+                how.capabilities = 1 << 6 | 1 << 7 | 1 << 8 | 1 << 18 | 1 << 21
+                try root.bind(AwakePlace.library, at: AwakePlace.libraryInside)
+                let numbers = [
+                    inherit(try UnixSocket.listen(place.socket)),
+                    inherit(SharedDescriptor(try openFile("/proc/self/ns/pid", O_RDONLY))), inherit(try AwakePlace.filter()),
+                ]
+                how.environment = [
+                    "LD_PRELOAD=\(AwakePlace.libraryInside)", "HULL_AWAKE=\(numbers.map { "\($0)" }.joined(separator: ","))",
+                ]
+            }
+            qemu = try ConfinedProcess(
+                role: "qemu", how, root: root, confinement: confinement, descriptors: inherited, isApart: !standing.isKeeping)
         } catch {
             // What counts is why it could not be started; what could not be taken down goes with the monitor's namespaces.
             try? root.remove()
@@ -196,13 +239,18 @@ final class QEMUMachine: VirtualMachine {
             for one in copying { try copyData(from: one.from, one.range, to: one.to, "the saved machine's memory") }
             copying = []
             // Long for a host that is a machine itself, and busy; a QEMU that ends is noticed at once.
-            try await withDeadline(.seconds(120), awaiting: "QEMU's answer on its control channel") {
-                _ = try await self.control.execute("qmp_capabilities")
+            if !isCopy {
+                try await withDeadline(.seconds(120), awaiting: "QEMU's answer on its control channel") {
+                    _ = try await self.control.execute("qmp_capabilities")
+                }
             }
             if let snapshot {
                 try Self.check(version: version, of: snapshot)
-                try await change(by: snapshot.changes)
-                try await load()
+                // A copy stands where the machine stood that it is of.
+                if !isCopy {
+                    try await change(by: snapshot.changes)
+                    try await load()
+                }
             }
             try root.empty()
             try server?.emptyRoot()
@@ -280,6 +328,20 @@ final class QEMUMachine: VirtualMachine {
     func remove() throws {
         try root.remove()
         try server?.remove()
+    }
+}
+
+extension QEMUMachine.Standing {
+    var isKeeping: Bool { if case .keeping = self { true } else { false } }
+}
+
+extension QEMUMachine {
+    /// Stands still, and lets others make copies of it at `place`.
+    func publish(at place: AwakePlace, disks: [String]) async throws {
+        try await control.execute("stop")
+        let files = try disks.map { SharedDescriptor(try openFile($0, O_PATH)) }
+        try place.publish(
+            words.descriptors, disks: files, pid: qemu.identity.pid, version: control.version)
     }
 }
 

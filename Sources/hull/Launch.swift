@@ -68,9 +68,23 @@ enum Launch {
         }
     }
 
+    /// Has templates woken that starts used, each by a keeper of its own, in a mount and a network namespace. As above.
+    @Loop private static func wakeTemplates() {
+        do {
+            for key in try Globals.roots.awake.wanted() {
+                try start(
+                    ["template-keeper", key], try log("\(Globals.roots.templates.path)/awake.log"),
+                    namespaces: 0x0002_0000 | 0x4000_0000 /* CLONE_NEWNS, CLONE_NEWNET */)
+            }
+        } catch {
+            Complaint.remark("no template is kept awake: \(error)")
+        }
+    }
+
     /// What starts leave to be made for the next ones.
     @Loop static func makeWanted() {
         makeWantedTemplates()
+        wakeTemplates()
         fillPools()
         keepResidents()
     }

@@ -122,3 +122,21 @@ struct TemplateBuilderVerb: ParsableCommand {
         if case .failure(let error) = result { Complaint.exit(with: error) }
     }
 }
+
+/// The keeper of a template that is awake. Hull starts it itself, in namespaces of its own.
+struct TemplateKeeperVerb: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "template-keeper", abstract: "Keeps a template awake; started by run and start.", shouldDisplay: false)
+
+    @Argument var key: String
+
+    mutating func run() throws {
+        let (roots, key) = (Globals.roots, key)
+        let result: Result<Void, any Error> = Loop.run {
+            do { return .success(try await TemplateKeeper(roots: roots, drivers: Drivers.all).keep(key)) } catch {
+                return .failure(error)
+            }
+        }
+        if case .failure(let error) = result { Complaint.exit(with: error) }
+    }
+}

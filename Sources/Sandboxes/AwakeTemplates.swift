@@ -1,0 +1,77 @@
+import Glibc
+import LinuxSystem
+
+/// The templates that are awake (docs/adr/031): of each, below `<exec root>/awake`, a folder `KEY/` that its keeper has made and removes, and a
+/// wish `KEY.wanted` as long as nobody has begun to fulfil it.
+public struct AwakeTemplates: Sendable {
+    let path: String
+
+    init(_ path: String) { self.path = path }
+
+    /// How long one stays awake after its last use: HULL_TEMPLATE_AWAKE seconds, or a minute; zero for not at all.
+    static var idle: Duration {
+        .seconds(getenv("HULL_TEMPLATE_AWAKE").flatMap { Int(String(cString: $0)) }.map { max(0, $0) } ?? 60)
+    }
+
+    /// The files of one.
+    struct Files {
+        let folder: String
+        /// Held by its keeper.
+        var lock: String { "\(folder)/lock" }
+        /// The driver's.
+        var place: String { "\(folder)/place" }
+        var machine: String { "\(folder)/machine" }
+        /// There from when copies can be made, and touched with each.
+        var ready: String { "\(folder)/ready" }
+        func disk(_ name: String) -> String { "\(folder)/disk-\(name)" }
+    }
+
+    func files(_ key: String) -> Files { Files(folder: "\(path)/\(key)") }
+
+    /// One of which copies can be made; its keeper is told that it is of use.
+    func find(_ key: String) -> Files? {
+        let files = files(key)
+        return utimes(files.ready, nil) == 0 ? files : nil
+    }
+
+    /// Notes that a template should be woken, with what is needed to.
+    func want(_ key: String, _ recipe: [UInt8]) throws {
+        try makeDirectories(path)
+        try replaceFile("\(path)/\(key).wanted", recipe)
+    }
+
+    /// The keys of those that should be woken.
+    public func wanted() throws -> [String] {
+        guard exists(path) else { return [] }
+        return try listDirectory(path).filter { $0.hasSuffix(".wanted") }.map { String($0.dropLast(7)) }
+    }
+
+    /// Takes a wish, and what it brought; nil where somebody else has.
+    func take(_ key: String) -> [UInt8]? {
+        let wish = "\(path)/\(key).wanted"
+        let recipe = try? readFile(wish, limit: 1 << 20)  // gone
+        return unlink(wish) == 0 ? recipe : nil
+    }
+
+    /// Begins to keep one awake: the folder, new and locked. Nil while somebody else keeps it.
+    func begin(_ key: String) throws -> (files: Files, lock: FileLock)? {
+        let guarding = try FileLock.acquire("\(path)/.lock")
+        defer { withExtendedLifetime(guarding) {} }
+        let files = files(key)
+        if FileLock.isHeld(files.lock) { return nil }
+        if exists(files.folder) { try removeTree(files.folder) }
+        for folder in [files.folder, files.place, files.machine] { try makeDirectories(folder) }
+        guard let lock = try FileLock.attempt(files.lock) else { return nil }
+        return (files, lock)
+    }
+
+    /// Takes back what killed keepers left.
+    public func collectLeftovers() throws {
+        guard exists(path) else { return }
+        let keys = try listDirectory(path).filter { !$0.hasPrefix(".") && !$0.hasSuffix(".wanted") }
+        guard keys.contains(where: { !FileLock.isHeld(files($0).lock) }) else { return }
+        let guarding = try FileLock.acquire("\(path)/.lock")
+        for key in keys where !FileLock.isHeld(files(key).lock) { try removeTree(files(key).folder) }
+        withExtendedLifetime(guarding) {}
+    }
+}
