@@ -42,7 +42,7 @@ enum { THREADS = 128, DESCRIPTORS = 1024, PASSED = 64, INSTRUCTIONS = 1024, SETT
 struct request {
     uint32_t version, count, user;
     int32_t targets[PASSED];
-    char root[512];
+    char root[512], name[128];
 };
 enum { VERSION = 1, MADE = 1, CONFINED = 2, FAILED = 3 };
 struct answer { uint32_t kind; int32_t step, error; };
@@ -58,13 +58,14 @@ static struct thread threads[THREADS];  // the first is the main thread
 static __thread struct thread *mine;
 static pthread_key_t key;
 static atomic_uint turn, saved;
-static int listener = -1, connection = -1, number_offset = -1;
+static int listener = -1, connection = -1, own_namespace = -1, number_offset = -1;
 static struct request request;
 static struct sock_filter filter[INSTRUCTIONS];
 static struct sock_fprog program = { 0, filter };
 static int passed[PASSED + 2], passed_count;
 static int made_descriptor, made_error;
 static unsigned char events[DESCRIPTORS];
+static char *shown_name;  // QEMU's own, in its command line
 static struct { int file; unsigned long request; int value, used; } settings[SETTINGS];
 extern ptrdiff_t __rseq_offset __attribute__((weak));
 extern unsigned __rseq_size __attribute__((weak));
@@ -279,6 +280,7 @@ static int copy(void) {
     give_up_rights();
     tell((struct answer){ CONFINED, 0, 0 }, -1);
     syscall(SYS_close, connection);
+    if (shown_name) memcpy(shown_name, request.name, strnlen(request.name, strlen(shown_name)));
     *number_of(&threads[0]) = threads[0].number = (int)syscall(SYS_gettid);
     syscall(SYS_set_tid_address, number_of(&threads[0]));
     turn++;
@@ -308,8 +310,6 @@ static int middle(void) {
     made_error = made < 0 ? (int)-made : 0;
     return 0;
 }
-
-static int own_namespace = -1;
 
 static void make_copy(void) {
     made_descriptor = -1;
@@ -362,7 +362,8 @@ static int receive(void) {
         memcpy(passed, CMSG_DATA(head), sizeof(int) * (size_t)passed_count);
     }
     return size == sizeof request && request.version == VERSION && request.count <= PASSED
-        && passed_count == (int)request.count + 2 && memchr(request.root, 0, sizeof request.root);
+        && passed_count == (int)request.count + 2 && memchr(request.root, 0, sizeof request.root)
+        && memchr(request.name, 0, sizeof request.name);
 }
 
 static void *serve(void *unused) {
@@ -387,9 +388,11 @@ static void *serve(void *unused) {
     return NULL;
 }
 
-__attribute__((constructor)) static void prepare(void) {
+// The C library gives constructors what main gets.
+__attribute__((constructor)) static void prepare(int count, char **words) {
     const char *word = getenv("HULL_AWAKE");
     if (!word) return;
+    for (int i = 1; i + 1 < count; i++) if (!strcmp(words[i], "-name")) shown_name = words[i + 1];
     // The listening socket, our own pid namespace, and the filter of the copies' calls.
     int numbers[3], rules;
     for (int i = 0; i < 3; i++) {

@@ -51,9 +51,11 @@ struct AwakePlace {
         try replaceFile(note, Array(text.utf8))
     }
 
-    /// A copy of the machine, in `root` and with `given` in the place of what it has: QEMU as a process, and QEMU's version as it said it.
+    /// A copy of the machine, shown as `name`, in `root` and with `given` in the place of what it has: QEMU as a process, and QEMU's version as it said it.
     /// Takes some milliseconds, in which the loop stands still. Throws where nobody listens (any more).
-    @Loop func copy(_ given: [Role: SharedDescriptor], output: SharedDescriptor, in root: ConfinedRoot, user: UInt32) throws -> (
+    @Loop func copy(
+        _ given: [Role: SharedDescriptor], output: SharedDescriptor, name: String, in root: ConfinedRoot, user: UInt32
+    ) throws -> (
         process: ChildProcess, version: JSON
     ) {
         let known = try JSON(parsing: try readFile(note, limit: 1 << 16))
@@ -68,7 +70,7 @@ struct AwakePlace {
                 passed.append(descriptor)
             }
         }
-        let request = try Self.request(targets, root: root.path, user: user)
+        let request = try Self.request(targets, root: root.path, name: name, user: user)
         let connection = try UnixSocket.connect(socket)
         try setBlocking(connection.raw, forAtMost: 10)
         let raw = passed.map(\.raw)
@@ -93,8 +95,8 @@ struct AwakePlace {
     }
 
     /// As `struct request` in awake/hull-awake.c.
-    private static func request(_ targets: [Int32], root: String, user: UInt32) throws -> [UInt8] {
-        guard targets.count <= 62, root.utf8.count < 512 else {
+    private static func request(_ targets: [Int32], root: String, name: String, user: UInt32) throws -> [UInt8] {
+        guard targets.count <= 62, root.utf8.count < 512, name.utf8.count < 128 else {
             throw MachineError(.unsupported, "a copy of a machine that stands by has room for 62 descriptors, and a path of 511 bytes")
         }
         var bytes: [UInt8] = []
@@ -102,7 +104,8 @@ struct AwakePlace {
         for word in [1, UInt32(targets.count), user] + padded.map({ UInt32(bitPattern: $0) }) {
             withUnsafeBytes(of: word.littleEndian) { bytes += $0 }
         }
-        return bytes + Array(root.utf8) + [UInt8](repeating: 0, count: 512 - root.utf8.count)
+        for (text, room) in [(root, 512), (name, 128)] { bytes += Array(text.utf8) + [UInt8](repeating: 0, count: room - text.utf8.count) }
+        return bytes
     }
 
     /// As `struct answer` there.

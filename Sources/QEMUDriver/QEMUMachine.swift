@@ -88,7 +88,7 @@ final class QEMUMachine: VirtualMachine {
                 for (index, nic) in spec.nics.enumerated() { if case .tap(let tap) = nic.end { given[.tap(index)] = tap } }
                 let (root, control) = (root, control)
                 qemu = try ConfinedProcess(role: "qemu", confinement: confinement) { output in
-                    let made = try place.copy(given, output: output, in: root, user: user)
+                    let made = try place.copy(given, output: output, name: "hull-\(spec.id)", in: root, user: user)
                     control.know(version: made.version)
                     return made.process
                 }

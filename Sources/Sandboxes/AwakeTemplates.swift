@@ -34,6 +34,9 @@ public struct AwakeTemplates: Sendable {
         return utimes(files.ready, nil) == 0 ? files : nil
     }
 
+    /// Whether copies can be made of the template `key`.
+    public func isAwake(_ key: String) -> Bool { exists(files(key).ready) && FileLock.isHeld(files(key).lock) }
+
     /// Notes that a template should be woken, with what is needed to.
     func want(_ key: String, _ recipe: [UInt8]) throws {
         try makeDirectories(path)

@@ -34,13 +34,17 @@ public struct TemplateKeeper {
             try? removeTree(files.folder)
             withExtendedLifetime(lock) {}
         }
+        // Any tree will do for an image.
+        guard let tree = recipe.disks.first(where: { $0.name == "modules" })?.fixedPath else { return }
         for (name, size) in recipe.standIns {
-            let file = try openFile("\(files.folder)/\(name)", O_RDWR | O_CREAT | O_EXCL)
-            try checked("set the length of", name) { ftruncate(file.raw, Int(size)) }
+            try copySparse(from: tree, to: "\(files.folder)/\(name)")
+            try checked("set the length of", name) { truncate("\(files.folder)/\(name)", Int(size)) }
         }
         for (name, _) in recipe.freshDisks { try WritableDisk.replace(files.disk(name), with: template.disk(name)) }
         let taps = try recipe.mtus.indices.map { try Tap.open("hull-awake\($0)") }
-        let spec = recipe.spec(in: files.folder, taps: taps, confinement: Confinement(uidBase: TemplateBuilder.uidBase))
+        // As long as a container's, because a copy writes its own over it where the host's tools look.
+        let id = "awake-" + key + String(repeating: "-", count: max(0, 58 - key.utf8.count))
+        let spec = recipe.spec(in: files.folder, id: id, taps: taps, confinement: Confinement(uidBase: TemplateBuilder.uidBase))
         Fault.point("awake:begun")
         try await waking.keepAwake(
             spec, template.snapshot, at: files.place, in: MachineDirectory(files.machine),
@@ -48,26 +52,28 @@ public struct TemplateKeeper {
             until: { machine in
                 _ = try openFile(files.ready, O_WRONLY | O_CREAT | O_EXCL)
                 Fault.point("awake:ready")
-                try await wait(key, template, files, machine)
+                let watching = Task { @Loop in try await wait(key, template, files) }
+                let ending = Task { @Loop in
+                    _ = await machine.wait()
+                    watching.cancel()
+                }
+                defer { ending.cancel() }
+                do { try await watching.value } catch is CancellationError {}
             })
     }
 
-    /// Until it has not been used for a while, the template is gone, or the machine has ended.
-    private func wait(
-        _ key: String, _ template: TemplateStore.Template, _ files: AwakeTemplates.Files, _ machine: any VirtualMachine
-    ) async throws {
+    /// Until it has not been used for a while, or the template is gone.
+    private func wait(_ key: String, _ template: TemplateStore.Template, _ files: AwakeTemplates.Files) async throws {
         let watch = try FolderWatch(roots.templates.path)
         while case .ready(let there) = roots.templates.find(key), there.manifest.memory == template.manifest.memory {
             var used = stat()
             try checked("look at", files.ready) { stat(files.ready, &used) }
             let left = AwakeTemplates.idle - .seconds(time(nil) - used.st_mtim.tv_sec)
             if left <= .zero { break }
-            // Copies that are being made have their disks from here: it goes first.
-            if await machine.ended(within: .zero) != nil { return }
-            try await watch.next(atMost: min(left, .seconds(10)))
+            try await watch.next(atMost: min(left, .seconds(60)))
         }
         unlink(files.ready)
-        // Who has just found it makes the copy.
+        // Who has just found it makes its copy.
         try await sleep(for: .seconds(1))
     }
 
@@ -82,11 +88,7 @@ public struct TemplateKeeper {
             sandbox.modules = nil
             try await agent.configure(sandbox, followsClock: false)
             var container = try planner.container(machine.guest, mounts: [], endpoint: nil)
-            // Its root is the disk that the template has mounted already, and what it writes is nowhere.
-            if let modules = machine.guest.disks["modules"] {
-                container.root.lower = DiskConfiguration(device: modules.path, type: "erofs")
-            }
-            container.root.upper = nil
+            container.root.isRehearsal = true
             container.files.append(FileConfiguration(path: program, content: Self.smallestProgram, mode: 0o755))
             try await agent.createContainer(container)
             let process = try await agent.start(

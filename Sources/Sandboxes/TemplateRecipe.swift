@@ -73,8 +73,8 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
     }
 
     /// The machine to be saved, with stand-ins in `folder` for what a clone has of its own (the files are made by `standIns`).
-    func spec(in folder: String, taps: [SharedDescriptor], confinement: Confinement) -> MachineSpec {
-        var spec = spec(id: "template", consoleLog: "\(folder)/console.log", confinement: confinement) {
+    func spec(in folder: String, id: String = "template", taps: [SharedDescriptor], confinement: Confinement) -> MachineSpec {
+        var spec = spec(id: id, consoleLog: "\(folder)/console.log", confinement: confinement) {
             $0.fixedPath ?? "\(folder)/disk-\($0.name)"
         }
         spec.share = shareTag.map { Share(tag: $0, entries: []) }

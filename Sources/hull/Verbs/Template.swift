@@ -21,7 +21,8 @@ struct TemplateVerb: ParsableCommand {
         @Option(name: .long, help: "json, or a template.") var format: String?
 
         func perform() async throws -> Int32 {
-            let store = try await openStore().roots.templates
+            let roots = try await openStore().roots
+            let store = roots.templates
             let rows: [[String: String]] = try store.keys().map { key in
                 switch store.find(key) {
                 case .ready(let one):
@@ -29,6 +30,7 @@ struct TemplateVerb: ParsableCommand {
                         "Key": key, "Machine": one.manifest.title, "Size": ByteCount.format(one.size), "Bytes": "\(one.size)",
                         "Created": Timestamp(nanoseconds: one.manifest.created).rfc3339,
                         "Used": Timestamp(nanoseconds: Int64(one.lastUsed) * 1_000_000_000).rfc3339,
+                        "Awake": roots.awake.isAwake(key) ? "yes" : "no",
                     ]
                 case .damaged(let reason): ["Key": key, "Machine": "damaged: \(reason)"]
                 case .missing: ["Key": key, "Machine": "being removed"]
@@ -38,7 +40,7 @@ struct TemplateVerb: ParsableCommand {
                 columns: [
                     .init(key: "Key", title: "TEMPLATE"), .init(key: "Machine", title: "MACHINE"),
                     .init(key: "Size", title: "SIZE"),
-                    .init(key: "Used", title: "LAST USED"),
+                    .init(key: "Used", title: "LAST USED"), .init(key: "Awake", title: "AWAKE"),
                 ], rows: rows
             ).print(format: format, quiet: quiet, quietKey: "Key")
             return 0
