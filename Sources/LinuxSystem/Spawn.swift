@@ -160,7 +160,8 @@ public final class ChildProcess: Sendable {
     public convenience init(foreign descriptor: SharedDescriptor) throws(SystemError) {
         let text = try readText("/proc/self/fdinfo/\(descriptor.raw)")
         // As the /proc counts, …, as we do, as it does itself (proc(5)).
-        let numbers = text.split(separator: "\n").first { $0.hasPrefix("NSpid:") }?.split(whereSeparator: \.isWhitespace).dropFirst() ?? []
+        let numbers =
+            text.split(separator: "\n").first { $0.hasPrefix("NSpid:") }?.split(whereSeparator: \.isWhitespace).dropFirst() ?? []
         guard let pid = numbers.dropLast().last.flatMap({ Int32($0) }) else {
             throw SystemError("look at a process that has ended", code: ESRCH)
         }

@@ -27,7 +27,8 @@ package final class ConfinedProcess {
         how.descriptors = [(nothing, 0), (pipe.write, 1), (pipe.write, 2)]
         for (index, descriptor) in descriptors.enumerated() { how.descriptors.append((descriptor, Int32(3 + index))) }
         how.namespaces =
-            CLONE_NEWNS | (isApart ? CLONE_NEWPID : 0) | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | 0x0200_0000 /* CLONE_NEWCGROUP */
+            CLONE_NEWNS | (isApart ? CLONE_NEWPID : 0) | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
+            | 0x0200_0000 /* CLONE_NEWCGROUP */
         how.root = root.path
         how.directory = "/"
         how.noNewPrivileges = true

@@ -43,7 +43,8 @@ struct AwakePlace {
             try checked("look at", "a disk") { fstat(disk.raw, &wanted) }
             numbers[.disk(index)] = open.filter {
                 var status = stat()
-                return stat("/proc/\(pid)/fd/\($0)", &status) == 0 && status.st_dev == wanted.st_dev && status.st_ino == wanted.st_ino
+                return stat("/proc/\(pid)/fd/\($0)", &status) == 0 && status.st_dev == wanted.st_dev
+                    && status.st_ino == wanted.st_ino
             }
         }
         let targets = numbers.map { ($0.key.name, JSON.array($0.value.map { .integer(Int64($0)) })) }
@@ -59,7 +60,8 @@ struct AwakePlace {
         process: ChildProcess, version: JSON
     ) {
         let known = try JSON(parsing: try readFile(note, limit: 1 << 16))
-        var passed = try ["pid", "mnt"].map { SharedDescriptor(try openFile("/proc/self/ns/\($0)", O_RDONLY)) } + [output, output]
+        var passed =
+            try ["pid", "mnt"].map { SharedDescriptor(try openFile("/proc/self/ns/\($0)", O_RDONLY)) } + [output, output]
         var targets: [Int32] = [1, 2]
         for (role, descriptor) in given {
             guard case .array(let numbers)? = known["numbers"]?[role.name], !numbers.isEmpty else {
@@ -77,7 +79,9 @@ struct AwakePlace {
         let sent = request.withUnsafeBytes {
             hull_send_descriptors(connection.raw, $0.baseAddress!, $0.count, raw, raw.count, Int32(MSG_NOSIGNAL))
         }
-        guard sent == request.count else { throw SystemError("ask for a copy of the machine that stands by", code: sent < 0 ? Int32(-sent) : EIO) }
+        guard sent == request.count else {
+            throw SystemError("ask for a copy of the machine that stands by", code: sent < 0 ? Int32(-sent) : EIO)
+        }
         var process: ChildProcess?
         var isConfined = false
         while process == nil || !isConfined {
@@ -97,14 +101,17 @@ struct AwakePlace {
     /// As `struct request` in awake/hull-awake.c.
     private static func request(_ targets: [Int32], root: String, name: String, user: UInt32) throws -> [UInt8] {
         guard targets.count <= 62, root.utf8.count < 512, name.utf8.count < 128 else {
-            throw MachineError(.unsupported, "a copy of a machine that stands by has room for 62 descriptors, and a path of 511 bytes")
+            throw MachineError(
+                .unsupported, "a copy of a machine that stands by has room for 62 descriptors, and a path of 511 bytes")
         }
         var bytes: [UInt8] = []
         let padded = targets + [Int32](repeating: 0, count: 64 - targets.count)
         for word in [1, UInt32(targets.count), user] + padded.map({ UInt32(bitPattern: $0) }) {
             withUnsafeBytes(of: word.littleEndian) { bytes += $0 }
         }
-        for (text, room) in [(root, 512), (name, 128)] { bytes += Array(text.utf8) + [UInt8](repeating: 0, count: room - text.utf8.count) }
+        for (text, room) in [(root, 512), (name, 128)] {
+            bytes += Array(text.utf8) + [UInt8](repeating: 0, count: room - text.utf8.count)
+        }
         return bytes
     }
 
@@ -118,7 +125,9 @@ struct AwakePlace {
         let got = withUnsafeMutableBytes(of: &words) {
             hull_receive_descriptors(connection.raw, $0.baseAddress!, $0.count, &descriptor, &count, 0)
         }
-        guard got == 12 else { throw SystemError("hear of a copy of the machine that stands by", code: got < 0 ? Int32(-got) : EPIPE) }
+        guard got == 12 else {
+            throw SystemError("hear of a copy of the machine that stands by", code: got < 0 ? Int32(-got) : EPIPE)
+        }
         return (words.0, words.1, words.2, count == 1 ? SharedDescriptor(owning: descriptor) : nil)
     }
 
@@ -129,7 +138,9 @@ struct AwakePlace {
             throw MachineError(.startFailed, "libseccomp cannot make a filter")
         }
         defer { seccomp_release(context) }
-        func refuse(_ call: String, _ action: UInt32 = 0x8000_0000 /* SCMP_ACT_KILL_PROCESS */, _ conditions: [scmp_arg_cmp] = []) throws {
+        func refuse(
+            _ call: String, _ action: UInt32 = 0x8000_0000 /* SCMP_ACT_KILL_PROCESS */, _ conditions: [scmp_arg_cmp] = []
+        ) throws {
             let number = seccomp_syscall_resolve_name(call)
             if number == -1 /* __NR_SCMP_ERROR: not known to this libseccomp */ { return }
             let failure = conditions.withUnsafeBufferPointer {
@@ -143,7 +154,8 @@ struct AwakePlace {
         try refuse("clone", 0x8000_0000, [scmp_arg_cmp(arg: 0, op: SCMP_CMP_MASKED_EQ, datum_a: thread, datum_b: 0)])
         try refuse("clone3", 0x0005_0000 | UInt32(ENOSYS))
         seccomp_attr_set(context, SCMP_FLTATR_CTL_OPTIMIZE, 2)
-        let file = SharedDescriptor(owning: try checked("make room for a filter") { hull_memfd_create("hull-filter", 1 /* MFD_CLOEXEC */) })
+        let file = SharedDescriptor(
+            owning: try checked("make room for a filter") { hull_memfd_create("hull-filter", 1 /* MFD_CLOEXEC */) })
         let failure = seccomp_export_bpf(context, file.raw)
         if failure != 0 { throw SystemError("compile a filter", code: -failure) }
         return file
@@ -152,14 +164,19 @@ struct AwakePlace {
     private static let refused = [
         // obsolete, and what changes the host
         "_sysctl", "acct", "add_key", "afs_syscall", "bdflush", "bpf", "create_module", "delete_module", "finit_module", "ftime",
-        "get_kernel_syms", "getpmsg", "gtty", "init_module", "ioperm", "iopl", "kexec_file_load", "kexec_load", "keyctl", "lock", "mpx",
-        "nfsservctl", "open_by_handle_at", "perf_event_open", "prof", "profil", "ptrace", "putpmsg", "query_module", "quotactl", "readdir",
-        "reboot", "request_key", "security", "sgetmask", "ssetmask", "stty", "swapoff", "swapon", "sysfs", "syslog", "tuxcall", "ulimit",
+        "get_kernel_syms", "getpmsg", "gtty", "init_module", "ioperm", "iopl", "kexec_file_load", "kexec_load", "keyctl", "lock",
+        "mpx",
+        "nfsservctl", "open_by_handle_at", "perf_event_open", "prof", "profil", "ptrace", "putpmsg", "query_module", "quotactl",
+        "readdir",
+        "reboot", "request_key", "security", "sgetmask", "ssetmask", "stty", "swapoff", "swapon", "sysfs", "syslog", "tuxcall",
+        "ulimit",
         "uselib", "userfaultfd", "ustat", "vserver", "process_vm_readv", "process_vm_writev",
         // other rights
-        "setfsgid", "setfsuid", "setgid", "setgroups", "setpgid", "setregid", "setresgid", "setresuid", "setreuid", "setsid", "setuid",
+        "setfsgid", "setfsuid", "setgid", "setgroups", "setpgid", "setregid", "setresgid", "setresuid", "setreuid", "setsid",
+        "setuid",
         // other processes and programs, other namespaces and mounts
-        "execve", "execveat", "fork", "vfork", "setns", "unshare", "chroot", "pivot_root", "mount", "umount2", "move_mount", "open_tree",
+        "execve", "execveat", "fork", "vfork", "setns", "unshare", "chroot", "pivot_root", "mount", "umount2", "move_mount",
+        "open_tree",
         "fsopen", "fsmount", "mount_setattr",
         // more of the processor
         "sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler", "setpriority", "ioprio_set",

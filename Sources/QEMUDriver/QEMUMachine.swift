@@ -82,7 +82,8 @@ final class QEMUMachine: VirtualMachine {
                 memoryFile = SharedDescriptor(try openFile(snapshot.memory, O_RDONLY))
                 laterFile = nil
                 words = QEMUArguments(
-                    spec: spec, board: plan.board, accelerator: plan.accelerator, control: 0, agent: 0, console: 0, disks: [], taps: [])
+                    spec: spec, board: plan.board, accelerator: plan.accelerator, control: 0, agent: 0, console: 0, disks: [],
+                    taps: [])
                 var given = [AwakePlace.Role.control: controlPair.1, .agent: agentPair.1, .console: consolePair.1]
                 for (index, disk) in disks.enumerated() { given[.disk(index)] = disk.file }
                 for (index, nic) in spec.nics.enumerated() { if case .tap(let tap) = nic.end { given[.tap(index)] = tap } }

@@ -28,7 +28,9 @@ public struct TemplateKeeper {
         let awake = roots.awake
         guard let wish = awake.take(key), case .ready(let template) = roots.templates.find(key) else { return }
         let recipe = try JSONDecoder().decode(TemplateRecipe.self, from: Data(wish))
-        guard let waking = drivers[recipe.hypervisor]?().templating?.waking, let (files, lock) = try awake.begin(key) else { return }
+        guard let waking = drivers[recipe.hypervisor]?().templating?.waking, let (files, lock) = try awake.begin(key) else {
+            return
+        }
         defer {
             // What cannot be removed now the next verb takes back.
             try? removeTree(files.folder)

@@ -49,7 +49,8 @@ struct Templates {
 
     /// Has it woken for later starts, where that is of use. A failure is none of this start's.
     private func wake(_ template: TemplateStore.Template, _ spec: MachineSpec) {
-        guard AwakeTemplates.idle > .zero, templating.waking?.gains(spec) == true, !exists(awake.files(template.key).folder) else { return }
+        guard AwakeTemplates.idle > .zero, templating.waking?.gains(spec) == true, !exists(awake.files(template.key).folder)
+        else { return }
         // As it says: without it they start as this one does.
         try? awake.want(template.key, Array(JSONEncoder().encode(TemplateRecipe(spec, hypervisor: name))))
     }

@@ -72,9 +72,9 @@ enum Launch {
     @Loop private static func wakeTemplates() {
         do {
             for key in try Globals.roots.awake.wanted() {
-                try start(
-                    ["template-keeper", key], try log("\(Globals.roots.templates.path)/awake.log"),
-                    namespaces: 0x0002_0000 | 0x4000_0000 /* CLONE_NEWNS, CLONE_NEWNET */)
+                var how = try own(["template-keeper", key], try log("\(Globals.roots.templates.path)/awake.log"))
+                how.namespaces = 0x0002_0000 | 0x4000_0000  // CLONE_NEWNS, CLONE_NEWNET
+                _ = try how.spawn()
             }
         } catch {
             Complaint.remark("no template is kept awake: \(error)")
