@@ -35,7 +35,7 @@
 #include <unistd.h>
 
 #define SIGNAL (SIGRTMIN + 12)
-enum { THREADS = 128, DESCRIPTORS = 1024, PASSED = 64, INSTRUCTIONS = 1024, SETTINGS = 64 };
+enum { THREADS = 128, DESCRIPTORS = 1024, PASSED = 64, INSTRUCTIONS = 1024, SETTINGS = 64, MAPPINGS = 16 };
 
 // What a copy is to be. The descriptors come beside it: its pid namespace, its mount namespace, then one for each target.
 // The same layout is in Sources/QEMUDriver/AwakeMachine.swift.
@@ -67,6 +67,8 @@ static int made_descriptor, made_error;
 static unsigned char events[DESCRIPTORS];
 static char *shown_name;  // QEMU's own, in its command line
 static struct { int file; unsigned long request; int value, used; } settings[SETTINGS];
+static struct mapping { int file, protection, used; char *address; size_t length; off_t offset; } mappings[MAPPINGS];
+static int share = -1;  // the connection to the share's server
 extern ptrdiff_t __rseq_offset __attribute__((weak));
 extern unsigned __rseq_size __attribute__((weak));
 
@@ -160,8 +162,37 @@ int close(int file) {
     if (file >= 0 && file < DESCRIPTORS) {
         events[file] = 0;
         for (int i = 0; i < SETTINGS; i++) if (settings[i].used && settings[i].file == file) settings[i].used = 0;
+        for (int i = 0; i < MAPPINGS; i++) if (mappings[i].used && mappings[i].file == file) mappings[i].used = 0;
     }
     return (int)syscall(SYS_close, file);
+}
+
+// Memory that another process sees too, of which a copy has its own.
+void *mmap(void *address, size_t length, int protection, int flags, int file, off_t offset) {
+    void *place = (void *)syscall(SYS_mmap, address, length, protection, flags, file, offset);
+    if (place == MAP_FAILED || file < 0 || (flags & MAP_TYPE) == MAP_PRIVATE) return place;
+    for (int i = 0; i < MAPPINGS; i++) {
+        if (mappings[i].used) continue;
+        mappings[i] = (struct mapping){ file, protection, 1, place, length, offset };
+        return place;
+    }
+    abort();
+}
+
+void *mmap64(void *address, size_t length, int protection, int flags, int file, off_t offset) {
+    return mmap(address, length, protection, flags, file, offset);
+}
+
+// What the share's server offers is to be what another one can take over: the memory told anew at each start (no slots), and no
+// connection of its own to QEMU. The header of an answer and the rest are read one after the other (QEMU's docs/interop/vhost-user.rst).
+ssize_t recvmsg(int socket, struct msghdr *message, int flags) {
+    static int is_offer;
+    ssize_t size = syscall(SYS_recvmsg, socket, message, flags);
+    if (socket != share || size <= 0 || message->msg_iovlen != 1) return size;
+    uint32_t *words = message->msg_iov->iov_base;
+    if (is_offer && size == 8) words[0] &= ~(1u << 5 | 1u << 10 | 1u << 15);  // BACKEND_REQ, BACKEND_SEND_FD, CONFIGURE_MEM_SLOTS
+    is_offer = size == 12 && words[0] == 15 && words[1] & 4;  // GET_PROTOCOL_FEATURES, and it is an answer
+    return size;
 }
 
 // A tap keeps what it was told; a copy has another one.
@@ -223,10 +254,31 @@ static void enter(void) {
     check(setsid(), 8);
 }
 
+// Memory of its own, an empty file, in the place of what the others see; with the same in it.
+static void fill(struct mapping *mapping, int file) {
+    off_t data = mapping->offset, end = mapping->offset + (off_t)mapping->length;
+    while ((data = lseek(mapping->file, data, SEEK_DATA)) >= 0 && data < end) {
+        off_t hole = lseek(mapping->file, data, SEEK_HOLE);
+        check(hole, 18);
+        if (hole > end) hole = end;
+        while (data < hole) {
+            ssize_t done = pwrite(file, mapping->address + (data - mapping->offset), (size_t)(hole - data), data);
+            check(done, 18);
+            data += done;
+        }
+    }
+    void *place = (void *)syscall(SYS_mmap, mapping->address, mapping->length, mapping->protection,
+        MAP_SHARED | MAP_FIXED | MAP_NORESERVE, file, mapping->offset);
+    check(place == MAP_FAILED ? -1 : 0, 18);
+}
+
 // Its own descriptors in the places of the old ones. An event that was under way is told again: one too many is harmless.
 static void exchange(void) {
     for (uint32_t i = 0; i < request.count; i++) {
-        int target = request.targets[i];
+        int target = request.targets[i], flags = fcntl(target, F_GETFL);
+        for (int j = 0; j < MAPPINGS; j++)
+            if (mappings[j].used && mappings[j].file == target) fill(&mappings[j], passed[2 + i]);
+        check(fcntl(passed[2 + i], F_SETFL, flags), 9);
         check(dup3(passed[2 + i], target, O_CLOEXEC), 9);
         for (int j = 0; j < SETTINGS; j++) {
             if (!settings[j].used || settings[j].file != target) continue;
@@ -275,6 +327,9 @@ static void belong_again(struct thread *thread) {
 
 // The copy's first steps, in its only thread.
 static int copy(void) {
+    char go;
+    // From here on it is counted where it belongs.
+    check(read(connection, &go, 1) - 1, 0);
     enter();
     exchange();
     give_up_rights();
@@ -393,13 +448,14 @@ __attribute__((constructor)) static void prepare(int count, char **words) {
     const char *word = getenv("HULL_AWAKE");
     if (!word) return;
     for (int i = 1; i + 1 < count; i++) if (!strcmp(words[i], "-name")) shown_name = words[i + 1];
-    // The listening socket, our own pid namespace, and the filter of the copies' calls.
-    int numbers[3], rules;
-    for (int i = 0; i < 3; i++) {
+    // The listening socket, our own pid namespace, the filter of the copies' calls, and the connection to the share's server, where there is one.
+    int numbers[4] = { -1, -1, -1, -1 }, rules;
+    for (int i = 0; i < 4 && *word; i++) {
         numbers[i] = (int)strtol(word, (char **)&word, 10);
-        fcntl(numbers[i], F_SETFD, FD_CLOEXEC);
         if (*word) word++;
     }
+    for (int i = 0; i < 3; i++) fcntl(numbers[i], F_SETFD, FD_CLOEXEC);
+    share = numbers[3];
     listener = numbers[0];
     fcntl(listener, F_SETFL, 0);  // it is waited at
     own_namespace = numbers[1];

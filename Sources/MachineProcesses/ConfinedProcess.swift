@@ -49,15 +49,12 @@ package final class ConfinedProcess {
         try setNonBlocking(output.raw)
     }
 
-    /// Takes one that `start` makes and confines otherwise, whose output goes into the pipe that it is given.
-    package init(role: String, confinement: Confinement, start: (_ output: SharedDescriptor) throws -> ChildProcess) throws {
+    /// Takes one that `start` makes and confines otherwise, whose output goes into the pipe that it is given, and which has joined the
+    /// confinement's cgroups.
+    package init(role: String, start: (_ output: SharedDescriptor) throws -> ChildProcess) throws {
         self.role = role
         let pipe = try makePipe()
         child = try start(pipe.write)
-        do { try child.join(confinement.cgroups) } catch {
-            child.signal(SIGKILL)
-            throw error
-        }
         guard let identity = child.identity else {
             throw MachineError(.startFailed, "\(role) ended before it could be looked at")
         }

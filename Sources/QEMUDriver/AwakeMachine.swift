@@ -20,6 +20,10 @@ struct AwakePlace {
     /// What a descriptor of QEMU's is, as the note names it.
     enum Role: Hashable {
         case control, agent, console
+        /// The connection to the share's server.
+        case share
+        /// The guest's memory, and that which may come later, where they are files that others see too.
+        case memory, later
         case disk(Int)
         case tap(Int)
         var name: String {
@@ -27,21 +31,24 @@ struct AwakePlace {
             case .control: "control"
             case .agent: "agent"
             case .console: "console"
+            case .share: "share"
+            case .memory: "memory"
+            case .later: "later"
             case .disk(let index): "disk\(index)"
             case .tap(let index): "tap\(index)"
             }
         }
     }
 
-    /// Notes the numbers that QEMU, process `pid`, has its descriptors under. Those of disks are found by the files that they are of,
-    /// because it opens them again.
-    func publish(_ known: [Role: Int32], disks: [SharedDescriptor], pid: Int32, version: JSON) throws {
+    /// Notes the numbers that QEMU, process `pid`, has its descriptors under. Those of `files` are found by what they are of, because QEMU
+    /// opens them itself.
+    func publish(_ known: [Role: Int32], files: [Role: SharedDescriptor], pid: Int32, version: JSON) throws {
         var numbers = known.mapValues { [$0] }
         let open = try listDirectory("/proc/\(pid)/fd").compactMap { Int32($0) }.sorted()
-        for (index, disk) in disks.enumerated() {
+        for (role, file) in files {
             var wanted = stat()
-            try checked("look at", "a disk") { fstat(disk.raw, &wanted) }
-            numbers[.disk(index)] = open.filter {
+            try checked("look at", "a file of QEMU's") { fstat(file.raw, &wanted) }
+            numbers[role] = open.filter {
                 var status = stat()
                 return stat("/proc/\(pid)/fd/\($0)", &status) == 0 && status.st_dev == wanted.st_dev
                     && status.st_ino == wanted.st_ino
@@ -52,13 +59,12 @@ struct AwakePlace {
         try replaceFile(note, Array(text.utf8))
     }
 
-    /// A copy of the machine, shown as `name`, in `root` and with `given` in the place of what it has: QEMU as a process, and QEMU's version as it said it.
-    /// Takes some milliseconds, in which the loop stands still. Throws where nobody listens (any more).
+    /// A copy of the machine, shown as `name`, in `root` and the `cgroups`, and with `given` in the place of what it has: QEMU as a process,
+    /// and QEMU's version as it said it. Takes some milliseconds, in which the loop stands still. Throws where nobody listens (any more).
     @Loop func copy(
-        _ given: [Role: SharedDescriptor], output: SharedDescriptor, name: String, in root: ConfinedRoot, user: UInt32
-    ) throws -> (
-        process: ChildProcess, version: JSON
-    ) {
+        _ given: [Role: SharedDescriptor], output: SharedDescriptor, name: String, in root: ConfinedRoot, user: UInt32,
+        cgroups: [SharedDescriptor]
+    ) throws -> (process: ChildProcess, version: JSON) {
         let known = try JSON(parsing: try readFile(note, limit: 1 << 16))
         var passed =
             try ["pid", "mnt"].map { SharedDescriptor(try openFile("/proc/self/ns/\($0)", O_RDONLY)) } + [output, output]
@@ -84,15 +90,24 @@ struct AwakePlace {
         }
         var process: ChildProcess?
         var isConfined = false
-        while process == nil || !isConfined {
-            let (kind, step, error, descriptor) = try Self.answer(connection)
-            switch kind {
-            case 1: process = try descriptor.map { try ChildProcess(foreign: $0) }
-            case 2: isConfined = true
-            default:
-                process?.signal(SIGKILL)
-                throw SystemError("confine a copy of the machine that stands by (step \(step))", code: error)
+        do {
+            while !isConfined {
+                let (kind, step, error, descriptor) = try Self.answer(connection)
+                switch (kind, descriptor) {
+                case (1, let descriptor?):
+                    let made = try ChildProcess(foreign: descriptor)
+                    process = made
+                    // Before it begins only where it takes memory at once: to join costs a grace period of the kernel's.
+                    if given[.memory] != nil { try made.join(cgroups) }
+                    try checked("let a copy go on", "from its first step") { send(connection.raw, "+", 1, Int32(MSG_NOSIGNAL)) }
+                    if given[.memory] == nil { try made.join(cgroups) }
+                case (2, _): isConfined = true
+                default: throw SystemError("confine a copy of the machine that stands by (step \(step))", code: error)
+                }
             }
+        } catch {
+            process?.signal(SIGKILL)
+            throw error
         }
         guard let process else { throw SystemError("hold on to a copy of the machine that stands by", code: EIO) }
         return (process, known["version"] ?? .null)

@@ -84,12 +84,11 @@ public struct QEMU: Hypervisor {
 extension QEMUTemplating: Waking {
     var waking: (any Waking)? { self }
 
-    /// Under KVM code needs no translation, and a machine of KVM's cannot be in another process. What a share's server sees must be the
-    /// machine's own, and so must what may come later.
+    /// Under KVM code needs no translation, and a machine of KVM's cannot be in another process.
     func gains(_ spec: MachineSpec) -> Bool {
         // Who cannot be planned will hear so where she is.
         guard let plan = try? QEMUPlan(spec) else { return false }
-        return plan.accelerator == .tcg && spec.share == nil && spec.growth == nil && !spec.confinement.isRootless
+        return plan.accelerator == .tcg && plan.shareServer?.isLegacy != true && !spec.confinement.isRootless
             && spec.confinement.profile == nil && spec.confinement.labels == nil && exists(AwakePlace.library)
     }
 

@@ -56,6 +56,7 @@ struct QEMUArguments: Sendable {
     /// What a copy of the machine has its own of, besides its disks.
     var descriptors: [AwakePlace.Role: Int32] {
         var all = [AwakePlace.Role.control: control, .agent: agent, .console: console]
+        all[.share] = share
         for (index, tap) in taps.enumerated() { all[.tap(index)] = tap }
         return all
     }

@@ -79,17 +79,27 @@ final class QEMUMachine: VirtualMachine {
         do {
             let user = standing.isKeeping ? 0 : confinement.vmmUser
             if case .copy(let place) = standing, let snapshot {
-                memoryFile = SharedDescriptor(try openFile(snapshot.memory, O_RDONLY))
-                laterFile = nil
+                // What others see of a machine's memory is to be the copy's own.
+                memoryFile =
+                    try spec.share != nil
+                    ? Self.makeMemory(of: spec.wholeMemory) : SharedDescriptor(try openFile(snapshot.memory, O_RDONLY))
+                laterFile = try QEMUArguments.laterMemory(of: spec).map { try Self.makeMemory(of: $0 << 20) }
                 words = QEMUArguments(
                     spec: spec, board: plan.board, accelerator: plan.accelerator, control: 0, agent: 0, console: 0, disks: [],
                     taps: [])
                 var given = [AwakePlace.Role.control: controlPair.1, .agent: agentPair.1, .console: consolePair.1]
                 for (index, disk) in disks.enumerated() { given[.disk(index)] = disk.file }
                 for (index, nic) in spec.nics.enumerated() { if case .tap(let tap) = nic.end { given[.tap(index)] = tap } }
+                if let server {
+                    given[.share] = server.connection
+                    given[.memory] = memoryFile
+                }
+                given[.later] = laterFile
                 let (root, control) = (root, control)
-                qemu = try ConfinedProcess(role: "qemu", confinement: confinement) { output in
-                    let made = try place.copy(given, output: output, name: "hull-\(spec.id)", in: root, user: user)
+                let cgroups = try confinement.cgroups.isEmpty ? Cgroup.entrancesOfOurs() : confinement.cgroups
+                qemu = try ConfinedProcess(role: "qemu") { output in
+                    let made = try place.copy(
+                        given, output: output, name: "hull-\(spec.id)", in: root, user: user, cgroups: cgroups)
                     control.know(version: made.version)
                     return made.process
                 }
@@ -122,12 +132,13 @@ final class QEMUMachine: VirtualMachine {
             laterFile = later?.file
             copying = [memory.copying, later?.copying].compactMap(\.self)
             let state = try snapshot.map { SharedDescriptor(try openFile($0.state, O_RDONLY)) }
+            let share = server.map { inherit($0.connection) }
             var arguments = QEMUArguments(
                 spec: spec, board: plan.board, accelerator: plan.accelerator, tscKilohertz: plan.tscKilohertz,
                 boot: boots ? .init(kernel: "/kernel", initramfs: "/initramfs") : nil,
                 incoming: state.map { inherit($0) }, memoryFile: memory.file, laterFile: Self.laterPlace, control: 3, agent: 4,
                 console: 5,
-                share: server.map { inherit($0.connection) },
+                share: share,
                 disks: disks.map { .init(descriptor: inherit($0.file), isBlockDevice: $0.isBlockDevice) },
                 taps: spec.nics.compactMap { nic in
                     // The plan has made sure of it.
@@ -150,6 +161,7 @@ final class QEMUMachine: VirtualMachine {
                 let numbers = [
                     inherit(try UnixSocket.listen(place.socket)),
                     inherit(SharedDescriptor(try openFile("/proc/self/ns/pid", O_RDONLY))), inherit(try AwakePlace.filter()),
+                    share ?? -1,
                 ]
                 how.environment = [
                     "LD_PRELOAD=\(AwakePlace.libraryInside)", "HULL_AWAKE=\(numbers.map { "\($0)" }.joined(separator: ","))",
@@ -204,6 +216,14 @@ final class QEMUMachine: VirtualMachine {
 
     private static let laterPlace = "/later"
 
+    /// An empty file in memory, which goes with the last that has it open.
+    private static func makeMemory(of bytes: UInt64) throws -> SharedDescriptor {
+        let file = SharedDescriptor(
+            owning: try checked("make", GuestMemory.name) { hull_memfd_create("hull-memory", 1 /* MFD_CLOEXEC */) })
+        try checked("set the length of", GuestMemory.name) { ftruncate(file.raw, Int(bytes)) }
+        return file
+    }
+
     /// Waits until QEMU answers, takes from its root and the server's what they had to read, and lets the guest run.
     func begin() async throws {
         let qemu = qemu
@@ -254,6 +274,7 @@ final class QEMUMachine: VirtualMachine {
                 }
             }
             try root.empty()
+            if isCopy { try await server?.takeOver() }
             try server?.emptyRoot()
             try await control.execute("cont")
         } catch {
@@ -340,9 +361,11 @@ extension QEMUMachine {
     /// Stands still, and lets others make copies of it at `place`.
     func publish(at place: AwakePlace, disks: [String]) async throws {
         try await control.execute("stop")
-        let files = try disks.map { SharedDescriptor(try openFile($0, O_PATH)) }
-        try place.publish(
-            words.descriptors, disks: files, pid: qemu.identity.pid, version: control.version)
+        var files: [AwakePlace.Role: SharedDescriptor] = [:]
+        for (index, disk) in disks.enumerated() { files[.disk(index)] = SharedDescriptor(try openFile(disk, O_PATH)) }
+        if server != nil { files[.memory] = memoryFile }
+        files[.later] = laterFile
+        try place.publish(words.descriptors, files: files, pid: qemu.identity.pid, version: control.version)
     }
 }
 

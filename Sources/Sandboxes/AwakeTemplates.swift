@@ -1,8 +1,8 @@
 import Glibc
 import LinuxSystem
 
-/// The templates that are awake (docs/adr/031): of each, below `<exec root>/awake`, a folder `KEY/` that its keeper has made and removes, and a
-/// wish `KEY.wanted` as long as nobody has begun to fulfil it.
+/// The templates that are awake (docs/adr/031): of each, below `<exec root>/awake`, a folder that its keeper has made and removes, to which
+/// `KEY` is a link as long as it is of use; and a wish `KEY.wanted` as long as nobody has begun to fulfil it.
 public struct AwakeTemplates: Sendable {
     let path: String
 
@@ -60,21 +60,39 @@ public struct AwakeTemplates: Sendable {
     func begin(_ key: String) throws -> (files: Files, lock: FileLock)? {
         let guarding = try FileLock.acquire("\(path)/.lock")
         defer { withExtendedLifetime(guarding) {} }
-        let files = files(key)
-        if FileLock.isHeld(files.lock) { return nil }
+        let link = files(key)
+        if FileLock.isHeld(link.lock) { return nil }
+        unlink(link.folder)
+        let files = Files(folder: "\(path)/.\(key)-\(getpid())")
         if exists(files.folder) { try removeTree(files.folder) }
         for folder in [files.folder, files.place, files.machine] { try makeDirectories(folder) }
         guard let lock = try FileLock.attempt(files.lock) else { return nil }
+        try checked("name", files.folder) { symlink(files.folder, link.folder) }
         return (files, lock)
+    }
+
+    /// Takes one out of everybody's way, in one step: who finds none may want one, while its machine still ends.
+    func setAside(_ key: String) { unlink(files(key).folder) }
+
+    /// Removes what its keeper, whose machine has ended, had made.
+    func end(_ key: String, _ files: Files) {
+        // Unless another's is there by now; or none.
+        if let ours = try? FileIdentity(files.lock), ours == (try? FileIdentity(self.files(key).lock)) { setAside(key) }
+        // What cannot be removed now the next verb takes back.
+        try? removeTree(files.folder)
     }
 
     /// Takes back what killed keepers left.
     public func collectLeftovers() throws {
         guard exists(path) else { return }
-        let keys = try listDirectory(path).filter { !$0.hasPrefix(".") && !$0.hasSuffix(".wanted") }
-        guard keys.contains(where: { !FileLock.isHeld(files($0).lock) }) else { return }
+        func leftovers() throws -> [String] {
+            try listDirectory(path).filter { $0 != ".lock" && !$0.hasSuffix(".wanted") && !FileLock.isHeld("\(path)/\($0)/lock") }
+        }
+        guard try !leftovers().isEmpty else { return }
         let guarding = try FileLock.acquire("\(path)/.lock")
-        for key in keys where !FileLock.isHeld(files(key).lock) { try removeTree(files(key).folder) }
+        for name in try leftovers() {
+            if name.hasPrefix(".") { try removeTree("\(path)/\(name)") } else { unlink("\(path)/\(name)") }
+        }
         withExtendedLifetime(guarding) {}
     }
 }

@@ -1,5 +1,3 @@
-import AgentClient
-import AgentProtocol
 import CLinux
 import FoundationEssentials
 import Glibc
@@ -32,8 +30,7 @@ public struct TemplateKeeper {
             return
         }
         defer {
-            // What cannot be removed now the next verb takes back.
-            try? removeTree(files.folder)
+            awake.end(key, files)
             withExtendedLifetime(lock) {}
         }
         // Any tree will do for an image.
@@ -46,11 +43,15 @@ public struct TemplateKeeper {
         let taps = try recipe.mtus.indices.map { try Tap.open("hull-awake\($0)") }
         // As long as a container's, because a copy writes its own over it where the host's tools look.
         let id = "awake-" + key + String(repeating: "-", count: max(0, 58 - key.utf8.count))
-        let spec = recipe.spec(in: files.folder, id: id, taps: taps, confinement: Confinement(uidBase: TemplateBuilder.uidBase))
+        var spec = recipe.spec(in: files.folder, id: id, taps: taps, confinement: Confinement(uidBase: TemplateBuilder.uidBase))
+        let rehearsal = try Rehearsal(recipe, in: "\(files.folder)/root")
+        spec.share?.entries = rehearsal.entries
         Fault.point("awake:begun")
         try await waking.keepAwake(
             spec, template.snapshot, at: files.place, in: MachineDirectory(files.machine),
-            rehearse: { try await Self.rehearse($0, recipe) },
+            rehearse: { machine in
+                try await withDeadline(Self.deadline, awaiting: "the guest's rehearsal") { try await rehearsal.run(machine) }
+            },
             until: { machine in
                 _ = try openFile(files.ready, O_WRONLY | O_CREAT | O_EXCL)
                 Fault.point("awake:ready")
@@ -61,6 +62,7 @@ public struct TemplateKeeper {
                 }
                 defer { ending.cancel() }
                 do { try await watching.value } catch is CancellationError {}
+                awake.setAside(key)
             })
     }
 
@@ -74,64 +76,5 @@ public struct TemplateKeeper {
             if left <= .zero { break }
             try await watch.next(atMost: min(left, .seconds(60)))
         }
-        unlink(files.ready)
-        // Who has just found it makes its copy.
-        try await sleep(for: .seconds(1))
     }
-
-    /// A container's life but for its disks: the machine is left as the template was, prepared for its first container.
-    private static func rehearse(_ machine: any VirtualMachine, _ recipe: TemplateRecipe) async throws {
-        let agent = AgentConnection(stream: try await machine.connect())
-        let planner = Planner(try rehearsal(recipe))
-        try await withDeadline(deadline, awaiting: "the guest's rehearsal") {
-            try await agent.hello()
-            var sandbox = planner.sandbox(
-                machine.guest, endpoint: nil, entropy: Sandbox.entropy(), now: Timestamp.now.nanoseconds)
-            sandbox.modules = nil
-            try await agent.configure(sandbox, followsClock: false)
-            var container = try planner.container(machine.guest, mounts: [], endpoint: nil)
-            container.root.isRehearsal = true
-            container.files.append(FileConfiguration(path: program, content: Self.smallestProgram, mode: 0o755))
-            try await agent.createContainer(container)
-            let process = try await agent.start(
-                try planner.process(try rehearsal(recipe).process, number: 1 << 40, isExec: false, streams: Streams()))
-            while await process.readOutput(.stdout) != nil {}
-            _ = try await process.wait()
-            try await agent.removeContainer(container.id)
-            var configuration = SandboxConfiguration()
-            configuration.identity.put = recipe.put
-            configuration.prepares = true
-            try await agent.configure(configuration, followsClock: false)
-            _ = try await agent.quiesce()
-        }
-        agent.close()
-    }
-
-    private static let program = "/.hull-rehearsal"
-
-    private static func rehearsal(_ recipe: TemplateRecipe) throws -> ContainerRecord {
-        var request = RunRequest()
-        request.command = [program]
-        return try request.record(
-            id: String(repeating: "0", count: 64), root: .image(reference: "", id: "", file: ""), image: nil, now: 0)
-    }
-
-    /// An ELF program that writes an empty line and ends (x86-64).
-    private static let smallestProgram: [UInt8] = {
-        func bytes<T: FixedWidthInteger>(_ number: T) -> [UInt8] { withUnsafeBytes(of: number.littleEndian, Array.init) }
-        let base: UInt64 = 0x40_0000
-        // mov $1,%eax; mov $1,%edi; lea newline(%rip),%rsi; mov $1,%edx; syscall; mov $231,%eax; xor %edi,%edi; syscall; "\n"
-        let code: [UInt8] =
-            [0xb8, 1, 0, 0, 0, 0xbf, 1, 0, 0, 0, 0x48, 0x8d, 0x35, 16, 0, 0, 0, 0xba, 1, 0, 0, 0, 0x0f, 0x05]
-            + [0xb8, 231, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05, 10]
-        let header: [UInt8] =
-            [0x7f, 0x45, 0x4c, 0x46, 2, 1, 1] + [UInt8](repeating: 0, count: 9)
-            + bytes(UInt16(2)) + bytes(UInt16(62)) + bytes(UInt32(1)) + bytes(base + 120) + bytes(UInt64(64)) + bytes(UInt64(0))
-            + bytes(UInt32(0)) + bytes(UInt16(64)) + bytes(UInt16(56)) + bytes(UInt16(1)) + [UInt8](repeating: 0, count: 6)
-        let size = UInt64(120 + code.count)
-        let segment =
-            bytes(UInt32(1)) + bytes(UInt32(5)) + bytes(UInt64(0)) + bytes(base) + bytes(base) + bytes(size) + bytes(size)
-            + bytes(UInt64(4096))
-        return header + segment + code
-    }()
 }
