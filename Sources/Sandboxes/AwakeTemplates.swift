@@ -60,11 +60,10 @@ public struct AwakeTemplates: Sendable {
     func begin(_ key: String) throws -> (files: Files, lock: FileLock)? {
         let guarding = try FileLock.acquire("\(path)/.lock")
         defer { withExtendedLifetime(guarding) {} }
+        for name in try leftovers() { try remove(name) }
         let link = files(key)
-        if FileLock.isHeld(link.lock) { return nil }
-        unlink(link.folder)
+        if exists(link.folder) { return nil }
         let files = Files(folder: "\(path)/.\(key)-\(getpid())")
-        if exists(files.folder) { try removeTree(files.folder) }
         for folder in [files.folder, files.place, files.machine] { try makeDirectories(folder) }
         guard let lock = try FileLock.attempt(files.lock) else { return nil }
         try checked("name", files.folder) { symlink(files.folder, link.folder) }
@@ -84,15 +83,20 @@ public struct AwakeTemplates: Sendable {
 
     /// Takes back what killed keepers left.
     public func collectLeftovers() throws {
-        guard exists(path) else { return }
-        func leftovers() throws -> [String] {
-            try listDirectory(path).filter { $0 != ".lock" && !$0.hasSuffix(".wanted") && !FileLock.isHeld("\(path)/\($0)/lock") }
-        }
-        guard try !leftovers().isEmpty else { return }
+        guard exists(path), try !leftovers().isEmpty else { return }
         let guarding = try FileLock.acquire("\(path)/.lock")
-        for name in try leftovers() {
-            if name.hasPrefix(".") { try removeTree("\(path)/\(name)") } else { unlink("\(path)/\(name)") }
-        }
+        for name in try leftovers() { try remove(name) }
         withExtendedLifetime(guarding) {}
+    }
+
+    /// What nobody holds. A wish is no leftover.
+    private func leftovers() throws -> [String] {
+        try listDirectory(path).filter {
+            $0 != ".lock" && !$0.hasSuffix(".wanted") && !FileLock.isHeld("\(path)/\($0)/lock")
+        }
+    }
+
+    private func remove(_ name: String) throws {
+        if name.hasPrefix(".") { try removeTree("\(path)/\(name)") } else { unlink("\(path)/\(name)") }
     }
 }

@@ -21,6 +21,17 @@ public struct TemplateKeeper {
         self.drivers = drivers
     }
 
+    /// Starts a keeper for each template that should be awake and is not, as `own` makes processes of Hull's own from words and a place for
+    /// complaints. Nobody waits for it, and nothing depends on it.
+    public static func startWanted(_ roots: Roots, _ own: ([String], any DescriptorSource) throws -> Spawn) throws {
+        for key in try roots.awake.wanted() {
+            let log = try openFile("\(roots.templates.path)/awake.log", O_WRONLY | O_CREAT | O_TRUNC)
+            var how = try own(["template-keeper", key], SharedDescriptor(log))
+            how.namespaces = CLONE_NEWNS | CLONE_NEWNET
+            _ = try how.spawn()
+        }
+    }
+
     /// Keeps the template `key` awake, if somebody wants that and nobody does it yet, until nobody has used it for a while or it is removed.
     public func keep(_ key: String) async throws {
         let awake = roots.awake

@@ -68,14 +68,10 @@ enum Launch {
         }
     }
 
-    /// Has templates woken that starts used, each by a keeper of its own, in a mount and a network namespace. As above.
+    /// Has templates woken that starts used. As above.
     @Loop private static func wakeTemplates() {
         do {
-            for key in try Globals.roots.awake.wanted() {
-                var how = try own(["template-keeper", key], try log("\(Globals.roots.templates.path)/awake.log"))
-                how.namespaces = 0x0002_0000 | 0x4000_0000  // CLONE_NEWNS, CLONE_NEWNET
-                _ = try how.spawn()
-            }
+            try TemplateKeeper.startWanted(Globals.roots) { try own($0, $1) }
         } catch {
             Complaint.remark("no template is kept awake: \(error)")
         }

@@ -79,7 +79,7 @@ extension IntegrationTests {
             #expect(rights[0] == rights[1])
             let spaces = try ["cgroup", "ipc", "mnt", "net", "pid", "uts"].flatMap { space in
                 try (names + ["booted"]).map { try lab.host("readlink", "/proc/\(try machine($0))/ns/\(space)").word }
-                    + [try lab.host("readlink", "/proc/1/ns/\(space)").word]
+                    + [try lab.host("readlink", "/proc/self/ns/\(space)").word]
             }
             #expect(Set(spaces).count == spaces.count, "\(spaces)")
             #expect(try lab.host("stat", "-c", "%u", "/proc/\(try machine("copy1"))").word != "0")
