@@ -49,6 +49,9 @@ public struct AwakeTemplates: Sendable {
         return try listDirectory(path).filter { $0.hasSuffix(".wanted") }.map { String($0.dropLast(7)) }
     }
 
+    /// Nobody wants it woken any more.
+    public func forget(_ key: String) { unlink("\(path)/\(key).wanted") }
+
     /// Takes a wish, and what it brought; nil where somebody else has.
     func take(_ key: String) -> [UInt8]? {
         let wish = "\(path)/\(key).wanted"

@@ -38,6 +38,7 @@ struct MachineStart {
             if let awake = templates?.awake(template) {
                 do {
                     for disk in spec.disks where disk.isFresh { try WritableDisk.replace(disk.path, with: awake.disk(disk.name)) }
+                    Fault.point("clone:disk")
                     var snapshot = template.snapshot
                     snapshot.awake = awake.place
                     return try await hypervisor.withMachine(.restore(spec, snapshot), in: directory) { try await body($0, true) }

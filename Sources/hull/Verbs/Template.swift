@@ -84,9 +84,14 @@ struct TemplateVerb: ParsableCommand {
         @Argument(help: "Keys, or beginnings of keys.") var keys: [String] = []
 
         func perform() async throws -> Int32 {
-            let store = try await openStore().roots.templates
-            let known = try store.keys()
-            if all { for key in known { try store.remove(key) } }
+            let roots = try await openStore().roots
+            let known = try roots.templates.keys()
+            // The keeper of one that is awake sees it go.
+            func remove(_ key: String) throws {
+                try roots.templates.remove(key)
+                roots.awake.forget(key)
+            }
+            if all { for key in known { try remove(key) } }
             return try await ForEach.container(keys) { wanted in
                 let matches = known.filter { !wanted.isEmpty && $0.hasPrefix(wanted) }
                 guard matches.count == 1 else {
@@ -94,7 +99,7 @@ struct TemplateVerb: ParsableCommand {
                         matches.isEmpty ? "No such template: \(wanted)" : "the key \(wanted) is ambiguous: give more of it",
                         exitCode: 1)
                 }
-                try store.remove(matches[0])
+                try remove(matches[0])
                 print(matches[0])
                 return 0
             }
