@@ -17,7 +17,7 @@ struct ForeignFirewall: Sendable {
     /// Adds the rules where they are missing.
     @Loop
     func open() async throws {
-        let chains = Self.forwardChains(try await firewall.ask(["list", "chains"]) ?? "")
+        let chains = Self.forwardChains(try await listed())
         for chain in chains {
             let rules = try await firewall.ask(["-a", "list", "chain"] + chain.words) ?? ""
             if Self.handles(rules, mark: mark).count == 2 { continue }
@@ -34,12 +34,21 @@ struct ForeignFirewall: Sendable {
     /// Removes them wherever they are.
     @Loop
     func close() async throws {
-        for chain in Self.forwardChains(try await firewall.ask(["list", "chains"]) ?? "", all: true) {
+        for chain in Self.forwardChains(try await listed(), all: true) {
             let rules = try await firewall.ask(["-a", "list", "chain"] + chain.words) ?? ""
             let script = removal(chain, rules)
             if !script.isEmpty { try await firewall.apply(script) }
         }
         try await LegacyFirewall(bridge: bridge, namespace: namespace).close()
+    }
+
+    /// What `nft list chains` prints. Where the kernel has no table of the name, which is known in a hundredth of that program's time, nothing.
+    @Loop
+    private func listed() async throws -> String {
+        // A kernel that cannot tell us may tell nft.
+        let tables = try? [2, 10].flatMap { try FirewallTables.names(family: $0, in: namespace) }
+        if let tables, !tables.contains("filter") { return "" }
+        return try await firewall.ask(["list", "chains"]) ?? ""
     }
 
     private func removal(_ chain: Chain, _ rules: String) -> String {

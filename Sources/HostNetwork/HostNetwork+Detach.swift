@@ -29,15 +29,20 @@ extension HostNetwork {
             let foreign = ForeignFirewall(bridge: configuration.bridge, namespace: namespace)
             let closing = Task { @Loop in try await foreign.close() }
             await Task.yield()
-            let gone = Result {
-                try routes.delete(named: endpoint.tap)
+            let tap = Result { try routes.delete(named: endpoint.tap) }
+            try await closing.value
+            try tap.get()
+            // Nobody is behind the bridge any more.
+            let removal = Ruleset.removal(table: configuration.table)
+            let removing = Task { @Loop in try await firewall.apply(removal) }
+            await Task.yield()
+            let bridge = Result {
                 if try routes.link(named: configuration.bridge)?.kind == "bridge" {
                     try routes.delete(named: configuration.bridge)
                 }
             }
-            try await closing.value
-            try gone.get()
-            try await firewall.apply(Ruleset.removal(table: configuration.table))
+            try await removing.value
+            try bridge.get()
         } else {
             try routes.delete(named: endpoint.tap)
             do {
