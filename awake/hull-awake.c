@@ -32,6 +32,8 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define SIGNAL (SIGRTMIN + 12)
@@ -52,12 +54,17 @@ struct thread {
     void *robust;
     size_t robust_size;
     int number;
-    atomic_int used, is_server;
+    atomic_uint saved;   // the turn in which its registers are what they were
+    atomic_int state, is_server;
 };
+enum { FREE, STARTING, RUNNING, ENDING };
 static struct thread threads[THREADS];  // the first is the main thread
 static __thread struct thread *mine;
 static pthread_key_t key;
-static atomic_uint turn, saved;
+static atomic_uint turn = 1, arrived;
+static atomic_int is_copying;
+static int is_copy;
+static int listener_is_ours;
 static int listener = -1, connection = -1, own_namespace = -1, number_offset = -1;
 static struct request request;
 static struct sock_filter filter[INSTRUCTIONS];
@@ -94,39 +101,47 @@ static int *number_of(struct thread *thread) { return (int *)((char *)thread->ba
 
 // MARK: what is known of QEMU's threads and descriptors
 
+static int is_gone(struct thread *thread) { return syscall(SYS_tgkill, getpid(), thread->number, 0) < 0 && errno == ESRCH; }
+
 static void attach(struct thread *thread) {
     mine = thread;
     thread->number = (int)syscall(SYS_gettid);
     syscall(SYS_arch_prctl, ARCH_GET_FS, &thread->base);
 }
 
-static void ended(void *thread) { ((struct thread *)thread)->used = 0; }
+// Its last steps in the C library are still to come; only when the kernel knows it no more is its place free.
+static void ended(void *thread) { ((struct thread *)thread)->state = ENDING; }
 
-struct start { void *(*routine)(void *); void *argument; };
+struct start { void *(*routine)(void *); void *argument; struct thread *thread; };
 static void *begin(void *pointer) {
     struct start start = *(struct start *)pointer;
     free(pointer);
-    struct thread *thread = NULL;
-    for (int i = 1; i < THREADS && !thread; i++) {
-        int no = 0;
-        if (atomic_compare_exchange_strong(&threads[i].used, &no, 2)) thread = &threads[i];
-    }
-    if (!thread) abort();
-    thread->is_server = 0;
-    attach(thread);
-    pthread_setspecific(key, thread);
-    thread->used = 1;
+    attach(start.thread);
+    pthread_setspecific(key, start.thread);
+    start.thread->state = RUNNING;
     return start.routine(start.argument);
 }
 
 #define REAL(name) ({ static __typeof__(&name) real; if (!real) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name); real; })
 
 int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*routine)(void *), void *argument) {
+    if (is_copy || !listener_is_ours) return REAL(pthread_create)(thread, attributes, routine, argument);
     struct start *start = malloc(sizeof *start);
     if (!start) return EAGAIN;
-    *start = (struct start){ routine, argument };
+    struct thread *place = NULL;
+    for (int i = 1; i < THREADS && !place; i++) {
+        int no = FREE;
+        if (atomic_compare_exchange_strong(&threads[i].state, &no, STARTING)) place = &threads[i];
+        else if (no == ENDING && is_gone(&threads[i]) && atomic_compare_exchange_strong(&threads[i].state, &no, STARTING)) place = &threads[i];
+    }
+    if (!place) abort();
+    place->is_server = 0;
+    *start = (struct start){ routine, argument, place };
     int failure = REAL(pthread_create)(thread, attributes, begin, start);
-    if (failure) free(start);
+    if (failure) {
+        place->state = FREE;
+        free(start);
+    }
     return failure;
 }
 
@@ -153,6 +168,7 @@ int madvise(void *address, size_t length, int advice) {
 
 int eventfd(unsigned int value, int flags) {
     int made = (int)syscall(SYS_eventfd2, value, flags);
+    if (is_copy) return made;
     if (made >= DESCRIPTORS) abort();
     if (made >= 0) events[made] = flags & EFD_NONBLOCK ? 2 : 1;
     return made;
@@ -170,7 +186,7 @@ int close(int file) {
 // Memory that another process sees too, of which a copy has its own.
 void *mmap(void *address, size_t length, int protection, int flags, int file, off_t offset) {
     void *place = (void *)syscall(SYS_mmap, address, length, protection, flags, file, offset);
-    if (place == MAP_FAILED || file < 0 || (flags & MAP_TYPE) == MAP_PRIVATE) return place;
+    if (is_copy || place == MAP_FAILED || file < 0 || (flags & MAP_TYPE) == MAP_PRIVATE) return place;
     for (int i = 0; i < MAPPINGS; i++) {
         if (mappings[i].used) continue;
         mappings[i] = (struct mapping){ file, protection, 1, place, length, offset };
@@ -215,7 +231,7 @@ int ioctl(int file, unsigned long what, ...) {
     void *pointer = va_arg(rest, void *);
     va_end(rest);
     int result = (int)syscall(SYS_ioctl, file, what, pointer);
-    if (result >= 0 && (what == TUNSETOFFLOAD || what == TUNSETVNETHDRSZ || what == TUNSETVNETLE || what == TUNSETVNETBE))
+    if (!is_copy && result >= 0 && (what == TUNSETOFFLOAD || what == TUNSETVNETHDRSZ || what == TUNSETVNETLE || what == TUNSETVNETBE))
         note(file, what, pointer);
     return result;
 }
@@ -338,15 +354,12 @@ static int copy(void) {
     if (shown_name) memcpy(shown_name, request.name, strnlen(request.name, strlen(shown_name)));
     *number_of(&threads[0]) = threads[0].number = (int)syscall(SYS_gettid);
     syscall(SYS_set_tid_address, number_of(&threads[0]));
-    turn++;
-    saved = 0;
+    is_copy = 1;
+    is_copying = 0;
+    unsigned saved = turn++;
     for (int i = 1; i < THREADS; i++) {
         struct thread *thread = &threads[i];
-        if (!thread->used) continue;
-        if (thread->is_server) {
-            thread->used = 0;
-            continue;
-        }
+        if (thread->is_server || thread->saved != saved) continue;
         unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS
             | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
         long number = hull_thread(flags, (thread->registers[6] - 32768) & ~15ul, number_of(thread), number_of(thread), thread->base,
@@ -358,10 +371,10 @@ static int copy(void) {
 }
 
 // In the monitor's pid namespace, with QEMU's memory and without a life of its own: only from here can the copy get a pid namespace
-// below the monitor's, and so end with it. QEMU is the parent, for want of a better one.
+// below the monitor's, and so end with it. When this ends, the copy is the monitor's child, as PID 1 of that namespace.
 static char middle_stack[65536] __attribute__((aligned(16)));
 static int middle(void) {
-    long made = hull_process(CLONE_NEWPID | CLONE_PARENT | CLONE_PIDFD | SIGCHLD, 0, &made_descriptor, copy);
+    long made = hull_process(CLONE_NEWPID | CLONE_PIDFD | SIGCHLD, 0, &made_descriptor, copy);
     made_error = made < 0 ? (int)-made : 0;
     return 0;
 }
@@ -374,9 +387,24 @@ static void make_copy(void) {
         return;
     }
     int unused;
-    long helper = hull_process(CLONE_VM | CLONE_FILES | CLONE_VFORK | SIGCHLD, (unsigned long)middle_stack + sizeof middle_stack, &unused, middle);
+    long helper = hull_process(CLONE_VM | CLONE_FILES | CLONE_VFORK, (unsigned long)middle_stack + sizeof middle_stack, &unused, middle);
     if (helper < 0) made_error = (int)-helper;
+    // Gone for good: the copy has its new parent.
+    else while (syscall(SYS_wait4, helper, NULL, __WALL, NULL) < 0 && errno == EINTR) {}
     if (setns(own_namespace, CLONE_NEWPID) < 0) abort();
+}
+
+static long milliseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+// Whether all threads but the server's stand where they were saved. One that begins or ends is not where it could go on.
+static int all_stand(unsigned now) {
+    for (int i = 1; i < THREADS; i++)
+        if (threads[i].state != FREE && !threads[i].is_server && threads[i].saved != now) return 0;
+    return 1;
 }
 
 static void on_signal(int number, siginfo_t *info, void *context) {
@@ -384,19 +412,24 @@ static void on_signal(int number, siginfo_t *info, void *context) {
     int before = errno;
     struct thread *thread = mine;
     unsigned now = turn;
+    if (!is_copying) return;  // too late for a copy that was given up
     syscall(SYS_get_robust_list, 0, &thread->robust, &thread->robust_size);
     if (hull_save(thread->registers)) {
         belong_again(mine);
     } else if (thread != &threads[0]) {
-        saved++;
-        futex(&saved, FUTEX_WAKE, 1);
+        thread->saved = now;
+        arrived++;
+        futex(&arrived, FUTEX_WAKE, 1);
         while (turn == now) futex(&turn, FUTEX_WAIT, now);
     } else {
-        unsigned wanted = 0, have;
-        for (int i = 1; i < THREADS; i++) wanted += threads[i].used && !threads[i].is_server;
-        while ((have = saved) < wanted) futex(&saved, FUTEX_WAIT, have);
-        make_copy();
-        saved = 0;
+        struct timespec little = { 0, 2000000 };
+        long limit = milliseconds() + 100;
+        unsigned have;
+        made_error = EAGAIN;
+        while (have = arrived, !all_stand(now) && milliseconds() < limit)
+            syscall(SYS_futex, &arrived, FUTEX_WAIT, have, &little, NULL, 0);
+        if (all_stand(now)) make_copy();
+        is_copying = 0;
         turn++;
         futex(&turn, FUTEX_WAKE, 0x7fffffff);
     }
@@ -421,21 +454,47 @@ static int receive(void) {
         && memchr(request.name, 0, sizeof request.name);
 }
 
+// One try: who begins or ends just then spoils it.
+static void try_to_copy(void) {
+    pid_t process = getpid();
+    for (int i = 1; i < THREADS; i++) {
+        int ending = ENDING;
+        if (threads[i].state == ENDING && is_gone(&threads[i])) atomic_compare_exchange_strong(&threads[i].state, &ending, FREE);
+    }
+    unsigned now = turn;
+    is_copying = 1;
+    for (int i = 0; i < THREADS; i++)
+        if (threads[i].state == RUNNING && !threads[i].is_server) syscall(SYS_tgkill, process, threads[i].number, SIGNAL);
+    while (turn == now) futex(&turn, FUTEX_WAIT, now);
+}
+
 static void *serve(void *unused) {
     (void)unused;
     mine->is_server = 1;
+    sigset_t all;
+    sigfillset(&all);
+    REAL(pthread_sigmask)(SIG_SETMASK, &all, NULL);
     for (;;) {
         connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-        if (connection < 0) continue;
+        if (connection < 0) {
+            usleep(10000);
+            continue;
+        }
+        // Nobody who is silent keeps the others waiting.
+        struct timeval limit = { 5, 0 };
+        setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+        setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+        request.version = 0;
         if (receive()) {
-            unsigned now = turn;
-            pid_t process = getpid();
-            for (int i = 0; i < THREADS; i++)
-                if (threads[i].used && !threads[i].is_server) syscall(SYS_tgkill, process, threads[i].number, SIGNAL);
-            while (turn == now) futex(&turn, FUTEX_WAIT, now);
+            for (int i = 0; i < 10; i++) {
+                try_to_copy();
+                if (made_error != EAGAIN) break;
+                usleep(2000);
+            }
             if (made_error) tell((struct answer){ FAILED, 0, made_error }, -1);
             else tell((struct answer){ MADE, 0, 0 }, made_descriptor);
             if (made_descriptor >= 0) syscall(SYS_close, made_descriptor);
+            made_descriptor = -1;
         } else if (passed_count || request.version) tell((struct answer){ FAILED, 0, EPROTO }, -1);
         for (int i = 0; i < passed_count; i++) syscall(SYS_close, passed[i]);
         syscall(SYS_close, connection);
@@ -463,17 +522,14 @@ __attribute__((constructor)) static void prepare(int count, char **words) {
     program.len = (unsigned short)((size_t)rules / sizeof *filter);
     syscall(SYS_close, numbers[2]);
     pthread_key_create(&key, ended);
-    threads[0].used = 1;
+    listener_is_ours = 1;
+    threads[0].state = RUNNING;
     attach(&threads[0]);
     // Where the C library keeps a thread's number, which it never says.
     for (int offset = 0; offset < 2304 && number_offset < 0; offset += 4)
         if (*(int *)((char *)threads[0].base + offset) == threads[0].number) number_offset = offset;
     struct sigaction action = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART };
     sigfillset(&action.sa_mask);
-    // Copies that end are nobody's to wait for.
-    struct sigaction alone = { .sa_handler = SIG_IGN };
     pthread_t thread;
-    if (number_offset < 0 || sigaction(SIGNAL, &action, NULL) || sigaction(SIGCHLD, &alone, NULL)
-        || pthread_create(&thread, NULL, serve, NULL))
-        abort();
+    if (number_offset < 0 || sigaction(SIGNAL, &action, NULL) || pthread_create(&thread, NULL, serve, NULL)) abort();
 }

@@ -36,6 +36,28 @@ int hull_openat2(int d, const char *p, uint64_t flags, uint64_t mode, uint64_t r
     return (int)syscall(SYS_openat2, d, p, &how, sizeof how);
 }
 int hull_pivot_root(const char *n, const char *o) { return (int)syscall(SYS_pivot_root, n, o); }
+int hull_take_after_us(int pid) {
+    cpu_set_t processors;
+    errno = 0;
+    int priority = getpriority(PRIO_PROCESS, 0);
+    if (errno || setpriority(PRIO_PROCESS, (id_t)pid, priority) < 0) return -errno;
+    if (sched_getaffinity(0, sizeof processors, &processors) < 0) return -errno;
+    if (sched_setaffinity(pid, sizeof processors, &processors) < 0) return -errno;
+    long io = syscall(SYS_ioprio_get, 1 /* IOPRIO_WHO_PROCESS */, 0);
+    // A class that was never set reads as what it follows from.
+    if (io > 0 && syscall(SYS_ioprio_set, 1, pid, io) < 0) return -errno;
+    for (int kind = 0; kind < RLIM_NLIMITS; kind++) {
+        struct rlimit limit, there;
+        if (prlimit(0, kind, NULL, &limit) < 0 || prlimit(pid, kind, NULL, &there) < 0) return -errno;
+        if (prlimit(pid, kind, &limit, NULL) == 0) continue;
+        // To raise one needs CAP_SYS_RESOURCE.
+        if (errno != EPERM) return -errno;
+        if (limit.rlim_max > there.rlim_max) limit.rlim_max = there.rlim_max;
+        if (limit.rlim_cur > there.rlim_max) limit.rlim_cur = there.rlim_max;
+        if (prlimit(pid, kind, &limit, NULL) < 0) return -errno;
+    }
+    return 0;
+}
 int hull_memfd_create(const char *n, unsigned f) { return (int)syscall(SYS_memfd_create, n, f); }
 int hull_fallocate(int d, int mode, long offset, long length) { return (int)syscall(SYS_fallocate, d, mode, offset, length); }
 ssize_t hull_read_process(pid_t pid, void *buffer, uint64_t address, size_t count) {

@@ -129,9 +129,6 @@ public enum ExitStatus: Hashable, Sendable {
     case code(Int32)
     case signal(Int32)
 
-    /// Of a process whose parent is another.
-    public static let unknown = ExitStatus.code(-1)
-
     /// As a shell says it: the code, or 128 + the signal.
     public var shellCode: Int32 {
         switch self {
@@ -146,18 +143,15 @@ public enum ExitStatus: Hashable, Sendable {
 public final class ChildProcess: Sendable {
     public let pid: Int32
     private let descriptor: SharedDescriptor
-    /// Whether somebody else is its parent, and hears how it ended.
-    private let isForeign: Bool
 
-    init(pid: Int32, descriptor: SharedDescriptor, isForeign: Bool = false) {
+    init(pid: Int32, descriptor: SharedDescriptor) {
         self.pid = pid
         self.descriptor = descriptor
-        self.isForeign = isForeign
     }
 
-    /// One that another process made below our pid namespace, in one of its own, and gave us hold of. How it ends nobody can tell us
-    /// (`ExitStatus.unknown`).
-    public convenience init(foreign descriptor: SharedDescriptor) throws(SystemError) {
+    /// One that another process made below our pid namespace, of which we are PID 1, in one of its own, gave us hold of, and left to us when it
+    /// ended (pid_namespaces(7)).
+    public convenience init(adopted descriptor: SharedDescriptor) throws(SystemError) {
         let text = try readText("/proc/self/fdinfo/\(descriptor.raw)")
         // As the /proc counts, …, as we do, as it does itself (proc(5)).
         let numbers =
@@ -165,7 +159,7 @@ public final class ChildProcess: Sendable {
         guard let pid = numbers.dropLast().last.flatMap({ Int32($0) }) else {
             throw SystemError("look at a process that has ended", code: ESRCH)
         }
-        self.init(pid: pid, descriptor: descriptor, isForeign: true)
+        self.init(pid: pid, descriptor: descriptor)
     }
 
     /// A child of ours that was made by fork(2) and that nobody has waited for.
@@ -195,12 +189,17 @@ public final class ChildProcess: Sendable {
         }
     }
 
+    /// Gives it what our children have from us by themselves: priority, processors, limits, and how readily it is killed for want of memory. For one that was
+    /// adopted, and that has one thread.
+    public func takeAfterUs() throws(SystemError) {
+        let failure = hull_take_after_us(pid)
+        if failure < 0 { throw SystemError("bound process \(pid) as we are", code: -failure) }
+        guard let identity else { return }
+        try writeFile("/proc/\(identity.pid)/oom_score_adj", try readFile("/proc/self/oom_score_adj"))
+    }
+
     /// Waits for the end and reaps. At most one task may wait.
     public func wait() async throws -> ExitStatus {
-        if isForeign {
-            try await readable(descriptor.raw)
-            return .unknown
-        }
         while true {
             if let status = try status() { return status }
             try await readable(descriptor.raw)

@@ -22,8 +22,13 @@ struct AwakePlace {
         case control, agent, console
         /// The connection to the share's server.
         case share
-        /// The guest's memory, and that which may come later, where they are files that others see too.
-        case memory, later
+        /// The guest's memory, and that which may come later, where they are files that others see too; else the file below it.
+        case memory, later, below
+        /// What the saved machine's devices were read from.
+        case state
+        case input
+        /// Where signals are read from, as the reader's.
+        case signals
         case disk(Int)
         case tap(Int)
         var name: String {
@@ -34,6 +39,10 @@ struct AwakePlace {
             case .share: "share"
             case .memory: "memory"
             case .later: "later"
+            case .below: "below"
+            case .state: "state"
+            case .input: "input"
+            case .signals: "signals"
             case .disk(let index): "disk\(index)"
             case .tap(let index): "tap\(index)"
             }
@@ -41,10 +50,17 @@ struct AwakePlace {
     }
 
     /// Notes the numbers that QEMU, process `pid`, has its descriptors under. Those of `files` are found by what they are of, because QEMU
-    /// opens them itself.
-    func publish(_ known: [Role: Int32], files: [Role: SharedDescriptor], pid: Int32, version: JSON) throws {
+    /// opens them itself; `own` are the library's, which a copy closes. Throws where it has anything else that its copies would share: an epoll
+    /// instance, an io_uring, a timer, a file or a mapping of another's.
+    func publish(
+        _ known: [Role: Int32], files: [Role: SharedDescriptor], own: [Int32], pid: Int32, version: JSON
+    ) throws {
         var numbers = known.mapValues { [$0] }
+        numbers[.input] = [0]
         let open = try listDirectory("/proc/\(pid)/fd").compactMap { Int32($0) }.sorted()
+        numbers[.signals] = open.filter { Self.target(of: "/proc/\(pid)/fd/\($0)") == "anon_inode:[signalfd]" }
+        let masks = try Set((numbers[.signals] ?? []).map { try Self.signals(of: "/proc/\(pid)/fdinfo/\($0)") })
+        guard masks.count <= 1 else { throw MachineError(.unsupported, "a QEMU with two kinds of signals cannot be copied") }
         for (role, file) in files {
             var wanted = stat()
             try checked("look at", "a file of QEMU's") { fstat(file.raw, &wanted) }
@@ -54,9 +70,57 @@ struct AwakePlace {
                     && status.st_ino == wanted.st_ino
             }
         }
+        let replaced = Set(numbers.values.joined() + own + [1, 2])
+        for number in open where !replaced.contains(number) {
+            let target = Self.target(of: "/proc/\(pid)/fd/\(number)")
+            guard target == "anon_inode:[eventfd]" else {
+                throw MachineError(.unsupported, "a QEMU that has \(target) open cannot be copied")
+            }
+        }
+        let shared = try files.filter { [.memory, .later].contains($0.key) }.map { try Self.inode($0.value) }
+        for line in try readText("/proc/\(pid)/maps").split(separator: "\n") {
+            let words = line.split(separator: " ")
+            guard words.count >= 5, words[1].hasSuffix("s") else { continue }
+            guard let inode = UInt64(words[4]), shared.contains(inode) else {
+                throw MachineError(.unsupported, "a QEMU that shares memory (\(words.last ?? "")) cannot be copied")
+            }
+        }
         let targets = numbers.map { ($0.key.name, JSON.array($0.value.map { .integer(Int64($0)) })) }
-        let text = JSON.object(["version": version, "numbers": .object(.init(uniqueKeysWithValues: targets))]).encoded
+        let text = JSON.object([
+            "version": version, "numbers": .object(.init(uniqueKeysWithValues: targets)),
+            "signals": .string(masks.first ?? "0"),
+        ]).encoded
         try replaceFile(note, Array(text.utf8))
+    }
+
+    private static func inode(_ file: SharedDescriptor) throws -> UInt64 {
+        var status = stat()
+        try checked("look at", "a file of QEMU's") { fstat(file.raw, &status) }
+        return UInt64(status.st_ino)
+    }
+
+    /// The signals that a signalfd is for, as the kernel shows them: bits in hexadecimal.
+    private static func signals(of path: String) throws -> String {
+        try readText(path).split(separator: "\n").first { $0.hasPrefix("sigmask:") }.map {
+            String($0.dropFirst(8).drop(while: \.isWhitespace))
+        } ?? "0"
+    }
+
+    /// A new one for the same.
+    private static func signalfd(_ mask: String) throws -> SharedDescriptor {
+        var set = sigset_t()
+        sigemptyset(&set)
+        let bits = UInt64(mask, radix: 16) ?? 0
+        for signal in 1...64 as ClosedRange<Int32> where bits >> UInt64(signal - 1) & 1 == 1 { sigaddset(&set, signal) }
+        let made = CLinux.signalfd(-1, &set, Int32(SFD_CLOEXEC | SFD_NONBLOCK))
+        return SharedDescriptor(owning: try checked("make a signalfd") { made })
+    }
+
+    /// Of a symbolic link, the first 64 bytes.
+    private static func target(of path: String) -> String {
+        var buffer = [UInt8](repeating: 0, count: 64)
+        let count = buffer.withUnsafeMutableBytes { readlink(path, $0.baseAddress!.assumingMemoryBound(to: CChar.self), 64) }
+        return String(decoding: buffer[..<max(0, count)], as: UTF8.self)
     }
 
     /// A copy of the machine, shown as `name`, in `root` and the `cgroups`, and with `given` in the place of what it has: QEMU as a process,
@@ -69,8 +133,14 @@ struct AwakePlace {
         var passed =
             try ["pid", "mnt"].map { SharedDescriptor(try openFile("/proc/self/ns/\($0)", O_RDONLY)) } + [output, output]
         var targets: [Int32] = [1, 2]
+        var given = given
+        let nothing = SharedDescriptor(try openFile("/dev/null", O_RDWR))
+        (given[.input], given[.state]) = (nothing, nothing)
+        given[.signals] = try Self.signalfd(known["signals"]?.text ?? "0")
         for (role, descriptor) in given {
             guard case .array(let numbers)? = known["numbers"]?[role.name], !numbers.isEmpty else {
+                // Not every QEMU has these open.
+                if role == .state || role == .signals { continue }
                 throw MachineError(.refused, "the machine that stands by has no \(role.name)")
             }
             for number in numbers.compactMap(\.count) {
@@ -80,7 +150,7 @@ struct AwakePlace {
         }
         let request = try Self.request(targets, root: root.path, name: name, user: user)
         let connection = try UnixSocket.connect(socket)
-        try setBlocking(connection.raw, forAtMost: 10)
+        try setBlocking(connection.raw, forAtMost: 2)
         let raw = passed.map(\.raw)
         let sent = request.withUnsafeBytes {
             hull_send_descriptors(connection.raw, $0.baseAddress!, $0.count, raw, raw.count, Int32(MSG_NOSIGNAL))
@@ -95,8 +165,9 @@ struct AwakePlace {
                 let (kind, step, error, descriptor) = try Self.answer(connection)
                 switch (kind, descriptor) {
                 case (1, let descriptor?):
-                    let made = try ChildProcess(foreign: descriptor)
+                    let made = try ChildProcess(adopted: descriptor)
                     process = made
+                    try made.takeAfterUs()
                     // Before it begins only where it takes memory at once: to join costs a grace period of the kernel's.
                     if given[.memory] != nil { try made.join(cgroups) }
                     try checked("let a copy go on", "from its first step") { send(connection.raw, "+", 1, Int32(MSG_NOSIGNAL)) }
@@ -165,8 +236,19 @@ struct AwakePlace {
         }
         for call in refused { try refuse(call) }
         // Threads are QEMU's own; the C library asks clone(2) when it may not have clone3.
-        let thread: UInt64 = 0x0001_0000  // CLONE_THREAD
-        try refuse("clone", 0x8000_0000, [scmp_arg_cmp(arg: 0, op: SCMP_CMP_MASKED_EQ, datum_a: thread, datum_b: 0)])
+        let kill: UInt32 = 0x8000_0000
+        // VM, FS, FILES, SIGHAND, THREAD, SYSVSEM, SETTLS, PARENT_SETTID, CHILD_CLEARTID.
+        for bit in [8, 9, 10, 11, 16, 18, 19, 20, 21] as [UInt64] {
+            try refuse("clone", kill, [scmp_arg_cmp(arg: 0, op: SCMP_CMP_MASKED_EQ, datum_a: 1 << bit, datum_b: 0)])
+        }
+        // NEWTIME, PIDFD, PTRACE, VFORK, PARENT, NEWNS, UNTRACED, NEWCGROUP to NEWNET, IO.
+        for bit in [7, 12, 13, 14, 15, 17, 23] + Array(25...31) as [UInt64] {
+            try refuse("clone", kill, [scmp_arg_cmp(arg: 0, op: SCMP_CMP_MASKED_EQ, datum_a: 1 << bit, datum_b: 1 << bit)])
+        }
+        // More of the processor: libraries ask, and do without.
+        for call in ["sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler", "setpriority", "ioprio_set"] {
+            try refuse(call, 0x0005_0000 | UInt32(EPERM))
+        }
         try refuse("clone3", 0x0005_0000 | UInt32(ENOSYS))
         seccomp_attr_set(context, SCMP_FLTATR_CTL_OPTIMIZE, 2)
         let file = SharedDescriptor(
@@ -193,8 +275,6 @@ struct AwakePlace {
         "execve", "execveat", "fork", "vfork", "setns", "unshare", "chroot", "pivot_root", "mount", "umount2", "move_mount",
         "open_tree",
         "fsopen", "fsmount", "mount_setattr",
-        // more of the processor
-        "sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler", "setpriority", "ioprio_set",
     ]
 
     private func setBlocking(_ socket: Int32, forAtMost seconds: Int) throws {

@@ -41,6 +41,8 @@ final class QEMUMachine: VirtualMachine {
         case copy(of: AwakePlace)
     }
     private let isCopy: Bool
+    /// The numbers of the descriptors that only copies are made by.
+    private var copiers: [Int32] = []
 
     /// Starts QEMU and, where there is a share, its server; the guest does not run yet. When it throws, nothing is left.
     init(
@@ -90,13 +92,14 @@ final class QEMUMachine: VirtualMachine {
                 var given = [AwakePlace.Role.control: controlPair.1, .agent: agentPair.1, .console: consolePair.1]
                 for (index, disk) in disks.enumerated() { given[.disk(index)] = disk.file }
                 for (index, nic) in spec.nics.enumerated() { if case .tap(let tap) = nic.end { given[.tap(index)] = tap } }
-                if let server {
-                    given[.share] = server.connection
-                    given[.memory] = memoryFile
+                guard confinement.profile == nil, confinement.labels == nil else {
+                    throw MachineError(.unsupported, "a copy of a machine that stands by cannot have a profile or a label")
                 }
+                given[.share] = server?.connection
+                given[server == nil ? .below : .memory] = memoryFile
                 given[.later] = laterFile
                 let (root, control) = (root, control)
-                let cgroups = try confinement.cgroups.isEmpty ? Cgroup.entrancesOfOurs() : confinement.cgroups
+                let cgroups = try Cgroup.entrancesOfOurs() + confinement.cgroups
                 qemu = try ConfinedProcess(role: "qemu") { output in
                     let made = try place.copy(
                         given, output: output, name: "hull-\(spec.id)", in: root, user: user, cgroups: cgroups)
@@ -158,11 +161,11 @@ final class QEMUMachine: VirtualMachine {
                 // For its copies, until they give them up: SETGID, SETUID, SETPCAP, SYS_CHROOT, SYS_ADMIN.
                 how.capabilities = 1 << 6 | 1 << 7 | 1 << 8 | 1 << 18 | 1 << 21
                 try root.bind(AwakePlace.library, at: AwakePlace.libraryInside)
-                let numbers = [
+                copiers = [
                     inherit(try UnixSocket.listen(place.socket)),
-                    inherit(SharedDescriptor(try openFile("/proc/self/ns/pid", O_RDONLY))), inherit(try AwakePlace.filter()),
-                    share ?? -1,
+                    inherit(SharedDescriptor(try openFile("/proc/self/ns/pid", O_RDONLY))),
                 ]
+                let numbers = copiers + [inherit(try AwakePlace.filter()), share ?? -1]
                 how.environment = [
                     "LD_PRELOAD=\(AwakePlace.libraryInside)", "HULL_AWAKE=\(numbers.map { "\($0)" }.joined(separator: ","))",
                 ]
@@ -363,9 +366,11 @@ extension QEMUMachine {
         try await control.execute("stop")
         var files: [AwakePlace.Role: SharedDescriptor] = [:]
         for (index, disk) in disks.enumerated() { files[.disk(index)] = SharedDescriptor(try openFile(disk, O_PATH)) }
-        if server != nil { files[.memory] = memoryFile }
+        files[server == nil ? .below : .memory] = memoryFile
         files[.later] = laterFile
-        try place.publish(words.descriptors, files: files, pid: qemu.identity.pid, version: control.version)
+        files[.state] = try snapshot.map { SharedDescriptor(try openFile($0.state, O_PATH)) }
+        try place.publish(
+            words.descriptors, files: files, own: copiers, pid: qemu.identity.pid, version: control.version)
     }
 }
 

@@ -1,7 +1,7 @@
 import Glibc
 import LinuxSystem
 
-/// The templates that are awake (docs/adr/031): of each, below `<exec root>/awake`, a folder that its keeper has made and removes, to which
+/// The templates that are awake (docs/adr/031): of each, below `<root>/cache/awake`, a folder that its keeper has made and removes, to which
 /// `KEY` is a link as long as it is of use; and a wish `KEY.wanted` as long as nobody has begun to fulfil it.
 public struct AwakeTemplates: Sendable {
     let path: String
@@ -28,14 +28,37 @@ public struct AwakeTemplates: Sendable {
 
     func files(_ key: String) -> Files { Files(folder: "\(path)/\(key)") }
 
-    /// One of which copies can be made; its keeper is told that it is of use.
+    /// One of which copies can be made.
     func find(_ key: String) -> Files? {
-        let files = files(key)
-        return utimes(files.ready, nil) == 0 ? files : nil
+        // All of it is of one keeper, whoever comes after it.
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        let count = buffer.withUnsafeMutableBytes {
+            readlink(files(key).folder, $0.baseAddress!.assumingMemoryBound(to: CChar.self), 4096)
+        }
+        guard count > 0 else { return nil }
+        let found = Files(folder: String(decoding: buffer[..<count], as: UTF8.self))
+        return exists(found.ready) ? found : nil
     }
 
+    /// Tells its keeper that it was of use.
+    func used(_ files: Files) { utimes(files.ready, nil) }
+
     /// Whether copies can be made of the template `key`.
-    public func isAwake(_ key: String) -> Bool { exists(files(key).ready) && FileLock.isHeld(files(key).lock) }
+    public func isAwake(_ key: String) -> Bool { exists(files(key).ready) && isKept(key) }
+
+    /// Whether somebody keeps it, or is about to.
+    func isKept(_ key: String) -> Bool { FileLock.isHeld(files(key).lock) }
+
+    private func refusal(_ key: String) -> String { "\(path)/\(key).refused" }
+
+    /// Notes that it could not be kept awake, and why.
+    func refuse(_ key: String, _ reason: String) throws { try replaceFile(refusal(key), Array(reason.utf8)) }
+
+    /// Whether that was a short while ago.
+    func isRefused(_ key: String) -> Bool {
+        var status = stat()
+        return stat(refusal(key), &status) == 0 && time(nil) - status.st_mtim.tv_sec < 600
+    }
 
     /// Notes that a template should be woken, with what is needed to.
     func want(_ key: String, _ recipe: [UInt8]) throws {
@@ -50,7 +73,10 @@ public struct AwakeTemplates: Sendable {
     }
 
     /// Nobody wants it woken any more.
-    public func forget(_ key: String) { unlink("\(path)/\(key).wanted") }
+    public func forget(_ key: String) {
+        unlink("\(path)/\(key).wanted")
+        unlink(refusal(key))
+    }
 
     /// Takes a wish, and what it brought; nil where somebody else has.
     func take(_ key: String) -> [UInt8]? {
@@ -73,7 +99,8 @@ public struct AwakeTemplates: Sendable {
         return (files, lock)
     }
 
-    /// Takes one out of everybody's way, in one step: who finds none may want one, while its machine still ends.
+    /// Takes one out of everybody's way, in one step: who finds none may want one, while its machine still ends. Its keeper ends when it has not
+    /// been used for a while.
     func setAside(_ key: String) { unlink(files(key).folder) }
 
     /// Removes what its keeper, whose machine has ended, had made.
@@ -95,7 +122,7 @@ public struct AwakeTemplates: Sendable {
     /// What nobody holds. A wish is no leftover.
     private func leftovers() throws -> [String] {
         try listDirectory(path).filter {
-            $0 != ".lock" && !$0.hasSuffix(".wanted") && !FileLock.isHeld("\(path)/\($0)/lock")
+            $0 != ".lock" && !$0.hasSuffix(".wanted") && !$0.hasSuffix(".refused") && !FileLock.isHeld("\(path)/\($0)/lock")
         }
     }
 

@@ -35,15 +35,19 @@ struct MachineStart {
             try await resident.begin(spec, hypervisor.traits.name)
         }
         if let template = templates?.find(spec, log) {
-            if let awake = templates?.awake(template) {
+            if let awake = templates?.awake(template, spec) {
                 do {
                     for disk in spec.disks where disk.isFresh { try WritableDisk.replace(disk.path, with: awake.disk(disk.name)) }
                     Fault.point("clone:disk")
                     var snapshot = template.snapshot
                     snapshot.awake = awake.place
-                    return try await hypervisor.withMachine(.restore(spec, snapshot), in: directory) { try await body($0, true) }
+                    return try await hypervisor.withMachine(.restore(spec, snapshot), in: directory) {
+                        templates?.used(awake)
+                        return try await body($0, true)
+                    }
                 } catch {
                     if isGreeted() || Task.isCancelled { throw error }
+                    templates?.giveUp(template)
                     log("the template \(template.key) is not awake any more: \(error)")
                 }
             }

@@ -14,25 +14,33 @@ struct Rehearsal {
     private let planner: Planner
     private let mounts: [ResolvedMount]
 
-    /// `folder` is made, for what is shared with the guest where the recipe has a share.
-    init(_ recipe: TemplateRecipe, in folder: String) throws {
+    /// Makes in `folder` what a container has: a small image on the disks that stand in for one, and a tree for the share.
+    init(_ recipe: TemplateRecipe, in folder: String) async throws {
         self.recipe = recipe
         let hasShare = recipe.shareTag != nil
         let hasRoot = recipe.disks.contains { $0.name == "root" }
-        if hasShare {
-            try makeDirectories(folder, mode: 0o755)
-            try replaceFile("\(folder)/\(Self.name)", Self.smallestProgram)
-            try checked("make executable", "\(folder)/\(Self.name)") { chmod("\(folder)/\(Self.name)", 0o755) }
+        let tree = "\(folder)/tree"
+        try makeDirectories(tree, mode: 0o755)
+        try replaceFile("\(tree)/\(Self.name)", Self.smallestProgram)
+        try checked("make executable", "\(tree)/\(Self.name)") { chmod("\(tree)/\(Self.name)", 0o755) }
+        for (name, size) in recipe.standIns {
+            let disk = "\(folder)/\(name)"
+            guard let program = HostProgram.path("mkfs.erofs") else {
+                throw SandboxError("mkfs.erofs is missing: install the package erofs-utils")
+            }
+            let end = try await Spawn(program, ["--quiet", "--all-root", "-T0", disk, tree]).run(limit: 4096)
+            guard end.status.isSuccess else { throw SandboxError("mkfs.erofs failed (\(end.status)): \(end.complaint)") }
+            try checked("set the length of", disk) { truncate(disk, Int(size)) }
         }
         var request = RunRequest()
         request.command = [hasShare && hasRoot ? "/mnt/\(Self.name)" : "/\(Self.name)"]
         planner = Planner(
             try request.record(
-                id: String(repeating: "0", count: 64), root: hasRoot ? .image(reference: "", id: "", file: "") : .folder(folder),
+                id: String(repeating: "0", count: 64), root: hasRoot ? .image(reference: "", id: "", file: "") : .folder(tree),
                 image: nil, now: 0))
         mounts =
             hasShare && hasRoot
-            ? [ResolvedMount(mount: .init(source: .bind(folder), destination: "/mnt"), hostPath: folder)] : []
+            ? [ResolvedMount(mount: .init(source: .bind(tree), destination: "/mnt"), hostPath: tree)] : []
     }
 
     /// What the share is to show.
@@ -48,9 +56,6 @@ struct Rehearsal {
         try await agent.configure(sandbox, followsClock: false)
         var container = try planner.container(machine.guest, mounts: mounts, endpoint: nil)
         container.root.isRehearsal = true
-        if recipe.shareTag == nil {
-            container.files.append(FileConfiguration(path: "/\(Self.name)", content: Self.smallestProgram, mode: 0o755))
-        }
         try await agent.createContainer(container)
         let process = try await agent.start(
             try planner.process(planner.record.process, number: 1 << 40, isExec: false, streams: Streams()))

@@ -42,7 +42,7 @@ public struct Roots: Codable, Hashable, Sendable {
     /// Booted machines, kept for cloning.
     public var templates: TemplateStore { TemplateStore("\(cache)/templates") }
     /// Those of them that are awake.
-    public var awake: AwakeTemplates { AwakeTemplates("\(runtime)/awake") }
+    public var awake: AwakeTemplates { AwakeTemplates("\(cache)/awake") }
     /// Saved containers.
     public var snapshots: SnapshotStore { SnapshotStore("\(data)/snapshots") }
     /// Everything that a container keeps between its runs.

@@ -25,7 +25,7 @@ public struct TemplateKeeper {
     /// complaints. Nobody waits for it, and nothing depends on it.
     public static func startWanted(_ roots: Roots, _ own: ([String], any DescriptorSource) throws -> Spawn) throws {
         for key in try roots.awake.wanted() {
-            let log = try openFile("\(roots.templates.path)/awake.log", O_WRONLY | O_CREAT | O_TRUNC)
+            let log = try openFile("\(roots.templates.path)/awake.log", O_WRONLY | O_CREAT | O_APPEND)
             var how = try own(["template-keeper", key], SharedDescriptor(log))
             how.namespaces = CLONE_NEWNS | CLONE_NEWNET
             _ = try how.spawn()
@@ -44,20 +44,28 @@ public struct TemplateKeeper {
             awake.end(key, files)
             withExtendedLifetime(lock) {}
         }
-        // Any tree will do for an image.
-        guard let tree = recipe.disks.first(where: { $0.name == "modules" })?.fixedPath else { return }
-        for (name, size) in recipe.standIns {
-            try copySparse(from: tree, to: "\(files.folder)/\(name)")
-            try checked("set the length of", name) { truncate("\(files.folder)/\(name)", Int(size)) }
-        }
         for (name, _) in recipe.freshDisks { try WritableDisk.replace(files.disk(name), with: template.disk(name)) }
         let taps = try recipe.mtus.indices.map { try Tap.open("hull-awake\($0)") }
         // As long as a container's, because a copy writes its own over it where the host's tools look.
         let id = "awake-" + key + String(repeating: "-", count: max(0, 58 - key.utf8.count))
         var spec = recipe.spec(in: files.folder, id: id, taps: taps, confinement: Confinement(uidBase: TemplateBuilder.uidBase))
-        let rehearsal = try Rehearsal(recipe, in: "\(files.folder)/root")
+        let rehearsal = try await Rehearsal(recipe, in: files.folder)
         spec.share?.entries = rehearsal.entries
         Fault.point("awake:begun")
+        var isReady = false
+        do {
+            try await keep(key, template, spec, rehearsal, waking, files) { isReady = true }
+        } catch {
+            // One that was of use may be so again, and one whose template went was no failure.
+            if !isReady, isThere(template, key) { try awake.refuse(key, "\(error)") }
+            throw error
+        }
+    }
+
+    private func keep(
+        _ key: String, _ template: TemplateStore.Template, _ spec: MachineSpec, _ rehearsal: Rehearsal, _ waking: any Waking,
+        _ files: AwakeTemplates.Files, ready: @Loop () -> Void
+    ) async throws {
         try await waking.keepAwake(
             spec, template.snapshot, at: files.place, in: MachineDirectory(files.machine),
             rehearse: { machine in
@@ -65,6 +73,7 @@ public struct TemplateKeeper {
             },
             until: { machine in
                 _ = try openFile(files.ready, O_WRONLY | O_CREAT | O_EXCL)
+                ready()
                 Fault.point("awake:ready")
                 let watching = Task { @Loop in try await wait(key, template, files) }
                 let ending = Task { @Loop in
@@ -73,14 +82,22 @@ public struct TemplateKeeper {
                 }
                 defer { ending.cancel() }
                 do { try await watching.value } catch is CancellationError {}
-                awake.setAside(key)
+                roots.awake.setAside(key)
             })
+    }
+
+    /// Whether the template is still the one that it was.
+    private func isThere(_ template: TemplateStore.Template, _ key: String) -> Bool {
+        if case .ready(let there) = roots.templates.find(key) { return there.manifest.memory == template.manifest.memory }
+        return false
     }
 
     /// Until it has not been used for a while, or the template is gone.
     private func wait(_ key: String, _ template: TemplateStore.Template, _ files: AwakeTemplates.Files) async throws {
         let watch = try FolderWatch(roots.templates.path)
-        while case .ready(let there) = roots.templates.find(key), there.manifest.memory == template.manifest.memory {
+        // Not for ever: what copies have in common is to be another's some day.
+        let end = ContinuousClock.now + .seconds(3600)
+        while ContinuousClock.now < end, isThere(template, key) {
             var used = stat()
             try checked("look at", files.ready) { stat(files.ready, &used) }
             let left = AwakeTemplates.idle - .seconds(time(nil) - used.st_mtim.tv_sec)

@@ -44,13 +44,24 @@ struct Templates {
         return nil
     }
 
-    /// The template's machine that stands by, if it is awake.
-    func awake(_ template: TemplateStore.Template) -> AwakeTemplates.Files? { awake.find(template.key) }
+    /// The template's machine that stands by, if it is awake, and `spec` may be a copy of it.
+    func awake(_ template: TemplateStore.Template, _ spec: MachineSpec) -> AwakeTemplates.Files? {
+        mayWake(spec) ? awake.find(template.key) : nil
+    }
+
+    /// It was copied.
+    func used(_ files: AwakeTemplates.Files) { awake.used(files) }
+
+    /// It could not be copied: nobody is to try it again.
+    func giveUp(_ template: TemplateStore.Template) { awake.setAside(template.key) }
+
+    private func mayWake(_ spec: MachineSpec) -> Bool {
+        AwakeTemplates.idle > .zero && templating.waking?.gains(spec) == true
+    }
 
     /// Has it woken for later starts, where that is of use. A failure is none of this start's.
     private func wake(_ template: TemplateStore.Template, _ spec: MachineSpec) {
-        guard AwakeTemplates.idle > .zero, templating.waking?.gains(spec) == true, !exists(awake.files(template.key).folder)
-        else { return }
+        guard mayWake(spec), !awake.isKept(template.key), !awake.isRefused(template.key) else { return }
         // As it says: without it they start as this one does.
         try? awake.want(template.key, Array(JSONEncoder().encode(TemplateRecipe(spec, hypervisor: name))))
     }

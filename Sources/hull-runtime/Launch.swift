@@ -42,6 +42,7 @@ enum Launch {
     /// waits for them, and nothing depends on them.
     @Loop static func makeWantedTemplates(_ roots: Roots) {
         do {
+            try roots.awake.collectLeftovers()
             try TemplateKeeper.startWanted(roots) { try own($0, $1) }
             guard try !roots.templates.wanted().isEmpty else { return }
             let log = SharedDescriptor(try openFile("\(roots.templates.path)/build.log", O_WRONLY | O_CREAT | O_TRUNC))

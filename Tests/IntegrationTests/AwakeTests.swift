@@ -68,21 +68,75 @@ extension IntegrationTests {
             // The VMM has nothing that one which was started has not.
             let rights = try ["copy1", "booted"].map { name in
                 let status = try lab.read("/proc/\(try machine(name))/status").split(separator: "\n").filter { line in
-                    ["Groups", "Cap", "NoNewPrivs", "Seccomp:"].contains { line.hasPrefix($0) }
+                    ["Groups", "Cap", "NoNewPrivs", "Seccomp:", "Cpus_allowed_list", "SigIgn"].contains { line.hasPrefix($0) }
                 }
-                let limits = try lab.read("/proc/\(try machine(name))/limits").split(separator: "\n").filter {
-                    $0.hasPrefix("Max core")
-                }
+                let limits = try lab.read("/proc/\(try machine(name))/limits").split(separator: "\n")
+                let nice = String(try lab.host("ps", "-o", "nice=", "-p", try machine(name)).word)
                 let root = try lab.host("ls", "-A", "/proc/\(try machine(name))/root/").text
-                return (status + limits).joined(separator: "\n") + root
+                #expect(try isCopy(name) == (name == "copy1"))
+                return (status + limits).joined(separator: "\n") + nice + root
             }
             #expect(rights[0] == rights[1])
+            // And no open file in common with the keeper or a sibling, but what cannot be written to and holds no place.
+            let open = try names.map { name in
+                try lab.host("sh", "-c", "cd /proc/\(try machine(name))/fd && ls -l | grep -v '/modules/' | sed 's/.* -> //'")
+                    .text
+                    .split(separator: "\n").filter { $0.hasPrefix("/") && $0 != "/dev/null" && !$0.hasSuffix("/memory") }
+            }
+            #expect(Set(open[0]).intersection(open[1]).allSatisfy { $0.hasSuffix(".erofs") }, "\(open)")
             let spaces = try ["cgroup", "ipc", "mnt", "net", "pid", "uts"].flatMap { space in
                 try (names + ["booted"]).map { try lab.host("readlink", "/proc/\(try machine($0))/ns/\(space)").word }
                     + [try lab.host("readlink", "/proc/self/ns/\(space)").word]
             }
             #expect(Set(spaces).count == spaces.count, "\(spaces)")
             #expect(try lab.host("stat", "-c", "%u", "/proc/\(try machine("copy1"))").word != "0")
+        }
+
+        /// Whether its machine is a copy: its command line is the keeper's, who leaves its rights to its copies to give up.
+        private func isCopy(_ name: String) throws -> Bool {
+            try !lab.read("/proc/\(try machine(name))/cmdline").contains("-sandbox")
+        }
+
+        /// Nothing of whoever happened to have it woken is in the copies, and who wants none gets none.
+        @Test func whoeverWokeIt() throws {
+            let output = try lab.hull(["template", "build"] + Self.shape, seconds: 200)
+            try #require(output.code == 0, "\(output.errors)")
+            try lab.good("template", "rm", output.word)
+            try eventually("the end of its keeper", within: 20) {
+                try lab.host("pgrep", "-f", "template-keeper \(output.word)").text == ""
+            }
+            try #require(try lab.hull(["template", "build"] + Self.shape, seconds: 200).code == 0)
+            let run = try lab.host(
+                "nice", "-n", "15", "taskset", "-c", "0", "env", "HULL_ROOT=\(lab.root)", "HULL_EXEC_ROOT=\(lab.execRoot)",
+                lab.program, "run", "--rm", "--network", "none", "--memory", "190m", lab.image, "true")
+            #expect(run.code == 0, "\(run.errors)")
+            try eventually("an awake template", within: 60) { try row(output.word)?["Awake"] == "yes" }
+            defer { _ = try? lab.hull("rm", "--force", "plain", "none") }
+            #expect(try lab.hull(["run", "-d", "--name", "plain"] + Self.shape + [lab.image, "sleep", "1000"]).code == 0)
+            #expect(try isCopy("plain"))
+            let ours = try lab.host("sh", "-c", "nice; grep Cpus_allowed_list /proc/self/status").lines
+            #expect(try lab.host("ps", "-o", "nice=", "-p", try machine("plain")).word == ours[0])
+            #expect(try lab.read("/proc/\(try machine("plain"))/status").contains(ours[1]))
+            #expect(
+                try lab.hull(
+                    ["run", "-d", "--name", "none"] + Self.shape + [lab.image, "sleep", "1000"],
+                    environment: ["HULL_TEMPLATE_AWAKE": "0"]
+                ).code == 0)
+            #expect(try !isCopy("none"))
+        }
+
+        /// A keeper that does not answer is asked once.
+        @Test func silent() throws {
+            let key = try wake()
+            let machine = try processes(key).machine
+            #expect(kill(machine, SIGSTOP) == 0)
+            defer { kill(machine, SIGKILL) }
+            let began = Date()
+            for name in ["first", "second"] {
+                #expect(try lab.hull(["run", "--rm", "--name", name] + Self.shape + [lab.image, "true"]).code == 0)
+            }
+            #expect(Date().timeIntervalSince(began) < 15)
+            #expect(try row(key)?["Awake"] == "no" || processes(key).machine != machine)
         }
 
         /// Whatever ends the keeper or its machine, what was made of it goes on, and starts do without.
@@ -106,7 +160,7 @@ extension IntegrationTests {
             let keeper = try processes(key).keeper
             try lab.good("template", "rm", key)
             try eventually("the end of the keeper", within: 20) { kill(keeper, 0) != 0 }
-            #expect(!FileManager.default.fileExists(atPath: "\(lab.execRoot)/awake/\(key)"))
+            #expect(!FileManager.default.fileExists(atPath: "\(lab.root)/cache/awake/\(key)"))
             let output = try lab.hull(["template", "build"] + Self.shape, seconds: 200)
             try #require(output.code == 0, "\(output.errors)")
             let short = ["HULL_TEMPLATE_AWAKE": "1"]

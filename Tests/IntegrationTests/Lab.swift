@@ -168,7 +168,7 @@ final class Lab: Sendable {
         }
         found += try read("/proc/self/mountinfo").split(separator: "\n").filter { $0.contains(folder) }.map { "mount \($0)" }
         let files = FileManager.default.enumerator(atPath: execRoot)?.allObjects.compactMap { $0 as? String } ?? []
-        found += files.filter { !["awake", "awake/.lock", "ids", "ids/lock"].contains($0) && !$0.hasPrefix("network") }.map {
+        found += files.filter { !["ids", "ids/lock"].contains($0) && !$0.hasPrefix("network") }.map {
             "file \($0)"
         }
         return found

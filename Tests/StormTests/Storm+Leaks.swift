@@ -88,7 +88,7 @@ extension Storm {
     private func leftNow() async throws -> [String] {
         _ = try await containers()
         let known = ["ids", "ids/lock", "network", "network/lock", "network/endpoints"].map { "\(runtime)/\($0)" }
-        var left = try files(runtime).filter { !known.contains($0) && !$0.hasPrefix("\(runtime)/awake") }
+        var left = try files(runtime).filter { !known.contains($0) }
         left += try keepers().filter { !$0.isHeld }.map { "\($0.name) of a keeper that is gone" }
         left += try forsakenMachines()
         left += try listDirectory("\(data)/containers").filter { $0.hasPrefix(".") }
@@ -101,7 +101,7 @@ extension Storm {
 
     /// The folders of keepers of templates, and whether one holds it.
     func keepers() throws -> [(name: String, isHeld: Bool)] {
-        let folder = "\(runtime)/awake"
+        let folder = "\(data)/cache/awake"
         guard exists(folder) else { return [] }
         return try listDirectory(folder).filter { $0.hasPrefix(".") && $0 != ".lock" }.map {
             ($0, FileLock.isHeld("\(folder)/\($0)/lock"))

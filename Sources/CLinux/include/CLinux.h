@@ -119,6 +119,8 @@ int hull_move_mount(int from, int to_directory, const char *to, unsigned flags);
 int hull_mount_setattr(int directory, const char *path, unsigned flags, uint64_t set, uint64_t clear, uint64_t propagation, int user_namespace);
 int hull_openat2(int directory, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
 int hull_pivot_root(const char *new_root, const char *put_old);
+// Gives a process of one thread our priorities, processors and limits. 0 or -errno.
+int hull_take_after_us(int pid);
 int hull_memfd_create(const char *name, unsigned flags);
 int hull_fallocate(int descriptor, int mode, long offset, long length);
 /// process_vm_readv(2) of one range. Bytes, or -1 with errno.

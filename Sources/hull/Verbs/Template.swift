@@ -59,6 +59,7 @@ struct TemplateVerb: ParsableCommand {
             let store = try await openStore()
             let templates = store.roots.templates
             let key = try await TemplateWish(roots: store.roots, drivers: Drivers.all).make(try shape.request(), share: share)
+            store.roots.awake.forget(key)
             // Somebody else may be at it, and at this very one.
             try await withDeadline(.seconds(600), awaiting: "the template \(key)") {
                 while try templates.wanted().contains(where: { $0.key == key }) {
