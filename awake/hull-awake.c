@@ -46,6 +46,7 @@ struct request {
     int32_t targets[PASSED];
     char root[512], name[128];
 };
+_Static_assert(sizeof(struct request) == 908, "as AwakePlace writes it");
 enum { VERSION = 1, MADE = 1, CONFINED = 2, FAILED = 3 };
 struct answer { uint32_t kind; int32_t step, error; };
 

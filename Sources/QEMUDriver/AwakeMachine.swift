@@ -185,7 +185,7 @@ struct AwakePlace {
     }
 
     /// As `struct request` in awake/hull-awake.c.
-    private static func request(_ targets: [Int32], root: String, name: String, user: UInt32) throws -> [UInt8] {
+    static func request(_ targets: [Int32], root: String, name: String, user: UInt32) throws -> [UInt8] {
         guard targets.count <= 62, root.utf8.count < 512, name.utf8.count < 128 else {
             throw MachineError(
                 .unsupported, "a copy of a machine that stands by has room for 62 descriptors, and a path of 511 bytes")
