@@ -238,12 +238,12 @@ final class Domain: VirtualMachine {
     // Xen counts how often.
     func pause() async throws {
         guard !isPaused else { return }
-        try await toolstack.pause(id)
+        try await toolstack.pause(id, hasDeviceModel: plan.kind == .hvm)
         isPaused = true
     }
     func resume() async throws {
         guard isPaused else { return }
-        try await toolstack.unpause(id)
+        try await toolstack.unpause(id, hasDeviceModel: plan.kind == .hvm)
         isPaused = false
     }
     /// xl paused it.

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import LinuxSystem
 import Machines
@@ -54,8 +55,16 @@ struct Toolstack: Sendable {
     func detachNIC(_ number: Int, from domain: UInt32) async throws {
         try await run(["network-detach", "\(domain)", "\(number)"], "take a NIC from the domain")
     }
-    func unpause(_ domain: UInt32) async throws { try await run(["unpause", "\(domain)"], "let the domain run") }
-    func pause(_ domain: UInt32) async throws { try await run(["pause", "\(domain)"], "pause the domain") }
+    /// Lets a domain run. Of one without a device model Xen itself is asked, which is all that xl would do; xl is where that cannot be.
+    func unpause(_ domain: UInt32, hasDeviceModel: Bool) async throws {
+        if !hasDeviceModel, hull_xen_pause(domain, 0) == 0 { return }
+        try await run(["unpause", "\(domain)"], "let the domain run")
+    }
+    /// Stands it still, in the same way.
+    func pause(_ domain: UInt32, hasDeviceModel: Bool) async throws {
+        if !hasDeviceModel, hull_xen_pause(domain, 1) == 0 { return }
+        try await run(["pause", "\(domain)"], "pause the domain")
+    }
     /// Takes a domain away; it may go on dying for a moment.
     func destroy(_ domain: UInt32) async throws { try await run(["destroy", "\(domain)"], "destroy the domain") }
     /// All domains, by UUID.
