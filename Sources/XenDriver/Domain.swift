@@ -7,7 +7,7 @@ import Machines
 @Loop
 final class Domain: VirtualMachine {
     nonisolated let guest: GuestLayout
-    private let spec: MachineSpec
+    let spec: MachineSpec
     let plan: DomainPlan
     let toolstack: Toolstack
     let store: Store
@@ -33,6 +33,8 @@ final class Domain: VirtualMachine {
     private var destroying: Task<Void, any Error>?
     private var hasEnded = false
     private var complaints = ""
+    /// The pages that it had before it was shrunk.
+    var wholeMemory: Int?
 
     init(
         _ spec: MachineSpec, madeAs origin: String, _ plan: DomainPlan, _ toolstack: Toolstack, in directory: MachineDirectory
@@ -66,6 +68,12 @@ final class Domain: VirtualMachine {
         try await resume()
         // Whose guest runs already is told of its devices at once, and its drivers need a moment to find them.
         if case .boot = source {} else { try await awaitGuest() }
+        if case .restore(_, let snapshot) = source, let whole = DomainMemory.whole(snapshot.facts) {
+            // xl told the guest to have all its memory, and it takes it beside everything else: nobody's programs are to see less.
+            guard await DomainMemory.settle(id, { $0 >= whole }) else {
+                throw MachineError(.startFailed, "the restored domain does not get all of its memory back: is enough free (xl info)?")
+            }
+        }
     }
 
     /// Makes it by xl, which is told of all in a file.
@@ -253,7 +261,8 @@ final class Domain: VirtualMachine {
     // What the guest knows of files is known to their server too, which ends with us; and so do the processes that serve a stubdomain.
     var parking: (any Parking)? { share == nil && plan.kind != .hvm ? self : nil }
     var sharing: (any Sharing)? { share?.server }
-    var hasShare: Bool { share != nil }
+    /// Whether the guest may know files of the share's server.
+    var isShareInUse: Bool { share?.isInUse ?? false }
     var resizing: (any Resizing)? { nil }
     func consoleTail(lines: Int) -> String { console?.lines(lines) ?? "" }
 

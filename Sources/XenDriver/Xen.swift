@@ -54,7 +54,7 @@ public struct Xen: Hypervisor {
 
     public nonisolated func layout(of spec: MachineSpec) throws -> GuestLayout { try GuestLayout(xen: spec) }
 
-    public nonisolated var templating: (any Templating)? { nil }
+    public nonisolated var templating: (any Templating)? { XenTemplating() }
 
     public nonisolated var reclaiming: (any Reclaiming)? {
         // Where there is no xl any more, there are no domains that it made.

@@ -1,0 +1,34 @@
+import LinuxSystem
+import Machines
+
+/// Machines from saved ones: Xen's stream holds memory and devices, and names no device of the host.
+struct XenTemplating: Templating {
+    /// Which types domains can be of; nil for what this Xen says.
+    var possible: Set<DomainConfiguration.Kind>?
+
+    func shape(of spec: MachineSpec) throws -> [String] {
+        let plan = try DomainPlan(spec, possible: possible ?? Xen.possible)
+        guard plan.kind != .hvm else { throw Domain.cannotSaveHVM }
+        let configuration = plan.configuration(spec, devices: spec.disks.map(\.path))
+        var words = [
+            "xen \(Toolstack.version)", "type \(plan.kind.rawValue)", "memory \(configuration.megabytes)",
+            "processors \(configuration.vcpus)", "kernel \(try Self.name(spec.kernel))",
+            "initramfs \(try Self.name(spec.initramfs))", "arguments \(configuration.commandLine)",
+        ]
+        for disk in spec.disks {
+            let identity = try FileIdentity(disk.path)
+            words.append(
+                "disk \(disk.name) \(disk.readOnly) "
+                    + (disk.isFixed ? "\(disk.path) \(identity.text)" : "\(identity.size)\(disk.isFresh ? " fresh" : "")"))
+        }
+        for nic in spec.nics { words.append("nic \(nic.mtu ?? 0)") }
+        if let share = spec.share { words.append("share \(share.tag)") }
+        return words
+    }
+
+    /// A file that every machine of a shape has.
+    private static func name(_ path: String) throws -> String { "\(path) \(try FileIdentity(path).text)" }
+
+    /// Whoever can make domains can save them.
+    func check() async throws {}
+}
