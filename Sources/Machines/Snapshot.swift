@@ -45,6 +45,6 @@ public protocol Templating: Sendable {
     /// the same words are of one shape. Throws where a machine of `spec` cannot be restored at all.
     func shape(of spec: MachineSpec) throws -> [String]
 
-    /// Says why machines cannot be saved on this host, if so. May run programs.
-    @Loop func check() async throws
+    /// Says why a machine of `spec` cannot be made and saved on this host beside those that people want, if so. May run programs.
+    @Loop func check(_ spec: MachineSpec) async throws
 }

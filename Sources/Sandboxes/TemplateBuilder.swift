@@ -48,7 +48,6 @@ public struct TemplateBuilder {
         guard let hypervisor = drivers[recipe.hypervisor]?(), let templating = hypervisor.templating else {
             throw SandboxError("the hypervisor \"\(recipe.hypervisor)\" makes no templates")
         }
-        try await templating.check()
         Fault.point("template:begun")
         for (name, size) in recipe.standIns {
             let file = try openFile("\(making.folder)/\(name)", O_RDWR | O_CREAT | O_EXCL)
@@ -71,6 +70,7 @@ public struct TemplateBuilder {
             throw SandboxError("something that it depends on has changed since it was wanted")
         }
         if hypervisor.reclaiming != nil { try machine.note(in: making.folder) }
+        try await templating.check(spec)
         let machineFolder = "\(making.folder)/machine"
         try makeDirectories(machineFolder)
         let facts = try await hypervisor.withMachine(.boot(spec), in: MachineDirectory(machineFolder)) { machine in

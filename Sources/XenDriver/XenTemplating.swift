@@ -29,6 +29,22 @@ struct XenTemplating: Templating {
     /// A file that every machine of a shape has.
     private static func name(_ path: String) throws -> String { "\(path) \(try FileIdentity(path).text)" }
 
-    /// Whoever can make domains can save them.
-    func check() async throws {}
+    /// A domain has its memory for itself from its first moment: one that nobody waits for must leave enough for one that somebody does.
+    func check(_ spec: MachineSpec) async throws {
+        let free = try await Toolstack.find().facts()["free_memory"].flatMap { UInt64($0) }
+        try Self.check(free: free, megabytes: spec.memoryBytes >> 20)
+    }
+
+    /// Whether there is room for a template's maker where Xen has `free` MiB for domains (nil: it does not say).
+    static func check(free: UInt64?, megabytes: UInt64) throws(MachineError) {
+        let wanted = 2 * (megabytes + Self.overhead)
+        guard let free, free < wanted else { return }
+        throw MachineError(
+            .refused,
+            "Xen has \(free) MiB of memory free, and a template of \(megabytes) MiB is made only where another domain of that size fits beside it (\(wanted) MiB)"
+        )
+    }
+
+    /// What Xen needs for a domain besides its memory, in MiB; more than enough.
+    private static let overhead: UInt64 = 16
 }
