@@ -228,7 +228,7 @@ END
         near sh -c 'test $(xl list | wc -l) = 3'
         sleep 2
         pkill -9 -f '^hull-template-builder'
-        (! wait $builder)
+        ! wait $builder || exit 1
         hull ps
         is "$(count)" 0
         is "$(ls -A $HULL_ROOT/cache/templates | grep making)" ""

@@ -38,7 +38,7 @@ extension Domain: Snapshotting {
         wholeMemory = whole
         let least = DomainMemory.least(of: spec.memoryBytes)
         try await store.write("/local/domain/\(id)/memory/target", "\(least >> 10)")
-        await DomainMemory.settle(id) { $0 <= Int(least >> 12) }
+        await DomainMemory.settle(id, patience: .seconds(2)) { $0 <= Int(least >> 12) }
     }
 }
 
@@ -61,15 +61,15 @@ enum DomainMemory {
     /// What was noted of a domain that was shrunk before it was saved.
     nonisolated static func whole(_ facts: [String: String]) -> Int? { facts[fact].flatMap { Int($0) } }
 
-    /// Waits until a domain has as many as it should, or has as many as it had two seconds ago; says whether it has what it should.
+    /// Waits until a domain has as many as it should, or its number has not changed for so long; says whether it has what it should.
     @discardableResult
-    static func settle(_ id: UInt32, _ isThere: (Int) -> Bool) async -> Bool {
+    static func settle(_ id: UInt32, patience: Duration, _ isThere: (Int) -> Bool) async -> Bool {
         var (last, since) = (0, ContinuousClock.now)
         while let now = pages(of: id) {
             if isThere(now) { return true }
             if now != last { (last, since) = (now, .now) }
             // Cancelled or too slow, it is as it is.
-            guard .now - since < .seconds(2), (try? await sleep(for: .milliseconds(10))) != nil else { break }
+            guard .now - since < patience, (try? await sleep(for: .milliseconds(10))) != nil else { break }
         }
         return false
     }

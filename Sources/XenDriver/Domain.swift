@@ -70,7 +70,8 @@ final class Domain: VirtualMachine {
         if case .boot = source {} else { try await awaitGuest() }
         if case .restore(_, let snapshot) = source, let whole = DomainMemory.whole(snapshot.facts) {
             // xl told the guest to have all its memory, and it takes it beside everything else: nobody's programs are to see less.
-            guard await DomainMemory.settle(id, { $0 >= whole }) else {
+            // A guest that waits for a processor is not one that gets no memory.
+            guard await DomainMemory.settle(id, patience: .seconds(30), { $0 >= whole }) else {
                 throw MachineError(
                     .startFailed, "the restored domain does not get all of its memory back: is enough free (xl info)?")
             }
