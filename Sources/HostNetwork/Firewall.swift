@@ -6,8 +6,7 @@ struct Firewall: Sendable {
     /// Nil is the process's own.
     var namespace: NetworkNamespace?
 
-    private static let program = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft"]
-        .first { exists($0) }
+    private static let program = HostProgram.path("nft")
 
     /// Applies a script, whole or not at all.
     @Loop

@@ -159,10 +159,7 @@ struct LegacyFirewall: Sendable {
             }
         }
         let families = try namespace.map { try $0.inside(used) } ?? used()
-        return families.compactMap { family in
-            family.programs.lazy.flatMap { name in ["/usr/sbin/\(name)", "/sbin/\(name)"] }
-                .first { exists($0) }
-        }
+        return families.compactMap { $0.programs.lazy.compactMap(HostProgram.path).first }
     }
 
     /// Whether it succeeded.

@@ -23,10 +23,7 @@ public struct ImageTools: Sendable {
     /// The standard places; `unpack` is where `Companion` finds it. `environment` is the whole one of the
     /// caller, of which only `environmentNames` are kept.
     public init(environment: [String]) {
-        let path = ["/usr/bin", "/usr/local/bin", "/usr/sbin", "/usr/local/sbin", "/bin", "/sbin"]
-        func find(_ name: String) -> String {
-            path.map { "\($0)/\(name)" }.first(where: exists) ?? "/usr/bin/\(name)"
-        }
+        func find(_ name: String) -> String { HostProgram.path(name) ?? "/usr/bin/\(name)" }
         skopeo = find("skopeo")
         makeErofs = find("mkfs.erofs")
         unpack = Companion.path("hull-unpack")

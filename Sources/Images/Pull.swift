@@ -80,7 +80,7 @@ struct Pull {
 
     // MARK: Documents
 
-    private func skopeo(_ arguments: [String], _ staging: Staging) async throws -> Ending {
+    private func skopeo(_ arguments: [String], _ staging: Staging) async throws -> Output {
         var how = Spawn(
             store.tools.skopeo, arguments,
             environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "TMPDIR=\(staging.path)/tmp"]

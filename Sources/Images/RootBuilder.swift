@@ -104,7 +104,7 @@ struct RootBuilder {
     }
 
     /// What the program's exit code and sentence mean.
-    private func failure(_ output: Ending, layer index: Int) -> ImageError {
+    private func failure(_ output: Output, layer index: Int) -> ImageError {
         let said = output.complaint
         let code: ImageError.Code
         switch output.status {

@@ -12,8 +12,11 @@ struct BuildFolder: Sendable {
     var staging: String { "\(path)/.building" }
     private var removed: String { "\(path)/.removed" }
 
+    /// Held while one is at work; nil where somebody else has it.
+    func attemptLock() throws -> FileLock? { try FileLock.attempt("\(path)/.lock") }
+
     private func lock() throws -> FileLock {
-        guard let lock = try FileLock.attempt("\(path)/.lock") else {
+        guard let lock = try attemptLock() else {
             throw KernelError("another \(command) is at work: wait until it is done")
         }
         return lock
@@ -67,7 +70,7 @@ struct BuildFolder: Sendable {
 
     /// Takes back what a killed build or removal left. Does nothing while one is at work.
     func collectLeftovers() throws {
-        guard exists(staging) || exists(removed), let lock = try FileLock.attempt("\(path)/.lock") else { return }
+        guard exists(staging) || exists(removed), let lock = try attemptLock() else { return }
         defer { withExtendedLifetime(lock) {} }
         try removeTree(staging)
         try removeTree(removed)

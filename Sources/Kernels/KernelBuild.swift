@@ -28,14 +28,11 @@ public struct KernelBuild {
         self.jobs = jobs
     }
 
-    private static let path = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/bin"]
     /// What a build calls or includes, and Debian's package of it.
-    private static let needs: [(files: [String], package: String)] = [
-        (path.map { "\($0)/make" }, "make"), (path.map { "\($0)/gcc" }, "gcc"), (path.map { "\($0)/ld" }, "binutils"),
-        (path.map { "\($0)/flex" }, "flex"), (path.map { "\($0)/bison" }, "bison"), (path.map { "\($0)/bc" }, "bc"),
-        (path.map { "\($0)/perl" }, "perl"), (path.map { "\($0)/tar" }, "tar"), (path.map { "\($0)/patch" }, "patch"),
-        (path.map { "\($0)/xz" }, "xz-utils"),
-        (path.map { "\($0)/depmod" }, "kmod"), (["/usr/include/libelf.h"], "libelf-dev"),
+    private static let needs: [(name: String, package: String)] = [
+        ("make", "make"), ("gcc", "gcc"), ("ld", "binutils"), ("flex", "flex"), ("bison", "bison"), ("bc", "bc"),
+        ("perl", "perl"),
+        ("tar", "tar"), ("patch", "patch"), ("xz", "xz-utils"), ("depmod", "kmod"), ("/usr/include/libelf.h", "libelf-dev"),
     ]
 
     /// Builds it and adds it to `library`; returns its name. `tell` hears one line for each step, and what the configuration asks for in vain.
@@ -47,7 +44,8 @@ public struct KernelBuild {
         }
         guard jobs > 0 else { throw KernelError("\(jobs) compilers at once make no kernel: give --jobs a number above 0") }
         if let patches, !Self.isFolder(patches) { throw KernelError("the folder of patches \(patches) is not there") }
-        let missing = Self.needs.filter { !$0.files.contains(where: exists) }.map(\.package)
+        let missing = Self.needs.filter { $0.name.hasPrefix("/") ? !exists($0.name) : HostProgram.path($0.name) == nil }.map(
+            \.package)
         guard missing.isEmpty else {
             throw KernelError(
                 "packages that building a kernel needs are missing: install them with apt-get install \(missing.joined(separator: " "))"
@@ -161,9 +159,8 @@ public struct KernelBuild {
     private func status(_ program: String, _ arguments: [String], _ log: SharedDescriptor, _ library: KernelLibrary) async throws
         -> ExitStatus
     {
-        let file = Self.path.map { "\($0)/\(program)" }.first(where: exists) ?? "/usr/bin/\(program)"
         var how = Spawn(
-            file, arguments,
+            HostProgram.path(program) ?? "/usr/bin/\(program)", arguments,
             environment: [
                 "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin", "LC_ALL=C", "KBUILD_BUILD_USER=hull",
                 "KBUILD_BUILD_HOST=hull",
@@ -172,12 +169,7 @@ public struct KernelBuild {
         // Its children are gone when it is, and it is when we are.
         how.namespaces = Int32(CLONE_NEWPID)
         how.deathSignal = SIGKILL
-        how.descriptors = [(SharedDescriptor(try openFile("/dev/null", O_RDONLY)), 0), (log, 1), (log, 2)]
-        let child = try how.spawn()
-        return try await withTaskCancellationHandler {
-            try await child.wait()
-        } onCancel: {
-            child.signal(SIGKILL)
-        }
+        how.descriptors = [(log, 1), (log, 2)]
+        return try await how.run().status
     }
 }

@@ -15,6 +15,13 @@ public struct MountTable: Sendable {
 
     /// In the kernel's order.
     public let entries: [Entry]
+    /// Each by the mount that it is on (0: none of these) and where.
+    private let mounted: [Place: Entry]
+
+    private struct Place: Hashable {
+        var parent: Int
+        var path: String
+    }
 
     /// Parses the text; lines that make no sense are left out.
     public init(_ text: String) {
@@ -25,43 +32,33 @@ public struct MountTable: Sendable {
             else { return nil }
             return Entry(id: id, parent: parent, path: Self.unescape(words[4]), type: Self.unescape(words[dash + 1]))
         }
+        let ids = Set(entries.map(\.id))
+        mounted = Dictionary(
+            entries.map { entry in
+                let isOnOther = entry.parent != entry.id && ids.contains(entry.parent)
+                return (Place(parent: isOnOther ? entry.parent : 0, path: entry.path), entry)
+            }, uniquingKeysWith: { $1 })
     }
 
     /// The caller's own.
     public static func current() throws(SystemError) -> MountTable { MountTable(try readText("/proc/self/mountinfo")) }
 
-    /// The mount that `path`, which is absolute and without links, lies in.
+    /// The mount that `path`, which is absolute and without links, lies in: what the kernel comes to that looks it up. It begins at the
+    /// caller's root, whatever is mounted over that.
     public func holding(_ path: String) -> Entry? {
-        visible.filter { Self.contains($0.path, path) }.max { $0.path.utf8.count < $1.path.utf8.count }
+        var found = mounted[Place(parent: 0, path: "/")]
+        var place = ""
+        for part in path.split(separator: "/") {
+            place += "/\(part)"
+            while let next = mounted[Place(parent: found?.id ?? 0, path: place)] { found = next }
+        }
+        return found
     }
 
     /// What is mounted below `path` and can be seen there, parents before what is on them.
     public func below(_ path: String) -> [Entry] {
-        visible.filter { $0.path != path && Self.contains(path, $0.path) }.sorted { $0.path < $1.path }
-    }
-
-    // A later mount, on a folder above or on the same one, hides what was there before and is not among what it stands on.
-    private var visible: [Entry] {
-        let all = Dictionary(entries.map { ($0.id, $0) }) { first, _ in first }
-        return entries.filter { entry in
-            var ancestors: Set<Int> = [entry.id]
-            var next = all[entry.parent]
-            while let ancestor = next, ancestors.insert(ancestor.id).inserted { next = all[ancestor.parent] }
-            return !entries.contains { other in !ancestors.contains(other.id) && Self.hides(other, entry, all) }
-        }
-    }
-
-    private static func hides(_ other: Entry, _ entry: Entry, _ all: [Int: Entry]) -> Bool {
-        guard contains(other.path, entry.path) else { return false }
-        // What is mounted on the entry itself hides nothing of it unless it covers it whole.
-        if other.path != entry.path { return true }
-        var next: Entry? = other
-        var seen: Set<Int> = []
-        while let ancestor = next, seen.insert(ancestor.id).inserted {
-            if ancestor.id == entry.id { return true }
-            next = all[ancestor.parent]
-        }
-        return false
+        // A later mount, on a folder above or on the same one, hides what was there before.
+        entries.filter { $0.path != path && Self.contains(path, $0.path) && holding($0.path) == $0 }.sorted { $0.path < $1.path }
     }
 
     private static func contains(_ folder: String, _ path: String) -> Bool {

@@ -9,7 +9,7 @@ public struct Spawn {
     public var arguments: [String]
     /// The whole environment, `NAME=value` each; nothing is inherited.
     public var environment: [String]
-    /// The child's descriptors: (ours, its number). All others are closed, and 0–2 too where they are not named.
+    /// The child's descriptors: (ours, its number); of two for one number the first. All others are closed, and 0–2 too where they are not named.
     public var descriptors: [(from: any DescriptorSource, to: Int32)]
     /// CLONE_NEW* flags.
     public var namespaces: Int32 = 0
@@ -221,14 +221,17 @@ public struct Output: Sendable {
 
 extension Spawn {
     /// Runs the program to its end with `input` on its standard input; both outputs are collected, up to `limit` bytes each
-    /// (what is more is dropped). Cancelling the task kills it; it is reaped in any case.
+    /// (what is more is dropped), and `hear` gets all of the first as it comes. Where `descriptors` has 0, 1 or 2, that is not so for it.
+    /// Cancelling the task kills the program; it is reaped in any case.
     @Loop
-    public func run(input: [UInt8] = [], limit: Int = 16 << 20) async throws -> Output {
+    public func run(
+        input: [UInt8] = [], limit: Int = 16 << 20, hear: @escaping @Loop @Sendable ([UInt8]) -> Void = { _ in }
+    ) async throws -> Output {
         let pipes = try ChildPipes()
         let child = try pipes.spawn(self)
         // Tasks of the loop: an `async let` would begin on Swift's global pool, whose threads stay.
         let feeding = Task { @Loop in await pipes.feed(input) }
-        let out = Task { @Loop in try await pipes.drainOutput(limit) }
+        let out = Task { @Loop in try await pipes.drainOutput(limit, hear) }
         let err = Task { @Loop in try await pipes.drainError(limit) }
         defer { for end in [feeding.cancel, out.cancel, err.cancel] { end() } }
         do {
@@ -273,6 +276,7 @@ private final class ChildPipes {
 
     func spawn(_ how: Spawn) throws -> ChildProcess {
         var how = how
+        // Behind the caller's own: of two for one number the first counts.
         for (number, end) in childs.enumerated() { how.descriptors.append((end, Int32(number))) }
         defer { childs = [] }
         return try how.spawn()
@@ -284,14 +288,17 @@ private final class ChildPipes {
         input = nil
     }
 
-    func drainOutput(_ limit: Int) async throws -> [UInt8] { try await drain(output, limit) }
-    func drainError(_ limit: Int) async throws -> [UInt8] { try await drain(error, limit) }
+    func drainOutput(_ limit: Int, _ hear: @Loop ([UInt8]) -> Void) async throws -> [UInt8] {
+        try await drain(output, limit, hear)
+    }
+    func drainError(_ limit: Int) async throws -> [UInt8] { try await drain(error, limit) { _ in } }
 
-    private func drain(_ end: SharedDescriptor, _ limit: Int) async throws -> [UInt8] {
+    private func drain(_ end: SharedDescriptor, _ limit: Int, _ hear: @Loop ([UInt8]) -> Void) async throws -> [UInt8] {
         var all: [UInt8] = []
         while true {
             let chunk = try await readSome(end.raw)
             if chunk.isEmpty { return all }
+            hear(chunk)
             if all.count < limit { all += chunk.prefix(limit - all.count) }
         }
     }

@@ -47,8 +47,6 @@ public struct GuestShare: Sendable, Hashable {
     public var tag: String
     /// What brings its files.
     public var carrier: Carrier
-    /// mount(2)'s type.
-    public var type: String { carrier == .relay ? "fuse" : "virtiofs" }
 
     public init(tag: String, carrier: Carrier) {
         self.tag = tag

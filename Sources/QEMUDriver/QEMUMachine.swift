@@ -264,7 +264,7 @@ final class QEMUMachine: VirtualMachine {
         guard let ending else { return }
         if grace > .zero {
             // A guest that does not end in time is ended.
-            _ = try? await withDeadline(grace, awaiting: "the guest's end") { await Self.value(of: ending) }
+            _ = await ended(within: grace)
         }
         if !hasEnded { stopping = true }
         qemu.child.signal(SIGKILL)
@@ -274,17 +274,6 @@ final class QEMUMachine: VirtualMachine {
     func wait() async -> MachineExit {
         guard let ending else { preconditionFailure("a machine is waited for after it began") }
         return await ending.value
-    }
-
-    // Returns early when the waiting task is cancelled.
-    private static func value(of ending: Task<MachineExit, Never>) async {
-        let signal = AsyncStream<Void> { continuation in
-            Task { @Loop in
-                _ = await ending.value
-                continuation.finish()
-            }
-        }
-        for await _ in signal {}
     }
 
     /// Gives up what the machine had on the host; it has ended.

@@ -55,9 +55,7 @@ public struct Examination: Sendable {
         }
         if standard == "xen" { all.append(Booting.describeStubdomain(roots)) }
         for program in Self.programs {
-            let found = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].contains {
-                access("\($0)/\(program.name)", X_OK) == 0
-            }
+            let found = HostProgram.path(program.name) != nil
             all.append(
                 Finding(
                     level: found ? .good : program.vital ? .missing : .remark, subject: program.name,

@@ -74,7 +74,7 @@ final class MonitorServer {
             container.announcer.attach(channel)
             try await channel.send(Reply.done)
             if let rows = streams.rows, let columns = streams.columns {
-                await Self.act(.resize(rows: rows, columns: columns), on: container.process)
+                await Later.resize(rows: rows, columns: columns).act(on: container.process)
             }
             await listen(channel, to: attachment)
         case .exec(let settings, let streams, let detached):
@@ -124,7 +124,7 @@ final class MonitorServer {
         let attachment = output.attach(streams, descriptors.take()) { Self.tellOutputClosed(channel) }
         try await channel.send(Reply.done)
         let later = Task { @Loop in
-            await Self.follow(channel, process)
+            await channel.follow(process)
             await output.detach(attachment, terminal: settings.terminal)
         }
         await output.carry()
@@ -142,7 +142,7 @@ final class MonitorServer {
 
     /// What an attached verb says later; at its end, its streams are taken out.
     private func listen(_ channel: Channel, to attachment: StreamAttachment) async {
-        await Self.follow(channel, container.process)
+        await channel.follow(container.process)
         container.announcer.remove(channel)
         await container.streams.detach(attachment, terminal: container.record.process.terminal)
     }
@@ -150,24 +150,6 @@ final class MonitorServer {
     private static func tellOutputClosed(_ channel: Channel) {
         // Whoever is gone cannot be told.
         Task { @Loop in try? await channel.send(Reply.outputClosed) }
-    }
-
-    private static func follow(_ channel: Channel, _ process: GuestProcess) async {
-        while let (later, _) = try? await channel.receive(Later.self) {  // ends with the connection
-            await act(later, on: process)
-        }
-    }
-
-    private static func act(_ later: Later, on process: GuestProcess) async {
-        // A process that has just ended has no window and takes no signal; a guest that does not answer keeps nobody from being
-        // heard again.
-        try? await withDeadline(.seconds(5), awaiting: "the guest's answer") {
-            switch later {
-            case .resize(let rows, let columns): try await process.resize(rows: rows, columns: columns)
-            case .signal(let signal): try await process.signal(signal)
-            case .end: break
-            }
-        }
     }
 }
 

@@ -239,4 +239,6 @@ struct ResolvedMount: Sendable {
     /// As `ShareEntry` has them.
     var isKernels = false
     var submounts: [Submount] = []
+    /// As `SharedTree` has it.
+    var isMemory = false
 }

@@ -239,20 +239,17 @@ final class Sandbox {
                 process = try await saved.resume(agent, planner, endpoint)
             } else {
                 // A clone's agent is there, and told at once; one that boots is to be known first.
-                if !isClone { try await greet(agent, isClone: false) }
-                let greeting = isClone ? Task { @Loop in try await self.greet(agent, isClone: true) } : nil
-                let configuring = Task { @Loop in try await self.configure(agent, machine.guest, isClone: isClone, endpoint) }
-                if let greeting {
-                    try await withTaskCancellationHandler {
-                        try await greeting.value
-                    } onCancel: {
-                        greeting.cancel()
-                    }
+                let greeting = Task { @Loop in
+                    try await agent.greet(isClone: isClone)
+                    self.isGreeted = true
                 }
+                if !isClone { try await Self.value(of: greeting) }
+                let configuring = Task { @Loop in try await self.configure(agent, machine.guest, isClone: isClone, endpoint) }
+                try await Self.value(of: greeting)
                 Fault.point("agent:hello")
                 if record.pool != nil {
                     try await attaching?.connected()
-                    try await Self.outcome(of: configuring, within: Self.bootDeadline, awaiting: "the guest's set-up")
+                    try await Self.outcome(of: configuring, within: AgentConnection.bootDeadline, awaiting: "the guest's set-up")
                     let claim = try await waitForContainer(agent, machine, channel)
                     (streams, descriptors, channel) = (claim.streams, claim.descriptors, claim.channel)
                     mounts = try resolveMounts()
@@ -302,7 +299,7 @@ final class Sandbox {
         -> Claim
     {
         agent.followClock()
-        try await withDeadline(Self.bootDeadline, awaiting: "the guest's rehearsal") {
+        try await withDeadline(AgentConnection.bootDeadline, awaiting: "the guest's rehearsal") {
             try await self.prepare(agent, machine.guest)
         }
         let claim = try await PoolMember(ContainerStore(roots), paths).wait(machine) { try await channel.send(Reply.done) }
@@ -327,36 +324,26 @@ final class Sandbox {
         let starting = Task { @Loop in try await agent.start(first) }
         // The first failure is the one that explains the others, and a guest that fell silent must not hold the host for ever.
         // (An empty volume gets what the image has at its place, which may be much.)
-        try await Self.outcome(of: configuring, within: Self.bootDeadline, awaiting: "the guest's set-up")
+        try await Self.outcome(of: configuring, within: AgentConnection.bootDeadline, awaiting: "the guest's set-up")
         try await Self.outcome(of: creating, within: .seconds(1800), awaiting: "the container's root in the guest")
         let process = try await Self.outcome(
-            of: starting, within: Self.bootDeadline, awaiting: "the start of the container's command")
+            of: starting, within: AgentConnection.bootDeadline, awaiting: "the start of the container's command")
         agent.followClock()
         return process
-    }
-
-    /// Waits for the agent's first word. A clone's agent must be where the template's was left: set up, with nothing running.
-    private func greet(_ agent: AgentConnection, isClone: Bool) async throws {
-        let state = try await withDeadline(
-            // A clone's agent runs already; but on a busy host a tenth of a second becomes many, and a boot would take longer still.
-            isClone ? Self.bootDeadline / 2 : Self.bootDeadline,
-            awaiting: "the first word of the agent in the guest"
-        ) { try await agent.hello() }
-        if isClone, !state.isConfigured || !state.processes.isEmpty {
-            throw SandboxError("the agent of the clone is not where the template left it")
-        }
-        isGreeted = true
     }
 
     static func outcome<R: Sendable>(
         of task: Task<R, any Error>, within duration: Duration, awaiting awaited: String
     ) async throws -> R {
-        try await withDeadline(duration, awaiting: awaited) {
-            try await withTaskCancellationHandler {
-                try await task.value
-            } onCancel: {
-                task.cancel()
-            }
+        try await withDeadline(duration, awaiting: awaited) { try await value(of: task) }
+    }
+
+    /// Who waits for it and is cancelled cancels it.
+    private static func value<R: Sendable>(of task: Task<R, any Error>) async throws -> R {
+        try await withTaskCancellationHandler {
+            try await task.value
+        } onCancel: {
+            task.cancel()
         }
     }
 
@@ -372,11 +359,6 @@ final class Sandbox {
                 ? error : SandboxError("\(error)\nthe last of the guest's console:\n\(tail)")
         }
         return SandboxError(exit: exit)
-    }
-
-    /// How long a guest may take to its agent's first word: HULL_BOOT_TIMEOUT seconds, or two minutes.
-    private static var bootDeadline: Duration {
-        .seconds(getenv("HULL_BOOT_TIMEOUT").flatMap { Int(String(cString: $0)) } ?? 120)
     }
 
     static func entropy() -> [UInt8] {

@@ -1,5 +1,5 @@
 import Glibc
-import LinuxSystem
+public import LinuxSystem
 public import Machines
 
 /// What of a folder of the host is shown in a machine: the folder, and what is mounted below it (Docker's rbind). The
@@ -10,6 +10,8 @@ public struct SharedTree: Sendable {
     public let path: String
     /// Whether the folder itself is of the kernel.
     let isKernels: Bool
+    /// Whether it is a tmpfs's top.
+    let isMemory: Bool
     /// What is shown below it, parents first.
     let submounts: [Submount]
     /// What is not shown, by its path on the host.
@@ -25,8 +27,10 @@ public struct SharedTree: Sendable {
     /// - Parameter own: a folder in which what is mounted is Hull's own and nobody's business.
     init(_ path: String, in table: MountTable, own: String = "") {
         self.path = path
-        let type = table.holding(path)?.type ?? ""
+        let mount = table.holding(path)
+        let type = mount?.type ?? ""
         isKernels = Self.kernels.contains(type) || Self.shownKernels.contains(type)
+        isMemory = type == "tmpfs" && mount?.path == path
         var shown: [Submount] = []
         var leftOut: [String] = []
         for mount in table.below(path) {
@@ -46,11 +50,11 @@ public struct SharedTree: Sendable {
         self.leftOut = leftOut
     }
 
-    /// A folder or file as the host has it now; nil where it is not there.
-    public init?(of source: String, own: String = "") throws {
+    /// A folder or file as the host has it now; nil where it is not there. Who has just read the host's mounts gives them as `table`.
+    public init?(of source: String, in table: MountTable? = nil, own: String = "") throws {
         guard let resolved = realpath(source, nil) else { return nil }
         defer { free(resolved) }
-        self.init(String(cString: resolved), in: try MountTable.current(), own: own)
+        self.init(String(cString: resolved), in: try table ?? MountTable.current(), own: own)
     }
 
     /// One sentence about all that `record`'s binds leave out; nil when that is nothing.
@@ -69,10 +73,11 @@ public struct SharedTree: Sendable {
 extension ResolvedMount {
     /// Follows links to what is shown, and finds what is mounted below it. `own` is where the share server's root is made, which may lie
     /// in the folder itself.
-    mutating func follow(own: String) throws {
-        guard let path = hostPath, let tree = try SharedTree(of: path, own: own) else { return }
+    mutating func follow(in table: MountTable? = nil, own: String) throws {
+        guard let path = hostPath, let tree = try SharedTree(of: path, in: table, own: own) else { return }
         hostPath = tree.path
         isKernels = tree.isKernels
+        isMemory = tree.isMemory
         submounts = isFile ? [] : tree.submounts
     }
 }

@@ -84,8 +84,7 @@ public enum WritableDisk {
     }
 
     private static func run(_ name: String, _ arguments: [String], accepting codes: Set<Int32>) async throws {
-        let places = ["/usr/sbin", "/sbin", "/usr/bin"].map { "\($0)/\(name)" }
-        guard let program = places.first(where: exists) else {
+        guard let program = HostProgram.path(name) else {
             throw StorageError(.missingTool, "\(name) is missing: install the package e2fsprogs")
         }
         let output = try await Spawn(program, arguments).run()

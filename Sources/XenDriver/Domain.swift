@@ -297,7 +297,7 @@ final class Domain: VirtualMachine {
         }
         if grace > .zero {
             // A guest that does not end in time is ended.
-            _ = try? await withDeadline(grace, awaiting: "the guest's end") { await Self.value(of: ending) }
+            _ = await ended(within: grace)
         }
         if !hasEnded {
             let destroying = Task { @Loop in try await self.toolstack.destroy(self.id) }
@@ -311,16 +311,5 @@ final class Domain: VirtualMachine {
     func wait() async -> MachineExit {
         guard let ending else { preconditionFailure("a machine is waited for after it began") }
         return await ending.value
-    }
-
-    // Returns early when the waiting task is cancelled.
-    private static func value(of ending: Task<MachineExit, Never>) async {
-        let signal = AsyncStream<Void> { continuation in
-            Task { @Loop in
-                _ = await ending.value
-                continuation.finish()
-            }
-        }
-        for await _ in signal {}
     }
 }

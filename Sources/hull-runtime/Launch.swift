@@ -12,22 +12,17 @@ enum Launch {
     ) throws -> (client: MonitorClient, process: ChildProcess) {
         let (ours, theirs) = try makeSocketPair(nonBlocking: true)
         let log = SharedDescriptor(try openFile(container.paths.monitorLog, O_WRONLY | O_CREAT | O_APPEND))
-        let null = SharedDescriptor(try openFile("/dev/null", O_RDWR))
         let kind = console == nil ? "-" : "tty"
         let sandbox = container.record.engine?.sandbox.map { container.roots.container($0).socket }
-        var how = Spawn(
-            "/proc/self/exe", sandbox.map { ["member", container.id, kind, $0] } ?? ["monitor", container.id, kind],
-            environment: environment())
+        var how = try own(sandbox.map { ["member", container.id, kind, $0] } ?? ["monitor", container.id, kind], log)
         how.arguments[0] = "hull-monitor"
-        how.descriptors = [(null, 0), (null, 1), (log, 2), (theirs, 3), (lock.raw, 4)]
+        how.descriptors += [(theirs, 3), (lock.raw, 4)]
         how.namespaces = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS
         switch plan.network {
         case .new: how.namespaces |= CLONE_NEWNET
         case .path(let path): how.networkNamespace = SharedDescriptor(try openFile(path, O_RDONLY))
         case .host: break
         }
-        how.newSession = true
-        how.directory = "/"
         if let console {
             how.descriptors.append((console.slave, 5))
             how.controllingTerminal = 5
@@ -47,28 +42,15 @@ enum Launch {
     @Loop static func makeWantedTemplates(_ roots: Roots) {
         do {
             guard try !roots.templates.wanted().isEmpty else { return }
-            let null = SharedDescriptor(try openFile("/dev/null", O_RDWR))
             let log = SharedDescriptor(try openFile("\(roots.templates.path)/build.log", O_WRONLY | O_CREAT | O_TRUNC))
-            var how = Spawn("/proc/self/exe", ["template-builder"], environment: environment())
-            how.arguments[0] = "hull-template-builder"
-            how.descriptors = [(null, 0), (null, 1), (log, 2)]
+            var how = try own(["template-builder"], log)
             how.namespaces = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET
-            how.newSession = true
-            how.directory = "/"
             _ = try how.spawn()
         } catch { StandardStreams.complain("hull-runtime: no template can be made: \(error)") }
     }
 
-    /// Nothing of the engine's environment but what Hull itself reads.
-    private static func environment() -> [String] {
-        var all = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
-        for name in [
-            "HULL_ROOT", "HULL_EXEC_ROOT", "HULL_BOOT_TIMEOUT", "HULL_FAULT", "HULL_LIBEXEC", "HULL_QEMU", "HULL_TEMPLATE_LIMIT",
-            "HULL_VIRTIOFSD", "XDG_RUNTIME_DIR",
-        ] {
-            if let value = hull_runtime.environment(name) { all.append("\(name)=\(value)") }
-        }
-        return all
+    private static func own(_ words: [String], _ complaints: any DescriptorSource) throws -> Spawn {
+        try .own(words, complaints: complaints, variables: ["HULL_ROOT", "HULL_EXEC_ROOT", "XDG_RUNTIME_DIR"])
     }
 }
 

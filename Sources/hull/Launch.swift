@@ -11,15 +11,10 @@ enum Launch {
         if let warning = try SharedTree.warning(for: container.record) { StandardStreams.complain("hull: \(warning)") }
         let (ours, theirs) = try makeSocketPair(nonBlocking: true)
         let log = SharedDescriptor(try openFile(container.paths.monitorLog, O_WRONLY | O_CREAT | O_APPEND))
-        let null = SharedDescriptor(try openFile("/dev/null", O_RDWR))
-        var how = Spawn("/proc/self/exe", ["monitor", container.id], environment: environment())
-        how.arguments[0] = "hull-monitor"
-        how.descriptors = [(null, 0), (null, 1), (log, 2), (theirs, 3)]
+        var how = try own(["monitor", container.id], log)
+        how.descriptors.append((theirs, 3))
         how.namespaces = 0x2000_0000 | 0x0002_0000  // CLONE_NEWPID, CLONE_NEWNS
-        how.newSession = true
-        how.directory = "/"
-        let process = try how.spawn()
-        return (MonitorClient(ours), process)
+        return (MonitorClient(ours), try how.spawn())
     }
 
     /// Starts the maker of templates: PID 1 of namespaces of its own, so that a kill takes its machine along. One in the background
@@ -27,24 +22,16 @@ enum Launch {
     @Loop @discardableResult static func templateBuilder(isBackground: Bool) throws -> ChildProcess {
         var complaints: any DescriptorSource = Int32(2)
         if isBackground { complaints = try log("\(Globals.roots.templates.path)/build.log") }
-        // CLONE_NEWPID, CLONE_NEWNS, CLONE_NEWNET
-        return try start(
-            ["template-builder"] + (isBackground ? ["--background"] : []), complaints,
-            namespaces: 0x2000_0000 | 0x0002_0000 | 0x4000_0000)
+        var how = try own(["template-builder"] + (isBackground ? ["--background"] : []), complaints)
+        how.namespaces = 0x2000_0000 | 0x0002_0000 | 0x4000_0000  // CLONE_NEWPID, CLONE_NEWNS, CLONE_NEWNET
+        return try how.spawn()
     }
 
-    /// Starts a verb of Hull's own that nobody waits for, out of this terminal's reach.
-    @Loop @discardableResult private static func start(
-        _ words: [String], _ complaints: any DescriptorSource, namespaces: Int32 = 0
-    ) throws -> ChildProcess {
-        let null = SharedDescriptor(try openFile("/dev/null", O_RDWR))
-        var how = Spawn("/proc/self/exe", words, environment: environment())
-        how.arguments[0] = "hull-\(words[0])"
-        how.descriptors = [(null, 0), (null, 1), (complaints, 2)]
-        how.namespaces = namespaces
-        how.newSession = true
-        how.directory = "/"
-        return try how.spawn()
+    /// A verb of Hull's own, with this one's roots.
+    private static func own(_ words: [String], _ complaints: any DescriptorSource) throws -> Spawn {
+        let roots = Globals.roots
+        return try .own(
+            words, complaints: complaints, settings: ["HULL_ROOT=\(roots.data)", "HULL_EXEC_ROOT=\(roots.runtime)"])
     }
 
     private static func log(_ path: String) throws -> SharedDescriptor {
@@ -65,7 +52,7 @@ enum Launch {
         do {
             let pools = PoolStore(ContainerStore(Globals.roots, drivers: Drivers.all))
             guard try pools.isWanting() else { return }
-            try start(["pool-keeper"], try log(pools.log))
+            _ = try own(["pool-keeper"], try log(pools.log)).spawn()
         } catch {
             Complaint.remark("the pools are not filled again: \(error)")
         }
@@ -75,7 +62,7 @@ enum Launch {
     @Loop private static func keepResidents() {
         do {
             guard try ResidentStore(Globals.roots, drivers: Drivers.all).areThere() else { return }
-            try start(["resident-keeper"], SharedDescriptor(try openFile("/dev/null", O_RDWR)))
+            _ = try own(["resident-keeper"], SharedDescriptor(try openFile("/dev/null", O_RDWR))).spawn()
         } catch {
             Complaint.remark("nobody watches over the resident machines, which go with a later verb: \(error)")
         }
@@ -95,18 +82,5 @@ enum Launch {
             do { try await sleep(for: .seconds(3)) } catch { return }
             makeWanted()
         }
-    }
-
-    /// Nothing of the user's environment but what Hull itself reads.
-    private static func environment() -> [String] {
-        let roots = Globals.roots
-        var all = [
-            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "HULL_ROOT=\(roots.data)", "HULL_EXEC_ROOT=\(roots.runtime)",
-        ]
-        for name in ["HULL_BOOT_TIMEOUT", "HULL_FAULT", "HULL_LIBEXEC", "HULL_QEMU", "HULL_TEMPLATE_LIMIT", "HULL_VIRTIOFSD"] {
-            if let value = Globals.environment(name) { all.append("\(name)=\(value)") }
-        }
-        return all
     }
 }

@@ -29,7 +29,7 @@ import Testing
     @Test("Bytes arrive whole both ways, whatever the pieces, round the rings many times")
     func bothWays() throws {
         try Self.withEnds { (server, client, _) throws in
-            var random = Seeded(state: 7)
+            var random = SeededRandom(state: 7)
             var (sent, got) = ([[UInt8]](repeating: [], count: 2), [[UInt8]](repeating: [], count: 2))
             for _ in 0..<2000 {
                 let piece = (0..<Int.random(in: 1...3000, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
@@ -90,14 +90,6 @@ import Testing
             memory.storeBytes(of: 12, toByteOffset: 18, as: UInt16.self)
             #expect(throws: WireError.malformed) { try SharedStream(joining: memory, rings: memory + SharedStream.page) }
             _ = client.takeNotice()
-        }
-    }
-
-    private struct Seeded: RandomNumberGenerator {
-        var state: UInt64
-        mutating func next() -> UInt64 {
-            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-            return state
         }
     }
 }

@@ -138,13 +138,15 @@ final class Lab: Sendable {
         if !left.isEmpty { _ = try hull(["rm", "-f", "-v"] + left, seconds: 120) }
         #expect(try hull("ps", "-aq").text == "", "containers are left")
         // What starts leave behind on purpose, and for a while: the maker of templates, which gives way to everything else on the host.
-        let deadline = Date() + 300
-        while Date() < deadline, try remains().contains(where: { $0.contains("hull-template-builder") }) { usleep(100_000) }
+        try eventually("the end of the maker of templates", within: 300) {
+            try !remains().contains { $0.contains("hull-template-builder") }
+        }
         // A monitor has told how it ended and let go of everything a moment before it is no process any more.
-        let end = Date() + 10
-        while Date() < end, try !remains().isEmpty { usleep(10_000) }
-        let remains = try remains()
-        #expect(remains.isEmpty, "something is left on the host: \(remains)")
+        var found: [String] = []
+        try eventually("nothing is left on the host: \(found)", within: 10, every: 0.01) {
+            found = try remains()
+            return found.isEmpty
+        }
         namespace.value = nil
         try FileManager.default.removeItem(atPath: folder)
     }

@@ -47,8 +47,7 @@ extension IntegrationTests {
             #expect(output.code == 3 && output.errors == "wrong\n")
             #expect(Set(output.lines).count == 1 && members.contains(String(output.lines.first ?? "")), "\(output.text)")
             // Another takes its place, and nothing stays of the first.
-            let deadline = Date() + 120
-            while try ready() < 2, Date() < deadline { usleep(200_000) }
+            try eventually("another machine that waits", within: 120, every: 0.2) { try ready() >= 2 }
             #expect(try ready() == 2)
             #expect(try everything().allSatisfy { !$0.hasPrefix(output.lines.first ?? "-") })
             try empty()
@@ -105,8 +104,7 @@ extension IntegrationTests {
             let before = try everything()
             for round in 0..<40 {
                 let making = try Program(lab.line(["pool", "set", "-n", "2"] + Self.shape + [lab.image]))
-                let deadline = Date() + 30
-                while try everything() == before, Date() < deadline { usleep(500) }
+                try eventually("the begin of a member", within: 30, every: 0.0005) { try everything() != before }
                 usleep(UInt32(round * 1000))
                 try empty()
                 // Made in time, or not.
@@ -132,12 +130,9 @@ extension IntegrationTests {
                 let output = try run(flags, "true", environment: ["HULL_FAULT": "pool:answered"])
                 #expect(output.code == 137)
                 let isGone = flags[0] == "--rm"
-                let isRight = {
+                try eventually(isGone ? "the container is gone" : "the container says that it never ran", within: 30) {
                     try isGone ? everything() == before : shown("{{.Names}} {{.State}}").contains("never exited")
                 }
-                let deadline = Date() + 30
-                while try !isRight(), Date() < deadline { usleep(100_000) }
-                #expect(try isRight(), "\(flags)")
             }
             try lab.good("rm", "never")
             try empty()

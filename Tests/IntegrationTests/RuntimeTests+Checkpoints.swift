@@ -7,17 +7,16 @@ extension IntegrationTests.Runtime {
     private static let counter = "i=0; while :; do i=$((i+1)); echo $i >/count; sleep 0.1; done"
 
     /// Waits until it has counted on.
-    private func goesOn(_ bundle: String) throws {
+    private func goesOn(_ bundle: String, _ place: SourceLocation = #_sourceLocation) throws {
         // Not there yet, or, in the moment of its being written, empty.
         func count() -> Int? { (try? lab.read("\(bundle)/rootfs/count")).flatMap { Int($0.dropLast()) } }
         var before: Int?
-        for _ in 0..<400 {
+        try eventually("it counts on from \(before ?? -1)", within: 20, every: 0.05, place) {
             let now = count()
-            if let before, let now, now > before { return }
+            if let before, let now { return now > before }
             before = before ?? now
-            usleep(50_000)
+            return false
         }
-        Issue.record("it stands still at \(before ?? -1)")
     }
 
     /// What saves and restores keep while they work.

@@ -53,7 +53,7 @@ extension IntegrationTests.Runtime {
         }
         let booted = try asUser("run", "--bundle", bundle, "first")
         try #require(booted.code == 5 && booted.text == "hello from 0\n", "\(booted.errors)")
-        for _ in 0..<2000 where try made().isEmpty { usleep(100_000) }
+        try eventually("the user's template", within: 200) { try !made().isEmpty }
         let said = try lab.read("\(templates)/build.log")
         try #require(try made().count == 1, "\(said)")
         // The machine of the next is no other.

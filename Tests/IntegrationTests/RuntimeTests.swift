@@ -62,12 +62,8 @@ extension IntegrationTests {
         }
 
         /// Waits until the container's state is that.
-        func becomes(_ id: String, _ status: String) throws {
-            for _ in 0..<100 {
-                if try state(id)["status"] as? String == status { return }
-                usleep(50_000)
-            }
-            Issue.record("\(id) did not become \(status)")
+        func becomes(_ id: String, _ status: String, _ place: SourceLocation = #_sourceLocation) throws {
+            try eventually("\(id) is \(status)", within: 5, every: 0.05, place) { try state(id)["status"] as? String == status }
         }
 
         @Test func aLife() throws {
@@ -217,8 +213,9 @@ extension IntegrationTests {
             let holder = try #require(Int32(try lab.read("\(bundle)/held")))
             #expect(try runtime("ps", "ends").text.contains("sleep 777"))
             kill(holder, SIGKILL)
-            for _ in 0..<50 where try runtime("ps", "ends").text.contains("sleep 777") { usleep(50_000) }
-            #expect(try !runtime("ps", "ends").text.contains("sleep 777"))
+            try eventually("the end of the exec", within: 5, every: 0.05) {
+                try !runtime("ps", "ends").text.contains("sleep 777")
+            }
             // And the container's own, with its monitor.
             let pid = try #require(try state("ends")["pid"] as? Int)
             kill(Int32(pid), SIGKILL)
@@ -323,9 +320,9 @@ extension IntegrationTests {
             }
             // What a create that was killed had begun before there was a container goes with the next verb, its monitor by itself.
             try lab.good("ps", "-aq")
-            let deadline = Date() + 30
-            while try !Set(sandboxes()).subtracting(before).isEmpty, Date() < deadline { usleep(100_000) }
-            #expect(try Set(sandboxes()).subtracting(before) == [])
+            try eventually("no sandbox of a create that was killed", within: 30) {
+                try Set(sandboxes()).subtracting(before).isEmpty
+            }
         }
     }
 }

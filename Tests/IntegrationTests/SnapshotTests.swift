@@ -26,8 +26,7 @@ extension IntegrationTests {
         }
 
         private func waitFor(_ name: String, past: Int) throws {
-            let deadline = Date() + 60
-            while try lab.good("logs", name).lines.count <= past, Date() < deadline { usleep(100_000) }
+            try eventually("\(name) counts past \(past)", within: 60) { try lab.good("logs", name).lines.count > past }
             #expect(try counted(name) > past)
         }
 
@@ -131,9 +130,9 @@ extension IntegrationTests {
             talker.type("one\n")
             try talker.expect("one")
             try lab.good("fork", "talks", "--name", "apart")
-            let deadline = Date() + 20
-            while try !lab.good("logs", "apart").text.contains("ended"), Date() < deadline { usleep(100_000) }
-            #expect(try lab.good("logs", "apart").text.contains("ended"), "the fork's connection is still there")
+            try eventually("the end of the fork's connection", within: 20) {
+                try lab.good("logs", "apart").text.contains("ended")
+            }
             // The original's other end has heard nothing of that.
             talker.type("two\n")
             try talker.expect("two")
@@ -163,8 +162,9 @@ extension IntegrationTests {
             try lab.good("restore", "flood", "--name", "more")
             let wanted = (1...60000).map { "line \($0) of very many" } + ["done"]
             for name in ["many", "more"] {
-                let deadline = Date() + 120
-                while try lab.good("logs", "--tail", "1", name).word != "done", Date() < deadline { usleep(200_000) }
+                try eventually("the last line of \(name)", within: 120, every: 0.2) {
+                    try lab.good("logs", "--tail", "1", name).word == "done"
+                }
                 #expect(try lab.good("logs", name).lines == wanted, "\(name)")
             }
         }

@@ -33,8 +33,7 @@ extension IntegrationTests {
             }
             #expect(try made().isEmpty)
             #expect(try lab.hull(flags).code == 0)
-            let deadline = Date() + 120
-            while try made().isEmpty, Date() < deadline { usleep(100_000) }
+            try eventually("a template", within: 120) { try !made().isEmpty }
             let keys = try made()
             #expect(keys.count == 1)
             for key in keys { #expect(try lab.good("template", "rm", String(key)).word == key) }

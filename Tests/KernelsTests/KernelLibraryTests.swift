@@ -80,7 +80,7 @@ struct KernelConfigurationTests {
         try await KernelStoreTests.withFolder { folder in
             let library = KernelLibrary("\(folder)/kernels")
             try makeDirectories(library.folder.staging)
-            let lock = try FileLock.acquire(library.folder.entry(".lock"))
+            let lock = try #require(try library.folder.attemptLock())
             try library.collectLeftovers()
             #expect(exists(library.folder.staging), "somebody is at work")
             withExtendedLifetime(lock) {}

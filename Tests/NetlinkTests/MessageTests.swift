@@ -68,7 +68,7 @@ import Testing
 
     /// Nothing that comes in makes the readers trap or run on.
     @Test func survivesNoise() {
-        var generator = SplitMix(state: 2026)
+        var generator = SeededRandom(state: 2026)
         for _ in 0..<20_000 {
             let count = Int.random(in: 0...96, using: &generator)
             var bytes = (0..<count).map { _ in UInt8.random(in: 0...255, using: &generator) }
@@ -87,17 +87,6 @@ import Testing
             _ = try? Route(payload: bytes)
             _ = NetlinkConnection.detail(of: NetlinkMessage(type: 2, flags: 0x300, payload: bytes))
             _ = NetlinkConnection.detail(of: NetlinkMessage(type: 2, flags: 0x200, payload: bytes))
-        }
-    }
-
-    private struct SplitMix: RandomNumberGenerator {
-        var state: UInt64
-        mutating func next() -> UInt64 {
-            state &+= 0x9e37_79b9_7f4a_7c15
-            var z = state
-            z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-            z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-            return z ^ (z >> 31)
         }
     }
 }

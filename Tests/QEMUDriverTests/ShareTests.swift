@@ -35,7 +35,7 @@ import Testing
             }
             try await lab.withShell(spec) { machine, shell in
                 let guest = try #require(machine.guest.share)
-                #expect(try await shell.run("mount -t \(guest.type) \(guest.tag) /mnt") == "")
+                #expect(try await shell.run("mount -t virtiofs \(guest.tag) /mnt") == "")
                 #expect(try await shell.run("ls /mnt") == "0\n1\n2")
                 // Owners are those of the host's files, and root in the guest reads what only its owner may.
                 #expect(try await shell.run("stat -c '%u %g %a' /mnt/0/secret") == "1000 1001 600")

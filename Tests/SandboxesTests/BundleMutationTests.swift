@@ -12,18 +12,6 @@ import Testing
         ProcessInfo.processInfo.environment[name].flatMap { UInt64($0) } ?? fallback
     }
 
-    /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators").
-    private struct Numbers: RandomNumberGenerator {
-        var state: UInt64
-        mutating func next() -> UInt64 {
-            state &+= 0x9e37_79b9_7f4a_7c15
-            var z = state
-            z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-            z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-            return z ^ (z >> 31)
-        }
-    }
-
     private static let texts = [
         "", "/", "..", "/../..", "a\0b", "\u{FFFD}", String(repeating: "x", count: 5000), "-1", "0-9223372036854775807", "9-1",
         "1-2-3",
@@ -34,7 +22,7 @@ import Testing
         NSNumber(value: UInt32.max), 1.5, 1e300,
     ]
 
-    private static func mutate(_ value: Any, _ numbers: inout Numbers, _ depth: Int = 0) -> Any {
+    private static func mutate(_ value: Any, _ numbers: inout SeededRandom, _ depth: Int = 0) -> Any {
         // Seldom near the top, where all below it would be lost.
         let here = Int.random(in: 0..<(depth < 3 ? 80 : 12), using: &numbers)
         if here == 0 { return Self.texts.randomElement(using: &numbers)! }
@@ -89,7 +77,7 @@ import Testing
 
     @Test func changedAtRandom() throws {
         let seed = Self.number("HULL_FUZZ_SEED", 20_261_121)
-        var numbers = Numbers(state: seed)
+        var numbers = SeededRandom(state: seed)
         let names = try FileManager.default.contentsOfDirectory(atPath: BundlePlanTests.folder.path).filter {
             $0.hasSuffix(".json")
         }

@@ -30,6 +30,20 @@ import Testing
         #expect(table.holding("/mnt/x")?.id == 29 && table.holding("/mnt/seen/x")?.id == 30 && table.holding("/etc")?.id == 20)
     }
 
+    @Test func whatIsHiddenHidesNothing() {
+        let table = MountTable(
+            """
+            20 1 254:0 / / rw - ext4 /dev/vda rw
+            21 20 0:5 / /a/b rw - tmpfs none rw
+            22 20 0:6 / /a rw - tmpfs none rw
+            23 22 0:7 / /a/b/c rw - tmpfs none rw
+            24 20 0:8 / / rw - overlay over-the-root rw
+            25 24 0:9 / /x rw - tmpfs none rw
+            """)
+        #expect(table.below("/").map(\.id) == [22, 23])
+        #expect(table.holding("/a/b")?.id == 22 && table.holding("/a/b/c/d")?.id == 23 && table.holding("/x")?.id == 20)
+    }
+
     @Test func theKernelsOwnIsLeftOut() {
         let tree = SharedTree("/", in: table, own: "/run/hull/1/machine")
         #expect(!tree.isKernels)
@@ -39,6 +53,7 @@ import Testing
                 == [Submount(path: "dev", isKernels: true)]
                 + ["mnt", "mnt/seen", "srv/with space", "srv/with space/deep"].map { Submount(path: $0) })
         #expect(SharedTree("/srv/with space", in: table).submounts == [Submount(path: "deep")])
+        #expect(SharedTree("/srv/with space", in: table).isMemory && !SharedTree("/srv/with space/file", in: table).isMemory)
     }
 
     @Test func whatIsAskedForIsShown() {

@@ -8,18 +8,6 @@ extension Storms {
     struct MomentTests {
         nonisolated private static func number(_ name: String) -> UInt64? { getenv(name).flatMap { UInt64(String(cString: $0)) } }
 
-        /// Repeatable numbers (Sebastiano Vigna's splitmix64, public domain).
-        struct Seeded: RandomNumberGenerator {
-            var state: UInt64
-            mutating func next() -> UInt64 {
-                state &+= 0x9E37_79B9_7F4A_7C15
-                var z = state
-                z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-                z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-                return z ^ (z >> 31)
-            }
-        }
-
         struct Moment: Sendable {
             static let victims = ["verb", "monitor", "qemu", "virtiofsd"]
             static let verbs = ["create", "run", "exec", "stop", "rm"]
@@ -33,7 +21,7 @@ extension Storms {
             let seed = Self.number("HULL_STORM_SEED") ?? UInt64.random(in: 0...999_999)
             let count = Int(Self.number("HULL_STORM") ?? 50)
             print("storm: \(count) moments; HULL_STORM_SEED=\(seed) repeats them")
-            var random = Seeded(state: seed)
+            var random = SeededRandom(state: seed)
             let moments = (0..<count).map { number in
                 let verb = Moment.verbs.randomElement(using: &random)!
                 // A create is over in a moment, a run boots first.

@@ -105,7 +105,7 @@ import Testing
 
     @Test("Whatever comes in, what goes to QEMU is one of the known lines", .timeLimit(.minutes(1)))
     func fuzz() throws {
-        var random = Seeded(state: 28)
+        var random = SeededRandom(state: 28)
         let words = [
             "{", "}", "\"", ":", ",", "\n", "\r", " ", "\\", "execute", "\"execute\":", "\"stop\"", "\"quit\"", "arguments",
             "\"arguments\":{",
@@ -123,17 +123,6 @@ import Testing
                 #expect(known.contains { said.hasPrefix($0) } && said.filter { $0 == "\r\n" }.count == 1, "\(text)")
             }
             _ = try? filter.take(fromQEMU: Array(text.utf8))  // must only not trap
-        }
-    }
-
-    /// SplitMix64, so that a run can be repeated.
-    private struct Seeded: RandomNumberGenerator {
-        var state: UInt64
-        mutating func next() -> UInt64 {
-            state &+= 0x9E37_79B9_7F4A_7C15
-            var mixed = (state ^ state >> 30) &* 0xBF58_476D_1CE4_E5B9
-            mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
-            return mixed ^ mixed >> 31
         }
     }
 }

@@ -16,6 +16,12 @@ import Testing
         return spec
     }
 
+    static let root = Disk(name: "root", path: "/images/root.erofs", readOnly: true)
+    static let nic = NIC(mac: "02:42:0a:d5:00:02", mtu: 1500, end: .interface { _ in })
+
+    /// On a host that runs domains of all types.
+    static func plan(_ spec: MachineSpec) throws -> DomainPlan { try DomainPlan(spec, possible: [.pv, .pvh, .hvm]) }
+
     @Test("A PV domain without devices")
     func plain() throws {
         let spec = Self.spec()
@@ -46,9 +52,7 @@ import Testing
     @Test("A share is the agent's to carry, and nothing that xl is told of")
     func share() throws {
         let spec = Self.spec { $0.share = Share(tag: "hull", entries: [ShareEntry(name: "m0", hostPath: "/data")]) }
-        let (with, without) = (
-            try DomainPlan(spec, possible: [.pv, .pvh, .hvm]), try DomainPlan(Self.spec(), possible: [.pv, .pvh, .hvm])
-        )
+        let (with, without) = (try Self.plan(spec), try Self.plan(Self.spec()))
         #expect(with.layout.share == GuestShare(tag: "hull", carrier: .relay))
         #expect(with.layout.modules == ["xen_evtchn", "xen_gntalloc", "fuse"])
         #expect(
@@ -62,13 +66,10 @@ import Testing
             spec.memoryBytes = (300 << 20) + 1
             spec.vcpus = 3
             spec.kernelArguments = ["a=b", "c"]
-            spec.disks = [
-                Disk(name: "root", path: "/images/root.erofs", readOnly: true),
-                Disk(name: "rw", path: "/c/disk.img", readOnly: false),
-            ]
-            spec.nics = [NIC(mac: "02:42:0a:d5:00:02", mtu: 1500, end: .interface { _ in })]
+            spec.disks = [Self.root, Disk(name: "rw", path: "/c/disk.img", readOnly: false)]
+            spec.nics = [Self.nic]
         }
-        let plan = try DomainPlan(spec, possible: [.pv, .pvh, .hvm])
+        let plan = try Self.plan(spec)
         #expect(
             try plan.configuration(spec, devices: ["/dev/loop0", "/dev/loop7"]).text() == """
                 name = "hull-\(Self.id)"
@@ -103,11 +104,11 @@ import Testing
     func hvm() throws {
         let spec = Self.spec { spec in
             spec.kind = .hvm
-            spec.disks = [Disk(name: "root", path: "/images/root.erofs", readOnly: true)]
-            spec.nics = [NIC(mac: "02:42:0a:d5:00:02", mtu: 1500, end: .interface { _ in })]
+            spec.disks = [Self.root]
+            spec.nics = [Self.nic]
             spec.stubdomain = .init(kernel: "/s/kernel", ramdisk: "/cache/ramdisk", memoryBytes: (300 << 20) + 1)
         }
-        let plan = try DomainPlan(spec, possible: [.pv, .pvh, .hvm])
+        let plan = try Self.plan(spec)
         #expect(
             try plan.configuration(spec, devices: ["/dev/loop0"]).text() == """
                 name = "hull-\(Self.id)"
@@ -145,14 +146,14 @@ import Testing
                 """)
         #expect(plan.layout.disks == ["root": GuestDisk(path: "/dev/xvde")])
         #expect(throws: MachineError.self) { try DomainPlan(spec, possible: [.pv]) }
-        #expect(throws: MachineError.self) { try DomainPlan(Self.spec { $0.kind = .hvm }, possible: [.pv, .pvh, .hvm]) }
+        #expect(throws: MachineError.self) { try Self.plan(Self.spec { $0.kind = .hvm }) }
     }
 
     @Test("auto is PVH where the host can, else PV")
     func kinds() throws {
-        #expect(try DomainPlan(Self.spec(), possible: [.pv, .pvh, .hvm]).kind == .pvh)
+        #expect(try Self.plan(Self.spec()).kind == .pvh)
         #expect(try DomainPlan(Self.spec(), possible: [.pv]).kind == .pv)
-        #expect(try DomainPlan(Self.spec { $0.kind = .pv }, possible: [.pv, .pvh, .hvm]).kind == .pv)
+        #expect(try Self.plan(Self.spec { $0.kind = .pv }).kind == .pv)
         #expect(throws: MachineError.self) { try DomainPlan(Self.spec { $0.kind = .pvh }, possible: [.pv]) }
     }
 
@@ -178,7 +179,7 @@ import Testing
             { $0.disks = [Disk(name: "a", path: "/a", readOnly: true), Disk(name: "a", path: "/b", readOnly: true)] },
         ]
         for change in wrong {
-            #expect(throws: MachineError.self) { try DomainPlan(Self.spec(change), possible: [.pv, .pvh, .hvm]) }
+            #expect(throws: MachineError.self) { try Self.plan(Self.spec(change)) }
         }
         for name in ["a\"b", "a\\b", "a\nb"] {
             #expect(throws: MachineError.self) { try DomainConfiguration.quoted(name) }
@@ -271,7 +272,7 @@ import Testing
 
     @Test("What was saved under another Xen, or as another type, is refused")
     func facts() throws {
-        let plan = try DomainPlan(ConfigurationTests.spec { $0.kind = .pv }, possible: [.pv, .pvh, .hvm])
+        let plan = try ConfigurationTests.plan(ConfigurationTests.spec { $0.kind = .pv })
         func snapshot(_ facts: [String: String]) -> Snapshot { Snapshot(memory: "", state: "", facts: facts) }
         try plan.check(snapshot(plan.facts))
         #expect { try plan.check(snapshot(["type": "pvh"])) } throws: { "\($0)".contains("the type of domain was pvh") }

@@ -24,7 +24,7 @@ final class EngineContainer {
     /// Its machine's size, where that can change and is this container's to change.
     private let size: EngineSize?
     private var isForced = false
-    private var isStarted = false
+    private(set) var isStarted = false
     private(set) var isPaused = false
     private var isPausing = false
     /// What stands it still, lets it go on, changes or saves it: whoever asked may have been killed, and others ask the next thing.
@@ -74,11 +74,6 @@ final class EngineContainer {
     func hasBegun() throws {
         isStarted = true
         try chronicle.running(addresses: addresses, ports: [])
-    }
-
-    /// Throws where nothing of it runs that could be saved.
-    func mustRun() throws {
-        guard isStarted else { throw SandboxError("container not running", exitCode: 1) }
     }
 
     /// Waits for the end of the first process, or of the machine, and ends the machine; `besideItsEnd` is called while it does.
@@ -204,24 +199,22 @@ final class EngineContainer {
 
     /// Changes its limits, in the guest and on the host, and the machine's size with them.
     func update(_ resources: ResourceLimits, host: Cgroup?) async throws {
-        try await turns.take { try await change(resources, host) }
-    }
-
-    private func change(_ resources: ResourceLimits, _ host: Cgroup?) async throws {
-        let agent = agent
-        let id = id
-        let limits = BundlePlan.limits(resources)
-        do {
-            try await size?.grow(for: resources)
-            try await withDeadline(.seconds(10), awaiting: "the guest's answer") { try await agent.update(id, limits) }
-            try await size?.shrink(for: resources)
-        } catch let failure as AgentFailure {
-            throw SandboxError(agent: failure)
+        try await turns.take {
+            let agent = agent
+            let id = id
+            let limits = BundlePlan.limits(resources)
+            do {
+                try await size?.grow(for: resources)
+                try await withDeadline(.seconds(10), awaiting: "the guest's answer") { try await agent.update(id, limits) }
+                try await size?.shrink(for: resources)
+            } catch let failure as AgentFailure {
+                throw SandboxError(agent: failure)
+            }
+            guard !isMember, let host else { return }
+            try plan.boundProcessors(host, resources.cpu)
+            try plan.boundRealtime(host, resources.cpu)
+            try plan.boundDevices(host, resources.blockIO)
         }
-        guard !isMember, let host else { return }
-        try plan.boundProcessors(host, resources.cpu)
-        try plan.boundRealtime(host, resources.cpu)
-        try plan.boundDevices(host, resources.blockIO)
     }
 
     /// What it used.

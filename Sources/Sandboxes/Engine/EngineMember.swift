@@ -33,7 +33,7 @@ public final class EngineMember {
             let client = MonitorClient(try UnixSocket.connect(sandbox))
             // This process sees what the engine mounted since the sandbox's monitor was made; that one may not.
             guard let container = try store.load(paths.id) else { return 1 }
-            let mounts = try EngineSandbox.resolveMounts(container.record, paths)
+            let mounts = try EngineSandbox.resolveMounts(container.record, paths, in: try .current())
             guard case .folder(let root) = container.record.root else { return 1 }
             let trees =
                 try [DetachedMount(of: root, recursive: true).release()]

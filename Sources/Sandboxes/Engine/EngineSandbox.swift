@@ -86,9 +86,10 @@ final class EngineSandbox {
         _ confinement: Confinement, _ streams: Streams, _ descriptors: HandedDescriptors, _ chronicle: Chronicle,
         _ hooked: Task<Void, any Error>?, _ created: @escaping @Loop () async -> Void
     ) async throws -> ContainerState.Exit {
-        let early = try hooked.map { EarlyStart(hooked: $0, began: try view()) }
+        let table = try MountTable.current()
+        let early = hooked.map { EarlyStart(hooked: $0, began: view(table)) }
         let mounts: [ResolvedMount]
-        do { mounts = try Self.resolveMounts(record, paths) } catch {
+        do { mounts = try Self.resolveMounts(record, paths, in: table) } catch {
             // A hook may make what is missing.
             guard let hooked else { throw error }
             try await hooked.value
@@ -108,7 +109,7 @@ final class EngineSandbox {
             // The monitor is in the cgroup, and so is whoever it starts.
             confinement: confinement, nic: nics.first)
         // A hook may have put something there.
-        host.rootMounts = try SharedTree(of: plan.rootfs, own: "\(paths.runtime)/machine")?.submounts ?? []
+        host.rootMounts = try SharedTree(of: plan.rootfs, in: table, own: "\(paths.runtime)/machine")?.submounts ?? []
         // Engines change limits while a container runs.
         host.mayGrow = record.machine.machine != MachineSpec.Kind.microvm.rawValue
         var spec: MachineSpec
@@ -146,15 +147,16 @@ final class EngineSandbox {
     }
 
     /// What hooks could change of what the machine is started from.
-    private func view() throws -> HostView {
+    private func view(_ table: MountTable) -> HostView {
         let sources = record.mounts.compactMap { if case .bind(let path) = $0.source { path } else { nil } }
-        return try HostView(of: [plan.rootfs] + sources, own: paths.runtime)
+        return HostView(of: [plan.rootfs] + sources, in: table, own: paths.runtime)
     }
 
     /// NICs for interfaces that an engine adds later.
     private static let spares = 2
 
-    static func resolveMounts(_ record: ContainerRecord, _ paths: ContainerPaths) throws -> [ResolvedMount] {
+    static func resolveMounts(_ record: ContainerRecord, _ paths: ContainerPaths, in table: MountTable) throws -> [ResolvedMount]
+    {
         try record.mounts.map { mount in
             guard case .bind(let path) = mount.source else { return ResolvedMount(mount: mount) }
             if let data = mount.options.first(where: { $0.hasPrefix(BundlePlan.overlayOption) }) {
@@ -177,7 +179,7 @@ final class EngineSandbox {
             }
             if status.st_mode & S_IFMT == S_IFSOCK { return ResolvedMount(mount: mount, socket: try HostSocket(path)) }
             var resolved = ResolvedMount(mount: mount, hostPath: path, isFile: status.st_mode & S_IFMT != S_IFDIR)
-            try resolved.follow(own: "\(paths.runtime)/machine")
+            try resolved.follow(in: table, own: "\(paths.runtime)/machine")
             return resolved
         }
     }
@@ -235,16 +237,11 @@ final class EngineSandbox {
         _ process: ProcessSpec, _ agent: AgentConnection, _ guest: GuestLayout, isClone: Bool, _ network: NamespaceNetwork,
         _ mounts: [ResolvedMount], _ streams: Streams, _ early: EarlyStart?
     ) async throws -> GuestProcess {
-        let state = try await withDeadline(
-            .seconds(isClone ? 60 : 120), awaiting: "the first word of the agent in the guest"
-        ) { try await agent.hello() }
-        if isClone, !state.isConfigured || !state.processes.isEmpty {
-            throw SandboxError("the agent of the clone is not where the template left it")
-        }
+        try await agent.greet(isClone: isClone)
         isGreeted = true
         if let early {
             try await early.hooked.value
-            guard try view() == early.began, try await network.connectNew() else { throw HooksChangedTheHost() }
+            guard view(try .current()) == early.began, try await network.connectNew() else { throw HooksChangedTheHost() }
         }
         var sandbox = planner.sandbox(guest, endpoint: nil, entropy: Sandbox.entropy(), now: Timestamp.now.nanoseconds)
         try network.configure(&sandbox.identity, isClone: isClone)
@@ -306,12 +303,9 @@ final class EngineSandbox {
     /// A shared memory of an engine's making, in the guest's own memory and of the same size: processes of two machines share none.
     private func memory(_ mounts: [ResolvedMount]) -> [String: UInt64] {
         var sizes: [String: UInt64] = [:]
-        let table = (try? readText("/proc/self/mountinfo")) ?? ""  // unreadable: it is shown as it is
-        for mount in mounts where mount.mount.destination == "/dev/shm" {
+        for mount in mounts where mount.isMemory && mount.mount.destination == "/dev/shm" {
             var filesystem = statvfs()
-            guard let path = mount.hostPath, statvfs(path, &filesystem) == 0,
-                table.split(separator: "\n").contains(where: { $0.contains(" \(path) ") && $0.contains(" - tmpfs ") })
-            else { continue }
+            guard let path = mount.hostPath, statvfs(path, &filesystem) == 0 else { continue }
             sizes[mount.mount.destination] = UInt64(filesystem.f_blocks) * UInt64(filesystem.f_frsize)
         }
         return sizes

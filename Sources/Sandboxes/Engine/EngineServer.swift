@@ -51,9 +51,7 @@ final class EngineServer {
     private func answer(_ request: EngineRequest, _ descriptors: HandedDescriptors, _ channel: Channel) async throws {
         switch request {
         case .save(let folder, let ends):
-            try await container.turns.take {
-                try await sandbox.save(container, to: folder, ends: ends) { try await channel.report($0, ends: ends) }
-            }
+            try await container.save(in: sandbox, to: folder, ends: ends) { try await channel.report($0, ends: ends) }
             if !ends { return }
         case .create, .hooked, .restore: throw SandboxError("the container is there already", exitCode: 1)
         case .join(let id, let streams, let holder): return try await join(id, streams, holder, descriptors, channel)
@@ -93,16 +91,7 @@ final class EngineServer {
         try await channel.send(Reply.done)
         let process = member.process
         let following = Task { @Loop in
-            while let (later, _) = try? await channel.receive(Later.self) {  // ends with the connection
-                // A process that has just ended has no window and takes no signal.
-                try? await withDeadline(.seconds(5), awaiting: "the guest's answer") {
-                    switch later {
-                    case .resize(let rows, let columns): try await process.resize(rows: rows, columns: columns)
-                    case .signal(let signal): try await process.signal(signal)
-                    case .end: break
-                    }
-                }
-            }
+            await channel.follow(process)
             if !Task.isCancelled { try? await member.kill(SIGKILL, all: false) }  // one that has ended needs none
         }
         var reply = Reply.exited(code: 137, oomKilled: false)
@@ -130,16 +119,7 @@ final class EngineServer {
         _ = output.attach(streams, descriptors.take()) {}
         try await channel.send(Reply.done)
         let following = Task { @Loop in
-            while let (later, _) = try? await channel.receive(Later.self) {  // ends with the connection
-                // A process that has just ended has no window and takes no signal.
-                try? await withDeadline(.seconds(5), awaiting: "the guest's answer") {
-                    switch later {
-                    case .resize(let rows, let columns): try await process.resize(rows: rows, columns: columns)
-                    case .signal(let signal): try await process.signal(signal)
-                    case .end: break
-                    }
-                }
-            }
+            await channel.follow(process)
             if !Task.isCancelled {
                 try? await process.signal(SIGKILL)  // one that has ended needs none
                 await output.dropStalled()

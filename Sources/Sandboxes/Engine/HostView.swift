@@ -13,13 +13,13 @@ struct HostView: Equatable, Sendable {
     private let files: [File?]
     private let mounts: Set<MountTable.Entry>
 
-    /// As it is now, for those absolute paths. Mounts at `own` and below are the machine's.
-    init(of paths: [String], own: String) throws {
+    /// As it is now, for those absolute paths, with the mounts of `table`. Mounts at `own` and below are the machine's.
+    init(of paths: [String], in table: MountTable, own: String) {
         files = paths.map { path in
             var status = stat()
             return stat(path, &status) == 0 ? File(device: UInt64(status.st_dev), number: UInt64(status.st_ino)) : nil
         }
-        mounts = Self.mounts(try MountTable.current(), around: paths, own: own)
+        mounts = Self.mounts(table, around: paths, own: own)
     }
 
     static func mounts(_ table: MountTable, around paths: [String], own: String) -> Set<MountTable.Entry> {

@@ -349,8 +349,7 @@ final class NamespaceNetwork {
 
     /// iproute2's `ip` or `tc`, many lines at once.
     private func run(_ name: String, _ lines: String) async throws {
-        let places: [String] = ["/usr/sbin/\(name)", "/sbin/\(name)", "/usr/bin/\(name)"]
-        guard let program = places.first(where: { access($0, X_OK) == 0 }) else {
+        guard let program = HostProgram.path(name) else {
             throw SandboxError("\(name) was not found, which networks need: apt-get install iproute2", exitCode: 1)
         }
         let output = try await Spawn(program, ["-batch", "-"]).run(input: Array(lines.utf8))

@@ -20,27 +20,24 @@ extension RunningContainer {
     func save(
         to folder: String, ends: Bool, parent: String?, report: @escaping @Loop (SavedState) async throws -> Bool
     ) async throws {
-        try await turns.take { try await save(folder, ends: ends, parent, report) }
-    }
-
-    private func save(
-        _ folder: String, ends: Bool, _ parent: String?, _ report: @escaping @Loop (SavedState) async throws -> Bool
-    ) async throws {
-        try mustRun("it can be saved")
-        guard let origin else {
-            throw SandboxError(
-                "container \(record.name) cannot be saved: its machine was, and will be, other containers' too (--resident)",
-                exitCode: 1)
+        try await turns.take {
+            try mustRun("it can be saved")
+            guard let origin else {
+                throw SandboxError(
+                    "container \(record.name) cannot be saved: its machine was, and will be, other containers' too (--resident)",
+                    exitCode: 1)
+            }
+            var state = SavedState(guestName: planner.guestName, lastProcess: numbers.last, machine: origin.recipe, facts: [:])
+            state.endpoint = origin.endpoint
+            let parent = try parent.map { try SnapshotStore.open($0, String($0.split(separator: "/").last ?? "")) }
+            if let parent { try SnapshotStore.check(parent, for: origin.recipe, of: record.name) }
+            let copy: @Loop () throws -> Void = { try self.copyFiles(of: origin, to: folder, over: parent) }
+            let end: @Loop () async -> Void = { await self.end() }
+            try await MachineSaving(machine: machine, agent: agent, name: record.name).save(
+                to: folder, over: parent?.machine, copy: copy, report: { try await report(state.with($0, $1)) },
+                end: ends ? end : nil
+            )
         }
-        var state = SavedState(guestName: planner.guestName, lastProcess: numbers.last, machine: origin.recipe, facts: [:])
-        state.endpoint = origin.endpoint
-        let parent = try parent.map { try SnapshotStore.open($0, String($0.split(separator: "/").last ?? "")) }
-        if let parent { try SnapshotStore.check(parent, for: origin.recipe, of: record.name) }
-        let copy: @Loop () throws -> Void = { try self.copyFiles(of: origin, to: folder, over: parent) }
-        let end: @Loop () async -> Void = { await self.end() }
-        try await MachineSaving(machine: machine, agent: agent, name: record.name).save(
-            to: folder, over: parent?.machine, copy: copy, report: { try await report(state.with($0, $1)) }, end: ends ? end : nil
-        )
     }
 
     /// The disks, of which those that nobody writes to are linked, and the log, with what is on its way into it.

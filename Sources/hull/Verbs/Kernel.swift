@@ -111,11 +111,7 @@ struct KernelVerb: ParsableCommand {
 
         func perform() async throws -> Int32 {
             let library = try await openStore().roots.kernels
-            return try await ForEach.container(names) { name in
-                try library.remove(name)
-                print(name)
-                return 0
-            }
+            return try await ForEach.printed(names) { try library.remove($0) }
         }
     }
 }

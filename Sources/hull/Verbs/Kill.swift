@@ -12,13 +12,6 @@ struct Kill: Verb {
         guard let number = Signals.number(signal) else {
             throw SandboxError("unknown signal \"\(signal)\": signal(7) lists them", exitCode: 1)
         }
-        let store = try await openStore()
-        return try await ForEach.container(containers) { reference in
-            let client = try MonitorClient(to: try store.find(reference))
-            try await client.ask(.kill(number))
-            try await client.expectDone()
-            print(reference)
-            return 0
-        }
+        return try await ForEach.ask(.kill(number), of: containers, in: try await openStore())
     }
 }

@@ -10,18 +10,7 @@ struct Pause: Verb {
 
     @Argument(help: "Names or ids.") var containers: [String]
 
-    func perform() async throws -> Int32 { try await Self.ask(.pause(true), of: containers, in: openStore()) }
-
-    /// Asks each monitor, and prints the name of each that did it.
-    @Loop static func ask(_ verb: Request.Verb, of containers: [String], in store: ContainerStore) async throws -> Int32 {
-        try await ForEach.container(containers) { reference in
-            let client = try MonitorClient(to: try store.find(reference))
-            try await client.ask(verb)
-            try await client.expectDone()
-            print(reference)
-            return 0
-        }
-    }
+    func perform() async throws -> Int32 { try await ForEach.ask(.pause(true), of: containers, in: openStore()) }
 }
 
 struct Unpause: Verb {
@@ -29,5 +18,5 @@ struct Unpause: Verb {
 
     @Argument(help: "Names or ids.") var containers: [String]
 
-    func perform() async throws -> Int32 { try await Pause.ask(.pause(false), of: containers, in: openStore()) }
+    func perform() async throws -> Int32 { try await ForEach.ask(.pause(false), of: containers, in: openStore()) }
 }

@@ -49,11 +49,7 @@ struct ResidentVerb: ParsableCommand {
         func perform() async throws -> Int32 {
             _ = try await openStore()
             let residents = ResidentStore(Globals.roots, drivers: Drivers.all)
-            return try await ForEach.container(names) { name in
-                try await residents.end(name)
-                print(name)
-                return 0
-            }
+            return try await ForEach.printed(names) { try await residents.end($0) }
         }
     }
 }

@@ -132,11 +132,7 @@ struct SnapshotVerb: ParsableCommand {
 
         func perform() async throws -> Int32 {
             let store = try await openStore().roots.snapshots
-            return try await ForEach.container(names) { name in
-                try store.remove(name)
-                print(name)
-                return 0
-            }
+            return try await ForEach.printed(names) { try store.remove($0) }
         }
     }
 

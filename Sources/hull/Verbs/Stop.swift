@@ -16,7 +16,7 @@ struct Stop: Verb {
 
     func perform() async throws -> Int32 {
         let store = try await openStore()
-        return try await ForEach.container(containers) { reference in
+        return try await ForEach.printed(containers) { reference in
             let container = try store.find(reference)
             if container.state.isLive {
                 let name = signal ?? container.record.stopSignal
@@ -25,8 +25,6 @@ struct Stop: Verb {
                 }
                 try await Ending(store, container).stop(signal: number, seconds: time ?? container.record.stopTimeout)
             }
-            print(reference)
-            return 0
         }
     }
 }

@@ -68,11 +68,7 @@ struct StubdomainVerb: ParsableCommand {
 
         func perform() async throws -> Int32 {
             let library = try await openStore().roots.stubdomains
-            return try await ForEach.container(names) { name in
-                try library.remove(name)
-                print(name)
-                return 0
-            }
+            return try await ForEach.printed(names) { try library.remove($0) }
         }
     }
 }

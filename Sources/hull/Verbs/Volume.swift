@@ -45,11 +45,7 @@ struct Volume: ParsableCommand {
         func perform() async throws -> Int32 {
             let store = try await openStore()
             let all = try Volumes(root: store.roots.volumes)
-            return try await ForEach.container(names) { name in
-                try all.remove(name, users: store.users(ofVolume:))
-                print(name)
-                return 0
-            }
+            return try await ForEach.printed(names) { try all.remove($0, users: store.users(ofVolume:)) }
         }
     }
 

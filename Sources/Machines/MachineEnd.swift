@@ -1,10 +1,9 @@
 import LinuxSystem
-import Machines
 
 extension VirtualMachine {
     /// How it ended, if it does so within `duration`; nil when it runs on. (A stream, because who waits for a task's value cannot be
     /// told to stop.)
-    func ended(within duration: Duration) async -> MachineExit? {
+    public func ended(within duration: Duration) async -> MachineExit? {
         let (ends, end) = AsyncStream.makeStream(of: MachineExit.self)
         Task { @Loop in
             end.yield(await self.wait())
