@@ -326,10 +326,13 @@ END
     """),
     ("times beside bare xl", r"""
         ms() { local began=$(date +%s%N); "$@" >$work/said 2>&1 || { echo "$1 failed:"; cat $work/said; return 1; } >&2; echo $((($(date +%s%N) - began) / 1000000)); }
-        row() { awk -v what="$1" -v xl="$2" -v hull="$3" 'BEGIN { printf "%-34s %7d ms %7d ms %+5.0f %%\n", what, xl, hull, (hull - xl) * 100 / xl }'; }
+        # Of what was measured several times, the median.
+        middle() { printf '%s\n' $1 | sort -n | awk '{ all[NR] = $1 } END { print all[int((NR + 1) / 2)] }'; }
+        row() { awk -v what="$1" -v xl="$(middle "$2")" -v hull="$(middle "$3")" 'BEGIN { printf "%-34s %7d ms %7d ms %+5.0f %%\n", what, xl, hull, (hull - xl) * 100 / xl }'; }
         # Alike in all: the same kernel, initramfs, memory and disks. xl has its own scripts for those, and loop devices that are there already: of three
         # files its scripts make them one by one, and a busy emulated host does not keep xl's limit for that (40 s).
-        hull run -d --name model --memory 64m --network none --no-template --machine pv $image sleep 1000
+        one() { hull run -d --name one --memory 64m --network none --no-template --machine pv $image sleep 1000; }
+        hull_start=$(ms one)
         cfg=$(ls $HULL_EXEC_ROOT/*/machine/domain.cfg)
         cp --sparse=always $HULL_ROOT/containers/*/disk.img /run/bare.img
         sed -e 's/^name = .*/name = "bare"/' -e '/^uuid/d' -e '/^on_/d' -e 's/script=[^,]*,//' $cfg >/run/bare.cfg
@@ -342,42 +345,57 @@ END
         done
         sed -i 's|own:||' /run/bare.cfg
         spare=$(losetup -f --show /run/bare.img)
-        offered() { for try in $(seq 200); do xenstore-read /local/domain/$(xl domid bare)/data/hull 2>/dev/null | grep -q . && return; sleep 0.5; done; return 1; }
-        gone() { while xl domid bare 2>/dev/null; do sleep 0.3; done; }
+        offered() { local id=$(xenstore-list /local/domain | sort -n | tail -1); for try in $(seq 500); do xenstore-read /local/domain/$id/data/hull 2>/dev/null | grep -q . && return; sleep 0.1; done; return 1; }
         boot() { xl create -q -e /run/bare.cfg && offered; }
-        end() { xl destroy bare && gone; }
-        save() { xl save -c bare /run/bare.saved; }
-        again() { xl restore -e /run/bare.saved && offered; }
+        # Where Hull's is, and a new file each time, as Hull's is.
+        save() { xl save -c bare $HULL_ROOT/bare.saved; }
+        again() { xl restore -e $HULL_ROOT/bare.saved && offered; }
         # Into the Dom0: of a guest's agent that nobody has told anything no module for disks is loaded.
         modprobe xen-blkfront
         plug() { xl block-attach 0 format=raw,vdev=xvdx,access=rw,backendtype=phy,target=$spare && near test -b /dev/xvdx && xl block-detach 0 xvdx; }
-        hull rm -f model
-        xl_start=$(ms boot); xl_pause=$(ms xl pause bare); xl_unpause=$(ms xl unpause bare); xl_save=$(ms save)
-        xl_plug=$(ms plug); xl_end=$(ms end); xl_restore=$(ms again)
-        xl destroy bare; gone
+        xl_start=$(ms boot)
+        # One beside the other, so that what else the host does is the same for both.
+        xl_pause= xl_unpause= hull_pause= hull_unpause= xl_save= hull_save= xl_end= hull_end= xl_restore= hull_restore=
+        for round in 1 2 3 4 5 6 7; do
+            xl_pause="$xl_pause $(ms xl pause bare)"; hull_pause="$hull_pause $(ms hull pause one)"
+            xl_unpause="$xl_unpause $(ms xl unpause bare)"; hull_unpause="$hull_unpause $(ms hull unpause one)"
+        done
+        for round in 1 2 3; do
+            rm -f $HULL_ROOT/bare.saved
+            xl_save="$xl_save $(ms save)"
+            hull_save="$hull_save $(ms hull snapshot create one saved$round)"
+            [ $round = 3 ] || hull snapshot rm saved$round
+        done
+        for round in 1 2 3; do
+            xl_end="$xl_end $(ms xl destroy bare)"; hull_end="$hull_end $(ms hull rm -f one)"
+            while xl domid bare 2>/dev/null; do sleep 0.3; done
+            xl_restore="$xl_restore $(ms again)"; hull_restore="$hull_restore $(ms hull restore --name one saved3)"
+        done
+        hull rm -f one; hull snapshot rm saved3
+        xl_plug=$(ms plug)
+        xl destroy bare; while xl domid bare 2>/dev/null; do sleep 0.3; done
         losetup -d $loops $spare
-        rm /run/bare.img
+        rm /run/bare.img $HULL_ROOT/bare.saved
         nothing_left
-        one() { hull run -d --name one --memory 64m --network none --no-template --machine pv $image sleep 1000; }
-        hull_start=$(ms one); hull_pause=$(ms hull pause one); hull_unpause=$(ms hull unpause one); hull_save=$(ms hull snapshot create one saved)
-        hull_end=$(ms hull rm -f one); hull_restore=$(ms hull restore --name two saved)
-        hull rm -f two; hull snapshot rm saved
         hull template build --memory 64m --network none --machine pv
         warm() { hull run -d --name warm --memory 64m --network none --machine pv $image sleep 1000; }
-        hull_warm=$(ms warm); hull rm -f warm; hull template rm --all
+        hull_warm=
+        for round in 1 2 3; do hull_warm="$hull_warm $(ms warm)"; hull rm -f warm; done
+        hull template rm --all
         stays() { run --rm --machine pv --resident acme $image true; }
         whole() { run --rm --machine pv $image true; }
         hull_whole=$(ms whole); hull_first=$(ms stays); hull_next=$(ms stays)
         hull resident rm acme
         nothing_left
         printf '%-34s %10s %10s\n' '' 'bare xl' Hull
-        row 'start, until the agent or command' $xl_start $hull_start
-        row pause $xl_pause $hull_pause
-        row unpause $xl_unpause $hull_unpause
-        row 'save, and go on' $xl_save $hull_save
-        row 'restore, until the agent' $xl_restore $hull_restore
-        row 'restore; start from a template' $xl_restore $hull_warm
-        row 'end' $xl_end $hull_end
+        row 'start, until the agent or command' "$xl_start" "$hull_start"
+        row pause "$xl_pause" "$hull_pause"
+        row unpause "$xl_unpause" "$hull_unpause"
+        row 'save, and go on' "$xl_save" "$hull_save"
+        row 'restore, until the agent' "$xl_restore" "$hull_restore"
+        row 'restore; start from a template' "$xl_restore" "$hull_warm"
+        row 'end' "$xl_end" "$hull_end"
+        echo "pauses: xl$xl_pause; hull$hull_pause; unpauses: xl$xl_unpause; hull$hull_unpause; saves: xl$xl_save; hull$hull_save"
         echo "hull version, which does nothing: $(ms hull version) ms; hull ps: $(ms hull ps) ms"
         echo "a disk in and out: $xl_plug ms of bare xl; hull run true: $hull_whole ms; resident: the first $hull_first ms, the next $hull_next ms"
     """),

@@ -185,10 +185,11 @@ final class Domain: VirtualMachine {
             await Self.next(of: releases)
             if isParked { return MachineExit(reason: .stopped, consoleTail: "", complaints: "") }
             do {
-                let domains = try await toolstack.domains()
-                state = domains[plan.uuid]
+                state = try await toolstack.state(of: id, uuid: plan.uuid, name: plan.name)
                 reason = self.reason(state)
-                if reason == nil, modelEnd == nil, let deviceModel, let end = deviceModel.end(among: domains) {
+                if reason == nil, modelEnd == nil, let deviceModel,
+                    let end = deviceModel.end(among: try await toolstack.domains())
+                {
                     modelEnd = end
                     complaints += deviceModel.complaint
                     try await toolstack.destroy(id)

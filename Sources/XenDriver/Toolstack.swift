@@ -71,6 +71,13 @@ struct Toolstack: Sendable {
     func domains() async throws -> [String: DomainState] {
         DomainList.parse(String(decoding: try await run(["list", "-v"], "list the domains"), as: UTF8.self))
     }
+    /// How the domain `id` of a UUID is, nil where it is gone; `name` is its name. Xen itself is asked: each monitor wants to know it whenever any domain
+    /// of the host ends or is saved, and an xl for each costs more than the end does. xl is where that cannot be.
+    func state(of id: UInt32, uuid: String, name: String) async throws -> DomainState? {
+        let flags = hull_xen_state(id)
+        if flags >= 0 { return DomainState(id: id, name: name, flags: flags) }
+        return flags == -Int(ESRCH) ? nil : try await domains()[uuid]
+    }
     /// What xl knows of the host: `name : value` lines.
     func facts() async throws -> [String: String] {
         let text = String(decoding: try await run(["info"], "ask Xen about the host"), as: UTF8.self)
