@@ -32,6 +32,7 @@ build: ## leaves bin/hull and what it needs beside it
 	install -m 755 -s $(RELEASE)/hull-unpack bin/hull-unpack
 	install -m 755 "$$(guest/build.sh)" bin/hull-init
 	install -m 755 "$$(guest/build.sh hull-stub-init)" bin/hull-stub-init
+	clang -O2 -Wall -Wextra -Werror -shared -fPIC -s -o bin/hull-awake.so awake/hull-awake.c
 	install -m 644 kernel/hull.config bin/hull.config
 	install -m 644 -D -t bin/hull.patches kernel/patches/*.patch
 
@@ -112,6 +113,7 @@ install: ## installs what `make build` left, under DESTDIR and PREFIX
 	install -m 755 bin/hull $(DESTDIR)$(PREFIX)/bin/hull
 	install -m 755 bin/hull-runtime $(DESTDIR)$(PREFIX)/bin/hull-runtime
 	install -m 755 bin/hull-unpack bin/hull-init bin/hull-stub-init $(DESTDIR)$(PREFIX)/libexec/hull/
+	install -m 644 bin/hull-awake.so $(DESTDIR)$(PREFIX)/libexec/hull/
 	install -m 644 bin/hull.config $(DESTDIR)$(PREFIX)/libexec/hull/
 	install -m 644 -D -t $(DESTDIR)$(PREFIX)/libexec/hull/hull.patches bin/hull.patches/*.patch
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \

@@ -44,7 +44,7 @@ let package = Package(
         library("AgentClient", ["AgentProtocol", "LinuxSystem"]),
         library("Machines", ["LinuxSystem"]),
         library("MachineProcesses", ["Machines", "LinuxSystem", "CLinux"]),
-        library("QEMUDriver", ["Machines", "MachineProcesses", "LinuxSystem", "CLinux"]),
+        library("QEMUDriver", ["Machines", "MachineProcesses", "LinuxSystem", "CLinux", "CSeccomp"]),
         library("XenDriver", ["Machines", "MachineProcesses", "AgentProtocol", "StubdomainProtocol", "LinuxSystem", "CLinux"]),
         library("Kernels", ["StubdomainProtocol", "LinuxSystem", "CLinux"]),
         library("Images", ["OCISpec", "LinuxSystem"]),

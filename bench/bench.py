@@ -120,7 +120,7 @@ class Container:
 
 def every_process():
     """The monitors of this bench and what they started, as pid → the program's name."""
-    parents, found = {}, {}
+    parents, found, ids, machines = {}, {}, set(), {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             words = open(f"/proc/{pid}/cmdline").read().split("\0")
@@ -131,6 +131,11 @@ def every_process():
         parents[int(pid)] = int(status[1])
         if ours and "monitor" in words[:3]:
             found[int(pid)] = "monitor"
+            ids.add(f"hull-{words[words.index('monitor') + 1]}")
+        # A copy of a machine that stands by is that machine's child.
+        if "-name" in words and "qemu" in words[0]:
+            machines[int(pid)] = words[words.index("-name") + 1]
+    found |= {pid: "qemu" for pid, name in machines.items() if name in ids}
     grown = True
     while grown:
         grown = False

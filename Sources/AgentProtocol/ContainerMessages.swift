@@ -20,6 +20,9 @@ public struct RootConfiguration: WireMessage, Equatable, Sendable {
     public var path = ""
     /// Whether the container sees its root read-only.
     public var readOnly = false
+    /// Whether what is written goes with the container (`overlay`): its removal leaves the writable disk mounted and as it was, and lets go of
+    /// the image's disk for sure, or fails.
+    public var isRehearsal = false
 
     public init() {}
 
@@ -29,6 +32,7 @@ public struct RootConfiguration: WireMessage, Equatable, Sendable {
         try coder.optional(3, &upper)
         try coder.field(4, &path)
         try coder.field(5, &readOnly)
+        try coder.field(6, &isRehearsal)
     }
 }
 

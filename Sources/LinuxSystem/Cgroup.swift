@@ -163,6 +163,17 @@ public struct Cgroup: Sendable {
         return all
     }
 
+    /// Those of the cgroups that this process is in (cgroups(7), /proc/PID/cgroup), where they can be seen.
+    public static func entrancesOfOurs() throws(SystemError) -> [SharedDescriptor] {
+        try readText("/proc/self/cgroup").split(separator: "\n").compactMap { line in
+            let parts = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
+            guard parts.count == 3 else { return nil }
+            let name = parts[1].hasPrefix("name=") ? parts[1].dropFirst(5) : parts[1]
+            // One that cannot be entered from here is no loss: it bounds nothing that we could see.
+            return try? SharedDescriptor(openFile("\(base)/\(name)\(parts[2])/cgroup.procs", O_WRONLY))
+        }
+    }
+
     /// Whether it exists in some hierarchy.
     public var isThere: Bool { folders.values.contains { exists($0) } }
 

@@ -129,6 +129,9 @@ public enum ExitStatus: Hashable, Sendable {
     case code(Int32)
     case signal(Int32)
 
+    /// Of a process whose parent is another.
+    public static let unknown = ExitStatus.code(-1)
+
     /// As a shell says it: the code, or 128 + the signal.
     public var shellCode: Int32 {
         switch self {
@@ -143,10 +146,26 @@ public enum ExitStatus: Hashable, Sendable {
 public final class ChildProcess: Sendable {
     public let pid: Int32
     private let descriptor: SharedDescriptor
+    /// Whether somebody else is its parent, and hears how it ended.
+    private let isForeign: Bool
 
-    init(pid: Int32, descriptor: SharedDescriptor) {
+    init(pid: Int32, descriptor: SharedDescriptor, isForeign: Bool = false) {
         self.pid = pid
         self.descriptor = descriptor
+        self.isForeign = isForeign
+    }
+
+    /// One that another process made below our pid namespace, in one of its own, and gave us hold of. How it ends nobody can tell us
+    /// (`ExitStatus.unknown`).
+    public convenience init(foreign descriptor: SharedDescriptor) throws(SystemError) {
+        let text = try readText("/proc/self/fdinfo/\(descriptor.raw)")
+        // As the /proc counts, …, as we do, as it does itself (proc(5)).
+        let numbers =
+            text.split(separator: "\n").first { $0.hasPrefix("NSpid:") }?.split(whereSeparator: \.isWhitespace).dropFirst() ?? []
+        guard let pid = numbers.dropLast().last.flatMap({ Int32($0) }) else {
+            throw SystemError("look at a process that has ended", code: ESRCH)
+        }
+        self.init(pid: pid, descriptor: descriptor, isForeign: true)
     }
 
     /// A child of ours that was made by fork(2) and that nobody has waited for.
@@ -178,6 +197,10 @@ public final class ChildProcess: Sendable {
 
     /// Waits for the end and reaps. At most one task may wait.
     public func wait() async throws -> ExitStatus {
+        if isForeign {
+            try await readable(descriptor.raw)
+            return .unknown
+        }
         while true {
             if let status = try status() { return status }
             try await readable(descriptor.raw)

@@ -15,9 +15,10 @@ package final class ConfinedProcess {
     private let output: SharedDescriptor
     private var said: [UInt8] = []
 
-    /// Starts it. `descriptors` come from 3 on, in order; 0 is /dev/null, 1 and 2 are a pipe to us.
+    /// Starts it. `descriptors` come from 3 on, in order; 0 is /dev/null, 1 and 2 are a pipe to us. `isApart`: it sees no processes but its own.
     package init(
-        role: String, _ how: Spawn, root: ConfinedRoot, confinement: Confinement, descriptors: [SharedDescriptor]
+        role: String, _ how: Spawn, root: ConfinedRoot, confinement: Confinement, descriptors: [SharedDescriptor],
+        isApart: Bool = true
     ) throws {
         self.role = role
         let pipe = try makePipe()
@@ -26,7 +27,8 @@ package final class ConfinedProcess {
         how.descriptors = [(nothing, 0), (pipe.write, 1), (pipe.write, 2)]
         for (index, descriptor) in descriptors.enumerated() { how.descriptors.append((descriptor, Int32(3 + index))) }
         how.namespaces =
-            CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | 0x0200_0000 /* CLONE_NEWCGROUP */
+            CLONE_NEWNS | (isApart ? CLONE_NEWPID : 0) | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
+            | 0x0200_0000 /* CLONE_NEWCGROUP */
         how.root = root.path
         how.directory = "/"
         how.noNewPrivileges = true
@@ -39,6 +41,20 @@ package final class ConfinedProcess {
             child.signal(SIGKILL)
             throw error
         }
+        guard let identity = child.identity else {
+            throw MachineError(.startFailed, "\(role) ended before it could be looked at")
+        }
+        self.identity = identity
+        output = pipe.read
+        try setNonBlocking(output.raw)
+    }
+
+    /// Takes one that `start` makes and confines otherwise, whose output goes into the pipe that it is given, and which has joined the
+    /// confinement's cgroups.
+    package init(role: String, start: (_ output: SharedDescriptor) throws -> ChildProcess) throws {
+        self.role = role
+        let pipe = try makePipe()
+        child = try start(pipe.write)
         guard let identity = child.identity else {
             throw MachineError(.startFailed, "\(role) ended before it could be looked at")
         }

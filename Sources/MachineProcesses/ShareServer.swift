@@ -220,6 +220,16 @@ package final class ShareServer: Sharing {
     /// Takes away all but the entries. Call it once the server serves.
     package func emptyRoot() throws { try root.empty() }
 
+    /// Brings a new server to where the one was that a machine's QEMU spoke to before, a copy of which has the connection now and has said
+    /// nothing yet. Call it in the place of `connectionGiven`.
+    package func takeOver() async throws {
+        try setNonBlocking(connection.raw)
+        try await withDeadline(.seconds(30), awaiting: "the share server's answer") { [connection] in
+            try await ShareServerLink(connection!).takeOver()
+        }
+        connectionGiven()
+    }
+
     /// QEMU has its end: ours is closed, so that the server sees QEMU's death.
     package func connectionGiven() { connection = nil }
 

@@ -9,6 +9,8 @@ struct ShareServerLink {
     private static let version: UInt64 = 1 << 32
     private static let extensions: UInt64 = 1 << 30
     private static let acknowledgements: UInt64 = 1 << 3
+    /// A connection back to who is served (5), which may pass descriptors (10), and memory in slots that are told once (15).
+    private static let unrepeatable: UInt64 = 1 << 5 | 1 << 10 | 1 << 15
     /// The queue for requests; the one before it is for urgent ones, of which there are none.
     private static let queue: UInt32 = 1
 
@@ -60,6 +62,13 @@ struct ShareServerLink {
         try await set(.setCall, [index], call)
         try await set(.setKick, [index], kick)
         try await set(.enableRing, [index | 1 << 32])
+    }
+
+    /// Agrees upon what QEMU does, whose awake/hull-awake.c leaves out the same. The rest QEMU says again at each start.
+    func takeOver() async throws {
+        _ = try await number(.getFeatures)
+        try await send(.setExtensions, [try await number(.getExtensions) & ~Self.unrepeatable])
+        try await send(.setOwner, [])
     }
 
     private func number(_ request: Request) async throws -> UInt64 {

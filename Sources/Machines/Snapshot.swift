@@ -10,6 +10,8 @@ public struct Snapshot: Sendable, Hashable {
     public var state: String
     /// What the driver noted when it saved, for itself.
     public var facts: [String: String]
+    /// The folder of a machine that stands by where this one was saved, or further (`Waking`): what is restored is a copy of it. Nil: the files.
+    public var awake: String?
 
     public init(memory: String, changes: [String] = [], state: String, facts: [String: String]) {
         self.memory = memory
@@ -47,4 +49,22 @@ public protocol Templating: Sendable {
 
     /// Says why a machine of `spec` cannot be made and saved on this host beside those that people want, if so. May run programs.
     @Loop func check(_ spec: MachineSpec) async throws
+
+    /// What keeps one of them awake, for copies; nil for a driver that cannot.
+    var waking: (any Waking)? { get }
+}
+
+/// What a driver can that makes copies of a machine that stands by: what its hypervisor has learnt of the guest's code is then there
+/// already.
+public protocol Waking: Sendable {
+    /// Whether a machine of `spec` is sooner there as a copy than from its files.
+    func gains(_ spec: MachineSpec) -> Bool
+
+    /// Restores `snapshot`, has `rehearse` bring the machine to where its copies are to begin, stands it still, and has copies made by everybody
+    /// who restores with `Snapshot.awake` = `place`, an empty folder that only its owner may enter, until `wait` returns. Call it in
+    /// a mount and a network namespace of its own, but in a pid namespace that is above those of whoever wants copies.
+    @Loop func keepAwake(
+        _ spec: MachineSpec, _ snapshot: Snapshot, at place: String, in directory: MachineDirectory,
+        rehearse: @Loop (any VirtualMachine) async throws -> Void, until wait: @Loop (any VirtualMachine) async throws -> Void
+    ) async throws
 }

@@ -50,10 +50,18 @@ public struct QEMU: Hypervisor {
         case .restore(let spec, let snapshot):
             let plan = try QEMUPlan(spec)
             try plan.check(snapshot)
-            machine = try QEMUMachine(spec, plan, from: snapshot, in: directory)
+            machine = try QEMUMachine(
+                spec, plan, from: snapshot, snapshot.awake.map { .copy(of: AwakePlace(folder: $0)) } ?? .alone, in: directory)
         case .parked:
             throw MachineError(.unsupported, "a machine of QEMU's ends with its monitor, and cannot wait for another one")
         }
+        return try await Self.with(machine, body)
+    }
+
+    /// Runs `body` with a machine, and takes it down.
+    fileprivate static func with<R: Sendable>(
+        _ machine: QEMUMachine, _ body: @Loop (any VirtualMachine) async throws -> R
+    ) async throws -> R {
         do {
             try await machine.begin()
             let result = try await body(machine)
@@ -71,6 +79,33 @@ public struct QEMU: Hypervisor {
 
     public nonisolated var templating: (any Templating)? { QEMUTemplating() }
     public nonisolated var reclaiming: (any Reclaiming)? { nil }
+}
+
+extension QEMUTemplating: Waking {
+    var waking: (any Waking)? { self }
+
+    /// Under KVM code needs no translation, and a machine of KVM's cannot be in another process.
+    func gains(_ spec: MachineSpec) -> Bool {
+        // Who cannot be planned will hear so where she is.
+        guard let plan = try? QEMUPlan(spec) else { return false }
+        return plan.accelerator == .tcg && plan.shareServer?.isLegacy != true && !spec.confinement.isRootless
+            && spec.confinement.profile == nil && spec.confinement.labels == nil && exists(AwakePlace.library)
+    }
+
+    func keepAwake(
+        _ spec: MachineSpec, _ snapshot: Snapshot, at place: String, in directory: MachineDirectory,
+        rehearse: @Loop (any VirtualMachine) async throws -> Void, until wait: @Loop (any VirtualMachine) async throws -> Void
+    ) async throws {
+        let plan = try QEMUPlan(spec)
+        try plan.check(snapshot)
+        let awake = AwakePlace(folder: place)
+        let machine = try QEMUMachine(spec, plan, from: snapshot, .keeping(awake), in: directory)
+        try await QEMU.with(machine) { _ in
+            try await rehearse(machine)
+            try await machine.publish(at: awake, disks: spec.disks.map(\.path))
+            try await wait(machine)
+        }
+    }
 }
 
 /// All that is decided about a machine before anything is started.

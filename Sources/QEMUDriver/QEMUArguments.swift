@@ -33,6 +33,8 @@ struct QEMUArguments: Sendable {
     var share: Int32?
     var disks: [DiskBacking]
     var taps: [Int32]
+    /// Whether QEMU gives up rights by itself. One that makes copies of itself has them given up by each.
+    var isSandboxed = true
 
     /// What a cold boot begins with.
     struct Boot: Sendable, Hashable {
@@ -51,6 +53,14 @@ struct QEMUArguments: Sendable {
     /// above it.
     static let stateSet = 1000
 
+    /// What a copy of the machine has its own of, besides its disks.
+    var descriptors: [AwakePlace.Role: Int32] {
+        var all = [AwakePlace.Role.control: control, .agent: agent, .console: console]
+        all[.share] = share
+        for (index, tap) in taps.enumerated() { all[.tap(index)] = tap }
+        return all
+    }
+
     /// Whole MiB, rounded up.
     var megabytes: UInt64 { spec.wholeMemory >> 20 }
 
@@ -60,8 +70,8 @@ struct QEMUArguments: Sendable {
             "-name", "hull-\(spec.id)", "-machine", machine, "-accel", acceleration,
             "-cpu", processor, "-smp", "\(processors)", "-m", room,
             "-object", memory, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S",
-            "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         ]
+        if isSandboxed { words += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"] }
         if let boot {
             words += ["-kernel", boot.kernel, "-initrd", boot.initramfs, "-append", commandLine.joined(separator: " ")]
         }

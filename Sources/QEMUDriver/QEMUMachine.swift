@@ -34,9 +34,21 @@ final class QEMUMachine: VirtualMachine {
     let laterFile: SharedDescriptor?
     var saves = 0
 
+    /// Whether it makes copies of itself, or is one.
+    enum Standing {
+        case alone
+        case keeping(AwakePlace)
+        case copy(of: AwakePlace)
+    }
+    private let isCopy: Bool
+
     /// Starts QEMU and, where there is a share, its server; the guest does not run yet. When it throws, nothing is left.
-    init(_ spec: MachineSpec, _ plan: QEMUPlan, from snapshot: Snapshot? = nil, in directory: MachineDirectory) throws {
+    init(
+        _ spec: MachineSpec, _ plan: QEMUPlan, from snapshot: Snapshot? = nil, _ standing: Standing = .alone,
+        in directory: MachineDirectory
+    ) throws {
         self.snapshot = snapshot
+        if case .copy = standing { isCopy = true } else { isCopy = false }
         savedFacts = plan.facts
         memorySize = spec.wholeMemory
         guest = plan.layout
@@ -65,6 +77,34 @@ final class QEMUMachine: VirtualMachine {
             throw error
         }
         do {
+            let user = standing.isKeeping ? 0 : confinement.vmmUser
+            if case .copy(let place) = standing, let snapshot {
+                // What others see of a machine's memory is to be the copy's own.
+                memoryFile =
+                    try spec.share != nil
+                    ? Self.makeMemory(of: spec.wholeMemory) : SharedDescriptor(try openFile(snapshot.memory, O_RDONLY))
+                laterFile = try QEMUArguments.laterMemory(of: spec).map { try Self.makeMemory(of: $0 << 20) }
+                words = QEMUArguments(
+                    spec: spec, board: plan.board, accelerator: plan.accelerator, control: 0, agent: 0, console: 0, disks: [],
+                    taps: [])
+                var given = [AwakePlace.Role.control: controlPair.1, .agent: agentPair.1, .console: consolePair.1]
+                for (index, disk) in disks.enumerated() { given[.disk(index)] = disk.file }
+                for (index, nic) in spec.nics.enumerated() { if case .tap(let tap) = nic.end { given[.tap(index)] = tap } }
+                if let server {
+                    given[.share] = server.connection
+                    given[.memory] = memoryFile
+                }
+                given[.later] = laterFile
+                let (root, control) = (root, control)
+                let cgroups = try confinement.cgroups.isEmpty ? Cgroup.entrancesOfOurs() : confinement.cgroups
+                qemu = try ConfinedProcess(role: "qemu") { output in
+                    let made = try place.copy(
+                        given, output: output, name: "hull-\(spec.id)", in: root, user: user, cgroups: cgroups)
+                    control.know(version: made.version)
+                    return made.process
+                }
+                return
+            }
             try root.bindPrograms()
             if let own = plan.program.ownPlace { try root.bind(own, at: own) }
             // What was read at the boot is in the restored memory.
@@ -74,7 +114,6 @@ final class QEMUMachine: VirtualMachine {
                 try root.bind(spec.initramfs, at: "/initramfs", executable: false)
             }
             try root.bind("/dev/null", at: "/dev/null", readOnly: false, devices: true)
-            let user = confinement.vmmUser
             if plan.accelerator == .kvm {
                 if confinement.isRootless {
                     try root.bind("/dev/kvm", at: "/dev/kvm", readOnly: false, devices: true)
@@ -93,17 +132,19 @@ final class QEMUMachine: VirtualMachine {
             laterFile = later?.file
             copying = [memory.copying, later?.copying].compactMap(\.self)
             let state = try snapshot.map { SharedDescriptor(try openFile($0.state, O_RDONLY)) }
-            let arguments = QEMUArguments(
+            let share = server.map { inherit($0.connection) }
+            var arguments = QEMUArguments(
                 spec: spec, board: plan.board, accelerator: plan.accelerator, tscKilohertz: plan.tscKilohertz,
                 boot: boots ? .init(kernel: "/kernel", initramfs: "/initramfs") : nil,
                 incoming: state.map { inherit($0) }, memoryFile: memory.file, laterFile: Self.laterPlace, control: 3, agent: 4,
                 console: 5,
-                share: server.map { inherit($0.connection) },
+                share: share,
                 disks: disks.map { .init(descriptor: inherit($0.file), isBlockDevice: $0.isBlockDevice) },
                 taps: spec.nics.compactMap { nic in
                     // The plan has made sure of it.
                     if case .tap(let tap) = nic.end { inherit(tap) } else { nil }
                 })
+            arguments.isSandboxed = !standing.isKeeping
             words = arguments
             var how = Spawn(plan.program.path, arguments.words(), environment: [])
             // Its only way to find its modules and firmware, without a /proc in its root.
@@ -112,7 +153,22 @@ final class QEMUMachine: VirtualMachine {
             how.keepsGroups = confinement.isRootless
             how.profile = confinement.profile
             how.capabilities = 0
-            qemu = try ConfinedProcess(role: "qemu", how, root: root, confinement: confinement, descriptors: inherited)
+            if case .keeping(let place) = standing {
+                how.identity = nil
+                // For its copies, until they give them up: SETGID, SETUID, SETPCAP, SYS_CHROOT, SYS_ADMIN.
+                how.capabilities = 1 << 6 | 1 << 7 | 1 << 8 | 1 << 18 | 1 << 21
+                try root.bind(AwakePlace.library, at: AwakePlace.libraryInside)
+                let numbers = [
+                    inherit(try UnixSocket.listen(place.socket)),
+                    inherit(SharedDescriptor(try openFile("/proc/self/ns/pid", O_RDONLY))), inherit(try AwakePlace.filter()),
+                    share ?? -1,
+                ]
+                how.environment = [
+                    "LD_PRELOAD=\(AwakePlace.libraryInside)", "HULL_AWAKE=\(numbers.map { "\($0)" }.joined(separator: ","))",
+                ]
+            }
+            qemu = try ConfinedProcess(
+                role: "qemu", how, root: root, confinement: confinement, descriptors: inherited, isApart: !standing.isKeeping)
         } catch {
             // What counts is why it could not be started; what could not be taken down goes with the monitor's namespaces.
             try? root.remove()
@@ -160,6 +216,14 @@ final class QEMUMachine: VirtualMachine {
 
     private static let laterPlace = "/later"
 
+    /// An empty file in memory, which goes with the last that has it open.
+    private static func makeMemory(of bytes: UInt64) throws -> SharedDescriptor {
+        let file = SharedDescriptor(
+            owning: try checked("make", GuestMemory.name) { hull_memfd_create("hull-memory", 1 /* MFD_CLOEXEC */) })
+        try checked("set the length of", GuestMemory.name) { ftruncate(file.raw, Int(bytes)) }
+        return file
+    }
+
     /// Waits until QEMU answers, takes from its root and the server's what they had to read, and lets the guest run.
     func begin() async throws {
         let qemu = qemu
@@ -196,15 +260,21 @@ final class QEMUMachine: VirtualMachine {
             for one in copying { try copyData(from: one.from, one.range, to: one.to, "the saved machine's memory") }
             copying = []
             // Long for a host that is a machine itself, and busy; a QEMU that ends is noticed at once.
-            try await withDeadline(.seconds(120), awaiting: "QEMU's answer on its control channel") {
-                _ = try await self.control.execute("qmp_capabilities")
+            if !isCopy {
+                try await withDeadline(.seconds(120), awaiting: "QEMU's answer on its control channel") {
+                    _ = try await self.control.execute("qmp_capabilities")
+                }
             }
             if let snapshot {
                 try Self.check(version: version, of: snapshot)
-                try await change(by: snapshot.changes)
-                try await load()
+                // A copy stands where the machine stood that it is of.
+                if !isCopy {
+                    try await change(by: snapshot.changes)
+                    try await load()
+                }
             }
             try root.empty()
+            if isCopy { try await server?.takeOver() }
             try server?.emptyRoot()
             try await control.execute("cont")
         } catch {
@@ -280,6 +350,22 @@ final class QEMUMachine: VirtualMachine {
     func remove() throws {
         try root.remove()
         try server?.remove()
+    }
+}
+
+extension QEMUMachine.Standing {
+    var isKeeping: Bool { if case .keeping = self { true } else { false } }
+}
+
+extension QEMUMachine {
+    /// Stands still, and lets others make copies of it at `place`.
+    func publish(at place: AwakePlace, disks: [String]) async throws {
+        try await control.execute("stop")
+        var files: [AwakePlace.Role: SharedDescriptor] = [:]
+        for (index, disk) in disks.enumerated() { files[.disk(index)] = SharedDescriptor(try openFile(disk, O_PATH)) }
+        if server != nil { files[.memory] = memoryFile }
+        files[.later] = laterFile
+        try place.publish(words.descriptors, files: files, pid: qemu.identity.pid, version: control.version)
     }
 }
 

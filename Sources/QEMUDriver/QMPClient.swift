@@ -15,6 +15,9 @@ final class QMPClient {
     /// QEMU's version, as it said it before the first answer.
     private(set) var version: JSON = .null
 
+    /// The version of a QEMU that has said it to somebody else.
+    func know(version: JSON) { self.version = version }
+
     /// `onEvent` is called on the loop with each event's name and data.
     init(_ socket: SharedDescriptor, onEvent: @escaping (String, JSON) -> Void) {
         self.socket = socket

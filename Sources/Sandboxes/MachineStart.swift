@@ -35,6 +35,18 @@ struct MachineStart {
             try await resident.begin(spec, hypervisor.traits.name)
         }
         if let template = templates?.find(spec, log) {
+            if let awake = templates?.awake(template) {
+                do {
+                    for disk in spec.disks where disk.isFresh { try WritableDisk.replace(disk.path, with: awake.disk(disk.name)) }
+                    Fault.point("clone:disk")
+                    var snapshot = template.snapshot
+                    snapshot.awake = awake.place
+                    return try await hypervisor.withMachine(.restore(spec, snapshot), in: directory) { try await body($0, true) }
+                } catch {
+                    if isGreeted() || Task.isCancelled { throw error }
+                    log("the template \(template.key) is not awake any more: \(error)")
+                }
+            }
             do {
                 for disk in spec.disks where disk.isFresh { try WritableDisk.replace(disk.path, with: template.disk(disk.name)) }
                 Fault.point("clone:disk")

@@ -41,6 +41,8 @@ public struct Roots: Codable, Hashable, Sendable {
     public var stubdomains: StubdomainLibrary { StubdomainLibrary("\(data)/stubdomains") }
     /// Booted machines, kept for cloning.
     public var templates: TemplateStore { TemplateStore("\(cache)/templates") }
+    /// Those of them that are awake.
+    public var awake: AwakeTemplates { AwakeTemplates("\(runtime)/awake") }
     /// Saved containers.
     public var snapshots: SnapshotStore { SnapshotStore("\(data)/snapshots") }
     /// Everything that a container keeps between its runs.

@@ -411,6 +411,7 @@ extension SandboxError {
 extension ExitStatus {
     var text: String {
         switch self {
+        case .unknown: "nobody heard how"
         case .code(let code): "exit code \(code)"
         case .signal(let signal): "signal \(signal)"
         }

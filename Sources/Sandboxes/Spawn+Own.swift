@@ -8,7 +8,10 @@ extension Spawn {
     public static func own(
         _ words: [String], complaints: any DescriptorSource, variables: [String] = [], settings: [String] = []
     ) throws -> Spawn {
-        let known = ["HULL_BOOT_TIMEOUT", "HULL_FAULT", "HULL_LIBEXEC", "HULL_QEMU", "HULL_TEMPLATE_LIMIT", "HULL_VIRTIOFSD"]
+        let known = [
+            "HULL_BOOT_TIMEOUT", "HULL_FAULT", "HULL_LIBEXEC", "HULL_QEMU", "HULL_TEMPLATE_AWAKE", "HULL_TEMPLATE_LIMIT",
+            "HULL_VIRTIOFSD",
+        ]
         let kept = (known + variables).compactMap { name in
             getenv(name).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : "\(name)=\($0)" }
         }

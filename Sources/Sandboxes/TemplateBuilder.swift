@@ -13,7 +13,7 @@ import Storage
 @Loop
 public struct TemplateBuilder {
     /// One VMM at a time has this range of user ids, above those of all sandboxes (`Identifiers`).
-    private static let uidBase: UInt32 = 0xF000_0000
+    static let uidBase: UInt32 = 0xF000_0000
     /// How long a stand-in may boot. It may wait for processors that others use.
     private static let bootDeadline = Duration.seconds(300)
 

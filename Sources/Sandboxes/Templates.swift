@@ -7,6 +7,7 @@ import Storage
 @Loop
 struct Templates {
     private let store: TemplateStore
+    private let awake: AwakeTemplates
     private let name: String
     private let templating: any Templating
 
@@ -14,6 +15,7 @@ struct Templates {
     init?(_ record: ContainerRecord, _ roots: Roots, _ hypervisor: any Hypervisor) {
         guard record.machine.withoutTemplate != true, let templating = hypervisor.templating else { return nil }
         store = roots.templates
+        awake = roots.awake
         name = record.machine.hypervisor
         self.templating = templating
     }
@@ -26,6 +28,7 @@ struct Templates {
             switch store.find(key) {
             case .ready(let template):
                 store.touch(template)
+                wake(template, spec)
                 return template
             case .missing:
                 if store.isRefused(key) { return nil }
@@ -39,6 +42,17 @@ struct Templates {
             log("the machine boots, without a template: \(error)")
         }
         return nil
+    }
+
+    /// The template's machine that stands by, if it is awake.
+    func awake(_ template: TemplateStore.Template) -> AwakeTemplates.Files? { awake.find(template.key) }
+
+    /// Has it woken for later starts, where that is of use. A failure is none of this start's.
+    private func wake(_ template: TemplateStore.Template, _ spec: MachineSpec) {
+        guard AwakeTemplates.idle > .zero, templating.waking?.gains(spec) == true, !exists(awake.files(template.key).folder)
+        else { return }
+        // As it says: without it they start as this one does.
+        try? awake.want(template.key, Array(JSONEncoder().encode(TemplateRecipe(spec, hypervisor: name))))
     }
 
     /// Removes a template that no machine could be made of.

@@ -29,6 +29,9 @@ struct XenTemplating: Templating {
     /// A file that every machine of a shape has.
     private static func name(_ path: String) throws -> String { "\(path) \(try FileIdentity(path).text)" }
 
+    // Xen has no copies of a domain that runs but by its memory sharing, which is experimental; nor is anything translated that was to be kept.
+    var waking: (any Waking)? { nil }
+
     /// A domain has its memory for itself from its first moment: one that nobody waits for must leave enough for one that somebody does.
     func check(_ spec: MachineSpec) async throws {
         let free = try await Toolstack.find().facts()["free_memory"].flatMap { UInt64($0) }

@@ -11,7 +11,8 @@ enum HullRuntime {
         // Those that Hull starts itself.
         if words.first == "monitor" || words.first == "member" { MonitorVerb.main(words) }
         if words == ["exhaust"] { exhaust() }
-        if words == ["template-builder"] { TemplateBuilderVerb.main() }
+        if words == ["template-builder"] { TemplateVerbs.build() }
+        if words.count == 2, words[0] == "template-keeper" { TemplateVerbs.keep(words[1]) }
         let globals: Globals
         let rest: [String]
         do { (globals, rest) = try Globals.parse(words) } catch {

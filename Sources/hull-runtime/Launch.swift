@@ -38,9 +38,11 @@ enum Launch {
         return (MonitorClient(ours), process)
     }
 
-    /// The maker of templates, where one is wanted. It gives way to everything else, nobody waits for it, and nothing depends on it.
+    /// The maker of templates, where one is wanted, and keepers of those that are to be awake. The maker gives way to everything else, nobody
+    /// waits for them, and nothing depends on them.
     @Loop static func makeWantedTemplates(_ roots: Roots) {
         do {
+            try TemplateKeeper.startWanted(roots) { try own($0, $1) }
             guard try !roots.templates.wanted().isEmpty else { return }
             let log = SharedDescriptor(try openFile("\(roots.templates.path)/build.log", O_WRONLY | O_CREAT | O_TRUNC))
             var how = try own(["template-builder"], log)

@@ -39,7 +39,10 @@ struct Hull: ParsableCommand {
                     VersionVerb.self,
                 ]),
             CommandGroup(
-                name: "Internal", subcommands: [Monitor.self, TemplateBuilderVerb.self, PoolKeeper.self, ResidentKeeper.self]),
+                name: "Internal",
+                subcommands: [
+                    Monitor.self, TemplateBuilderVerb.self, TemplateKeeperVerb.self, PoolKeeper.self, ResidentKeeper.self,
+                ]),
         ])
 
     static func main() {

@@ -68,9 +68,19 @@ enum Launch {
         }
     }
 
+    /// Has templates woken that starts used. As above.
+    @Loop private static func wakeTemplates() {
+        do {
+            try TemplateKeeper.startWanted(Globals.roots) { try own($0, $1) }
+        } catch {
+            Complaint.remark("no template is kept awake: \(error)")
+        }
+    }
+
     /// What starts leave to be made for the next ones.
     @Loop static func makeWanted() {
         makeWantedTemplates()
+        wakeTemplates()
         fillPools()
         keepResidents()
     }

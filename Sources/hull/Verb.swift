@@ -33,6 +33,9 @@ extension Verb {
         do { try await store.roots.templates.collectLeftovers(by: Drivers.all) } catch {
             Complaint.remark("cannot take back what a killed maker of templates left: \(error)")
         }
+        do { try store.roots.awake.collectLeftovers() } catch {
+            Complaint.remark("cannot take back what a killed keeper of a template left: \(error)")
+        }
         do { try store.roots.snapshots.collectLeftovers() } catch {
             Complaint.remark("cannot take back what a killed maker of snapshots left: \(error)")
         }

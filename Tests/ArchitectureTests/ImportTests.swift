@@ -16,7 +16,7 @@ import Testing
             "AgentClient": ["AgentProtocol", "LinuxSystem", "CLinux"],
             "Machines": ["LinuxSystem"],
             "MachineProcesses": machine,
-            "QEMUDriver": machine.union(["MachineProcesses"]),
+            "QEMUDriver": machine.union(["MachineProcesses", "CSeccomp"]),
             // The agent's stream goes through memory whose form the guest's program knows too.
             "XenDriver": machine.union(["AgentProtocol", "StubdomainProtocol", "MachineProcesses"]),
             "CloudHypervisorDriver": machine,

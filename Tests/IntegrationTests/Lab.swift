@@ -141,6 +141,8 @@ final class Lab: Sendable {
         try eventually("the end of the maker of templates", within: 300) {
             try !remains().contains { $0.contains("hull-template-builder") }
         }
+        // And the keepers of those that are awake.
+        try good("template", "rm", "--all")
         // A monitor has told how it ended and let go of everything a moment before it is no process any more.
         var found: [String] = []
         try eventually("nothing is left on the host: \(found)", within: 10, every: 0.01) {
@@ -166,7 +168,9 @@ final class Lab: Sendable {
         }
         found += try read("/proc/self/mountinfo").split(separator: "\n").filter { $0.contains(folder) }.map { "mount \($0)" }
         let files = FileManager.default.enumerator(atPath: execRoot)?.allObjects.compactMap { $0 as? String } ?? []
-        found += files.filter { !["ids", "ids/lock"].contains($0) && !$0.hasPrefix("network") }.map { "file \($0)" }
+        found += files.filter { !["awake", "awake/.lock", "ids", "ids/lock"].contains($0) && !$0.hasPrefix("network") }.map {
+            "file \($0)"
+        }
         return found
     }
 

@@ -25,14 +25,15 @@ extension Storms {
         /// Points of the maker of templates.
         nonisolated static let clone = ["clone:disk"]
         nonisolated static let templates = ["template:begun", "template:saved", "template:published"]
+        /// Points of the keeper of a template that is awake.
+        nonisolated static let awake = ["awake:begun", "awake:ready"]
 
         /// The lists above name every point that the sources have.
         @Test func listsAreWhole() throws {
             let kinds = ["folder", "cgroup", "identifiers", "network"]
             let named = Set(
                 Self.monitor.map(\.point) + Self.network.map(\.point) + ["create:rename", "remove:renamed", "reap:saved"]
-                    + Self.templates
-                    + Self.clone)
+                    + Self.templates + Self.awake + Self.clone)
             let found = try SourcePoints.all().flatMap { point in
                 point.hasSuffix(":\\(resource.kind)") ? kinds.map { "\(point.split(separator: ":")[0]):\($0)" } : [point]
             }
@@ -140,6 +141,20 @@ extension Storms {
                 try await Self.check(storm, "cloned", point)
                 #expect(try await storm.hull("start", "-a", "cloned").code == 0)
                 #expect(try await storm.hull("rm", "cloned").code == 0)
+            }
+            // A keeper killed: its machine goes with it, starts do without, and the next verb takes back what is left.
+            for point in Self.awake {
+                #expect(try await storm.hull("template", "rm", "--all").code == 0)
+                #expect(try await storm.hull("template", "build", "--network", "none").code == 0)
+                let run = try await storm.hull("run", "--rm", "--network", "none", Storm.image, "true", fault: point)
+                #expect(run.code == 0, "\(point): \(run)")
+                try await withDeadline(.seconds(60), awaiting: "the end of the keeper") {
+                    while try storm.keepers().isEmpty || storm.keepers().contains(where: \.isHeld) {
+                        try await sleep(for: .milliseconds(20))
+                    }
+                }
+                #expect(try await storm.hull("run", "--rm", "--network", "none", Storm.image, "true").code == 0, "\(point)")
+                #expect(try await storm.leftAtLast() == [], "\(point)")
             }
             try await Self.untilTemplatesAreMade(storm)
             #expect(try await storm.leftAtLast() == [])

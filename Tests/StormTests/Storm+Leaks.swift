@@ -53,7 +53,7 @@ extension Storm {
         let folder = "\(data)/cache/templates"
         guard exists(folder) else { return [] }
         return try listDirectory(folder).flatMap { name -> [String] in
-            if [".lock", "build.log", "refused", "wanted"].contains(name) { return [] }
+            if [".lock", "awake.log", "build.log", "refused", "wanted"].contains(name) { return [] }
             let inside = try listDirectory("\(folder)/\(name)")
             return !name.hasPrefix(".") && inside.filter { $0 != "disk-rw" } == ["manifest.json", "memory", "state"]
                 ? [] : ["\(name): \(inside)"]
@@ -88,13 +88,36 @@ extension Storm {
     private func leftNow() async throws -> [String] {
         _ = try await containers()
         let known = ["ids", "ids/lock", "network", "network/lock", "network/endpoints"].map { "\(runtime)/\($0)" }
-        var left = try files(runtime).filter { !known.contains($0) }
+        var left = try files(runtime).filter { !known.contains($0) && !$0.hasPrefix("\(runtime)/awake") }
+        left += try keepers().filter { !$0.isHeld }.map { "\($0.name) of a keeper that is gone" }
+        left += try forsakenMachines()
         left += try listDirectory("\(data)/containers").filter { $0.hasPrefix(".") }
         left += try await links().filter { $0.contains("hull") }
         let rules = try await inside("/usr/sbin/nft", "list", "tables")
         if !rules.isEmpty { left.append(rules) }
         left += try leftOfTemplates()
         return left
+    }
+
+    /// The folders of keepers of templates, and whether one holds it.
+    func keepers() throws -> [(name: String, isHeld: Bool)] {
+        let folder = "\(runtime)/awake"
+        guard exists(folder) else { return [] }
+        return try listDirectory(folder).filter { $0.hasPrefix(".") && $0 != ".lock" }.map {
+            ($0, FileLock.isHeld("\(folder)/\($0)/lock"))
+        }
+    }
+
+    /// VMMs that stand by, and whose keeper does not.
+    private func forsakenMachines() throws -> [String] {
+        try listDirectory("/proc").compactMap { name in
+            guard Int32(name) != nil, let words = try? readText("/proc/\(name)/cmdline"),  // each may go while it is read
+                words.contains("name\0hull-awake-"), let stat = try? readText("/proc/\(name)/stat"),
+                let parent = stat.split(separator: ")").last?.split(separator: " ").dropFirst().first,
+                (try? readText("/proc/\(parent)/cmdline"))?.hasPrefix("hull-template-keeper") != true
+            else { return nil }
+            return "process \(name): \(words)"
+        }
     }
 
     private func files(_ folder: String) throws -> [String] {

@@ -57,6 +57,10 @@ final class Storm {
     /// Ends all that runs, and forgets everything.
     func remove() async throws {
         for container in try await containers() { _ = try await hull("rm", "--force", container.id) }
+        _ = try await hull("template", "rm", "--all")
+        try await withDeadline(.seconds(60), awaiting: "the end of the keepers of templates") {
+            while try !self.keepers().isEmpty { try await sleep(for: .milliseconds(20)) }
+        }
         try removeTree(folder)
     }
 

@@ -21,7 +21,8 @@ struct TemplateVerb: ParsableCommand {
         @Option(name: .long, help: "json, or a template.") var format: String?
 
         func perform() async throws -> Int32 {
-            let store = try await openStore().roots.templates
+            let roots = try await openStore().roots
+            let store = roots.templates
             let rows: [[String: String]] = try store.keys().map { key in
                 switch store.find(key) {
                 case .ready(let one):
@@ -29,6 +30,7 @@ struct TemplateVerb: ParsableCommand {
                         "Key": key, "Machine": one.manifest.title, "Size": ByteCount.format(one.size), "Bytes": "\(one.size)",
                         "Created": Timestamp(nanoseconds: one.manifest.created).rfc3339,
                         "Used": Timestamp(nanoseconds: Int64(one.lastUsed) * 1_000_000_000).rfc3339,
+                        "Awake": roots.awake.isAwake(key) ? "yes" : "no",
                     ]
                 case .damaged(let reason): ["Key": key, "Machine": "damaged: \(reason)"]
                 case .missing: ["Key": key, "Machine": "being removed"]
@@ -38,7 +40,7 @@ struct TemplateVerb: ParsableCommand {
                 columns: [
                     .init(key: "Key", title: "TEMPLATE"), .init(key: "Machine", title: "MACHINE"),
                     .init(key: "Size", title: "SIZE"),
-                    .init(key: "Used", title: "LAST USED"),
+                    .init(key: "Used", title: "LAST USED"), .init(key: "Awake", title: "AWAKE"),
                 ], rows: rows
             ).print(format: format, quiet: quiet, quietKey: "Key")
             return 0
@@ -82,9 +84,14 @@ struct TemplateVerb: ParsableCommand {
         @Argument(help: "Keys, or beginnings of keys.") var keys: [String] = []
 
         func perform() async throws -> Int32 {
-            let store = try await openStore().roots.templates
-            let known = try store.keys()
-            if all { for key in known { try store.remove(key) } }
+            let roots = try await openStore().roots
+            let known = try roots.templates.keys()
+            // The keeper of one that is awake sees it go.
+            func remove(_ key: String) throws {
+                try roots.templates.remove(key)
+                roots.awake.forget(key)
+            }
+            if all { for key in known { try remove(key) } }
             return try await ForEach.container(keys) { wanted in
                 let matches = known.filter { !wanted.isEmpty && $0.hasPrefix(wanted) }
                 guard matches.count == 1 else {
@@ -92,7 +99,7 @@ struct TemplateVerb: ParsableCommand {
                         matches.isEmpty ? "No such template: \(wanted)" : "the key \(wanted) is ambiguous: give more of it",
                         exitCode: 1)
                 }
-                try store.remove(matches[0])
+                try remove(matches[0])
                 print(matches[0])
                 return 0
             }
@@ -116,6 +123,24 @@ struct TemplateBuilderVerb: ParsableCommand {
         let roots = Globals.roots
         let result: Result<Void, any Error> = Loop.run {
             do { return .success(try await TemplateBuilder(roots: roots, drivers: Drivers.all).makeWanted()) } catch {
+                return .failure(error)
+            }
+        }
+        if case .failure(let error) = result { Complaint.exit(with: error) }
+    }
+}
+
+/// The keeper of a template that is awake. Hull starts it itself, in namespaces of its own.
+struct TemplateKeeperVerb: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "template-keeper", abstract: "Keeps a template awake; started by run and start.", shouldDisplay: false)
+
+    @Argument var key: String
+
+    mutating func run() throws {
+        let (roots, key) = (Globals.roots, key)
+        let result: Result<Void, any Error> = Loop.run {
+            do { return .success(try await TemplateKeeper(roots: roots, drivers: Drivers.all).keep(key)) } catch {
                 return .failure(error)
             }
         }

@@ -60,7 +60,11 @@ extension Agent {
                 let gone = try container(reference.container)
                 gone.remove(self)
                 containers[reference.container] = nil
-                leaveDisks(of: gone.configuration.root)
+                if gone.configuration.root.isRehearsal {
+                    try leaveRehearsal(of: gone.configuration.root)
+                } else {
+                    leaveDisks(of: gone.configuration.root)
+                }
                 reply(header, Done())
             case .releaseProcess: try release(header, read(frame))
             case .reclaim:
@@ -198,6 +202,43 @@ extension Agent {
         try Mounting.mount(try Disks.device(disk.device), target, disk.type, readOnly ? UInt(MS_RDONLY) : 0)
         disks[disk.device] = target
         return target
+    }
+
+    /// Leaves the disks of a container that is gone as if it had not been. Another image may be on the lower one next, so nothing of the kernel's may
+    /// know it any more; what its processes saw goes a moment after them.
+    private func leaveRehearsal(of root: RootConfiguration) throws(AgentFailure) {
+        if let upper = root.upper, let place = disks[upper.device] { Directory.remove(place + "/" + Container.rehearsal) }
+        try leaveShare()
+        guard let place = disks[root.lower.device] else { return }
+        _ = umount2(place, 0)
+        disks[root.lower.device] = nil
+        _ = rmdir(place)
+        let device = try Disks.device(root.lower.device)
+        for _ in 0..<500 {
+            let file = guest_open(device, O_RDONLY | O_EXCL, 0)
+            if file >= 0 {
+                close(file)
+                return
+            }
+            usleep(2000)
+        }
+        throw AgentFailure(.other, "the disk \(root.lower.device) of a rehearsal is still in use")
+    }
+
+    /// Lets go of the share, so that the next who mounts it begins anew with its server.
+    private func leaveShare() throws(AgentFailure) {
+        if share.utf8.isEmpty { return }
+        _ = umount2(share, Int32(MNT_DETACH))
+        share = ""
+        // Where the kernel shows the connections to such servers: each goes with its file system.
+        let connections = "/sys/fs/fuse/connections"
+        _ = guest_mount("fusectl", connections, "fusectl", 0, nil)
+        defer { _ = umount2(connections, 0) }
+        for _ in 0..<500 {
+            if !Directory.names(connections).contains(where: { Scan.whole($0) != nil }) { return }
+            usleep(2000)
+        }
+        throw AgentFailure(.other, "the share of a rehearsal is still in use")
     }
 
     /// Unmounts the disks of a container that is gone, which may be taken away now, where no other has them.

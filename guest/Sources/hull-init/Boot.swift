@@ -135,6 +135,12 @@ enum Directory {
         }
     }
 
+    /// Removes a directory and all that is in it, as far as it goes; nothing is followed.
+    static func remove(_ path: String) {
+        for name in names(path) where unlink(path + "/" + name) < 0 { remove(path + "/" + name) }
+        _ = rmdir(path)
+    }
+
     /// The names in a directory but `.` and `..`; empty when it cannot be read.
     static func names(_ path: String) -> [String] {
         guard let folder = opendir(path) else { return [] }

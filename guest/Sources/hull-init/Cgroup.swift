@@ -11,6 +11,7 @@ struct Cgroup {
 
     /// Makes what all containers need, and the spare one. Its name cannot be a container's, and none sees it: each has a namespace of its own.
     static func prepare() throws(AgentFailure) {
+        guard spare == nil else { return }
         try makeParent()
         let path = parent + "/.spare"
         if mkdir(path, 0o755) == 0 { spare = path }

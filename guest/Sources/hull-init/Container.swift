@@ -57,7 +57,9 @@ final class Container {
             let lower = try agent.mountDisk(root.lower, readOnly: true)
             let upper: String
             if let disk = root.upper {
-                upper = try agent.mountDisk(disk, readOnly: false)
+                let place = try agent.mountDisk(disk, readOnly: false)
+                upper = root.isRehearsal ? place + "/" + Self.rehearsal : place
+                if root.isRehearsal { try Mounting.makeDirectory(upper) }
             } else {
                 upper = directory + "/upper"
                 try Mounting.makeDirectory(upper)
@@ -138,6 +140,9 @@ final class Container {
         for folder in cgroup.tree().reversed() where rmdir(folder) < 0 && guest_errno() == EBUSY { agent.dying.append(folder) }
         Self.discard(configuration.id)
     }
+
+    /// Where a rehearsal's upper layer is, on a disk.
+    static let rehearsal = ".rehearsal"
 
     /// Takes away what a failed creation left.
     static func discard(_ id: String) {

@@ -65,6 +65,7 @@ struct WaitingChild {
 extension Agent {
     /// Makes the child that waits. A guest without one starts a new child each time.
     func prepareChild() throws(AgentFailure) {
+        try Cgroup.prepare()
         guard let cgroup = Cgroup.spare, waiting == nil else { return }
         let (socket, childSocket) = try ChildStdio.socketPair()
         _ = guest_mount(nil, "/run", nil, UInt(MS_SHARED), nil)

@@ -1,0 +1,209 @@
+import CLinux
+import CSeccomp
+import Glibc
+import LinuxSystem
+import MachineProcesses
+import Machines
+
+/// Where a machine stands by that makes copies of itself (docs/adr/031): a folder with a socket, at which `hull-awake.so` listens in its QEMU,
+/// and a note of what QEMU's descriptors are.
+struct AwakePlace {
+    let folder: String
+    var socket: String { "\(folder)/socket" }
+    private var note: String { "\(folder)/qemu.json" }
+
+    /// The library beside the program, which QEMU is started with.
+    static var library: String { Companion.path("hull-awake.so") }
+    /// Where it is in QEMU's root.
+    static let libraryInside = "/hull-awake.so"
+
+    /// What a descriptor of QEMU's is, as the note names it.
+    enum Role: Hashable {
+        case control, agent, console
+        /// The connection to the share's server.
+        case share
+        /// The guest's memory, and that which may come later, where they are files that others see too.
+        case memory, later
+        case disk(Int)
+        case tap(Int)
+        var name: String {
+            switch self {
+            case .control: "control"
+            case .agent: "agent"
+            case .console: "console"
+            case .share: "share"
+            case .memory: "memory"
+            case .later: "later"
+            case .disk(let index): "disk\(index)"
+            case .tap(let index): "tap\(index)"
+            }
+        }
+    }
+
+    /// Notes the numbers that QEMU, process `pid`, has its descriptors under. Those of `files` are found by what they are of, because QEMU
+    /// opens them itself.
+    func publish(_ known: [Role: Int32], files: [Role: SharedDescriptor], pid: Int32, version: JSON) throws {
+        var numbers = known.mapValues { [$0] }
+        let open = try listDirectory("/proc/\(pid)/fd").compactMap { Int32($0) }.sorted()
+        for (role, file) in files {
+            var wanted = stat()
+            try checked("look at", "a file of QEMU's") { fstat(file.raw, &wanted) }
+            numbers[role] = open.filter {
+                var status = stat()
+                return stat("/proc/\(pid)/fd/\($0)", &status) == 0 && status.st_dev == wanted.st_dev
+                    && status.st_ino == wanted.st_ino
+            }
+        }
+        let targets = numbers.map { ($0.key.name, JSON.array($0.value.map { .integer(Int64($0)) })) }
+        let text = JSON.object(["version": version, "numbers": .object(.init(uniqueKeysWithValues: targets))]).encoded
+        try replaceFile(note, Array(text.utf8))
+    }
+
+    /// A copy of the machine, shown as `name`, in `root` and the `cgroups`, and with `given` in the place of what it has: QEMU as a process,
+    /// and QEMU's version as it said it. Takes some milliseconds, in which the loop stands still. Throws where nobody listens (any more).
+    @Loop func copy(
+        _ given: [Role: SharedDescriptor], output: SharedDescriptor, name: String, in root: ConfinedRoot, user: UInt32,
+        cgroups: [SharedDescriptor]
+    ) throws -> (process: ChildProcess, version: JSON) {
+        let known = try JSON(parsing: try readFile(note, limit: 1 << 16))
+        var passed =
+            try ["pid", "mnt"].map { SharedDescriptor(try openFile("/proc/self/ns/\($0)", O_RDONLY)) } + [output, output]
+        var targets: [Int32] = [1, 2]
+        for (role, descriptor) in given {
+            guard case .array(let numbers)? = known["numbers"]?[role.name], !numbers.isEmpty else {
+                throw MachineError(.refused, "the machine that stands by has no \(role.name)")
+            }
+            for number in numbers.compactMap(\.count) {
+                targets.append(Int32(truncatingIfNeeded: number))
+                passed.append(descriptor)
+            }
+        }
+        let request = try Self.request(targets, root: root.path, name: name, user: user)
+        let connection = try UnixSocket.connect(socket)
+        try setBlocking(connection.raw, forAtMost: 10)
+        let raw = passed.map(\.raw)
+        let sent = request.withUnsafeBytes {
+            hull_send_descriptors(connection.raw, $0.baseAddress!, $0.count, raw, raw.count, Int32(MSG_NOSIGNAL))
+        }
+        guard sent == request.count else {
+            throw SystemError("ask for a copy of the machine that stands by", code: sent < 0 ? Int32(-sent) : EIO)
+        }
+        var process: ChildProcess?
+        var isConfined = false
+        do {
+            while !isConfined {
+                let (kind, step, error, descriptor) = try Self.answer(connection)
+                switch (kind, descriptor) {
+                case (1, let descriptor?):
+                    let made = try ChildProcess(foreign: descriptor)
+                    process = made
+                    // Before it begins only where it takes memory at once: to join costs a grace period of the kernel's.
+                    if given[.memory] != nil { try made.join(cgroups) }
+                    try checked("let a copy go on", "from its first step") { send(connection.raw, "+", 1, Int32(MSG_NOSIGNAL)) }
+                    if given[.memory] == nil { try made.join(cgroups) }
+                case (2, _): isConfined = true
+                default: throw SystemError("confine a copy of the machine that stands by (step \(step))", code: error)
+                }
+            }
+        } catch {
+            process?.signal(SIGKILL)
+            throw error
+        }
+        guard let process else { throw SystemError("hold on to a copy of the machine that stands by", code: EIO) }
+        return (process, known["version"] ?? .null)
+    }
+
+    /// As `struct request` in awake/hull-awake.c.
+    private static func request(_ targets: [Int32], root: String, name: String, user: UInt32) throws -> [UInt8] {
+        guard targets.count <= 62, root.utf8.count < 512, name.utf8.count < 128 else {
+            throw MachineError(
+                .unsupported, "a copy of a machine that stands by has room for 62 descriptors, and a path of 511 bytes")
+        }
+        var bytes: [UInt8] = []
+        let padded = targets + [Int32](repeating: 0, count: 64 - targets.count)
+        for word in [1, UInt32(targets.count), user] + padded.map({ UInt32(bitPattern: $0) }) {
+            withUnsafeBytes(of: word.littleEndian) { bytes += $0 }
+        }
+        for (text, room) in [(root, 512), (name, 128)] {
+            bytes += Array(text.utf8) + [UInt8](repeating: 0, count: room - text.utf8.count)
+        }
+        return bytes
+    }
+
+    /// As `struct answer` there.
+    private static func answer(_ connection: SharedDescriptor) throws -> (
+        kind: Int32, step: Int32, error: Int32, descriptor: SharedDescriptor?
+    ) {
+        var words: (Int32, Int32, Int32) = (0, 0, 0)
+        var descriptor: Int32 = -1
+        var count = 1
+        let got = withUnsafeMutableBytes(of: &words) {
+            hull_receive_descriptors(connection.raw, $0.baseAddress!, $0.count, &descriptor, &count, 0)
+        }
+        guard got == 12 else {
+            throw SystemError("hear of a copy of the machine that stands by", code: got < 0 ? Int32(-got) : EPIPE)
+        }
+        return (words.0, words.1, words.2, count == 1 ? SharedDescriptor(owning: descriptor) : nil)
+    }
+
+    /// What the copies may not call, as QEMU's own `-sandbox` refuses it, and what no VMM needs: a filter as the kernel takes it. A call of
+    /// these ends the copy.
+    static func filter() throws -> SharedDescriptor {
+        guard let context = seccomp_init(0x7fff_0000 /* SCMP_ACT_ALLOW */) else {
+            throw MachineError(.startFailed, "libseccomp cannot make a filter")
+        }
+        defer { seccomp_release(context) }
+        func refuse(
+            _ call: String, _ action: UInt32 = 0x8000_0000 /* SCMP_ACT_KILL_PROCESS */, _ conditions: [scmp_arg_cmp] = []
+        ) throws {
+            let number = seccomp_syscall_resolve_name(call)
+            if number == -1 /* __NR_SCMP_ERROR: not known to this libseccomp */ { return }
+            let failure = conditions.withUnsafeBufferPointer {
+                seccomp_rule_add_array(context, action, number, UInt32($0.count), $0.baseAddress)
+            }
+            if failure != 0 { throw SystemError("add a rule for \(call)", code: -failure) }
+        }
+        for call in refused { try refuse(call) }
+        // Threads are QEMU's own; the C library asks clone(2) when it may not have clone3.
+        let thread: UInt64 = 0x0001_0000  // CLONE_THREAD
+        try refuse("clone", 0x8000_0000, [scmp_arg_cmp(arg: 0, op: SCMP_CMP_MASKED_EQ, datum_a: thread, datum_b: 0)])
+        try refuse("clone3", 0x0005_0000 | UInt32(ENOSYS))
+        seccomp_attr_set(context, SCMP_FLTATR_CTL_OPTIMIZE, 2)
+        let file = SharedDescriptor(
+            owning: try checked("make room for a filter") { hull_memfd_create("hull-filter", 1 /* MFD_CLOEXEC */) })
+        let failure = seccomp_export_bpf(context, file.raw)
+        if failure != 0 { throw SystemError("compile a filter", code: -failure) }
+        return file
+    }
+
+    private static let refused = [
+        // obsolete, and what changes the host
+        "_sysctl", "acct", "add_key", "afs_syscall", "bdflush", "bpf", "create_module", "delete_module", "finit_module", "ftime",
+        "get_kernel_syms", "getpmsg", "gtty", "init_module", "ioperm", "iopl", "kexec_file_load", "kexec_load", "keyctl", "lock",
+        "mpx",
+        "nfsservctl", "open_by_handle_at", "perf_event_open", "prof", "profil", "ptrace", "putpmsg", "query_module", "quotactl",
+        "readdir",
+        "reboot", "request_key", "security", "sgetmask", "ssetmask", "stty", "swapoff", "swapon", "sysfs", "syslog", "tuxcall",
+        "ulimit",
+        "uselib", "userfaultfd", "ustat", "vserver", "process_vm_readv", "process_vm_writev",
+        // other rights
+        "setfsgid", "setfsuid", "setgid", "setgroups", "setpgid", "setregid", "setresgid", "setresuid", "setreuid", "setsid",
+        "setuid",
+        // other processes and programs, other namespaces and mounts
+        "execve", "execveat", "fork", "vfork", "setns", "unshare", "chroot", "pivot_root", "mount", "umount2", "move_mount",
+        "open_tree",
+        "fsopen", "fsmount", "mount_setattr",
+        // more of the processor
+        "sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler", "setpriority", "ioprio_set",
+    ]
+
+    private func setBlocking(_ socket: Int32, forAtMost seconds: Int) throws {
+        let flags = try checked("look at", "a socket") { fcntl(socket, F_GETFL) }
+        try checked("set up", "a socket") { fcntl(socket, F_SETFL, flags & ~O_NONBLOCK) }
+        var limit = timeval(tv_sec: seconds, tv_usec: 0)
+        let size = socklen_t(MemoryLayout<timeval>.size)
+        for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
+            try checked("set up", "a socket") { setsockopt(socket, SOL_SOCKET, option, &limit, size) }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+import Glibc
+import LinuxSystem
+
+/// The templates that are awake (docs/adr/031): of each, below `<exec root>/awake`, a folder that its keeper has made and removes, to which
+/// `KEY` is a link as long as it is of use; and a wish `KEY.wanted` as long as nobody has begun to fulfil it.
+public struct AwakeTemplates: Sendable {
+    let path: String
+
+    init(_ path: String) { self.path = path }
+
+    /// How long one stays awake after its last use: HULL_TEMPLATE_AWAKE seconds, or a minute; zero for not at all.
+    static var idle: Duration {
+        .seconds(getenv("HULL_TEMPLATE_AWAKE").flatMap { Int(String(cString: $0)) }.map { max(0, $0) } ?? 60)
+    }
+
+    /// The files of one.
+    struct Files {
+        let folder: String
+        /// Held by its keeper.
+        var lock: String { "\(folder)/lock" }
+        /// The driver's.
+        var place: String { "\(folder)/place" }
+        var machine: String { "\(folder)/machine" }
+        /// There from when copies can be made, and touched with each.
+        var ready: String { "\(folder)/ready" }
+        func disk(_ name: String) -> String { "\(folder)/disk-\(name)" }
+    }
+
+    func files(_ key: String) -> Files { Files(folder: "\(path)/\(key)") }
+
+    /// One of which copies can be made; its keeper is told that it is of use.
+    func find(_ key: String) -> Files? {
+        let files = files(key)
+        return utimes(files.ready, nil) == 0 ? files : nil
+    }
+
+    /// Whether copies can be made of the template `key`.
+    public func isAwake(_ key: String) -> Bool { exists(files(key).ready) && FileLock.isHeld(files(key).lock) }
+
+    /// Notes that a template should be woken, with what is needed to.
+    func want(_ key: String, _ recipe: [UInt8]) throws {
+        try makeDirectories(path)
+        try replaceFile("\(path)/\(key).wanted", recipe)
+    }
+
+    /// The keys of those that should be woken.
+    public func wanted() throws -> [String] {
+        guard exists(path) else { return [] }
+        return try listDirectory(path).filter { $0.hasSuffix(".wanted") }.map { String($0.dropLast(7)) }
+    }
+
+    /// Nobody wants it woken any more.
+    public func forget(_ key: String) { unlink("\(path)/\(key).wanted") }
+
+    /// Takes a wish, and what it brought; nil where somebody else has.
+    func take(_ key: String) -> [UInt8]? {
+        let wish = "\(path)/\(key).wanted"
+        let recipe = try? readFile(wish, limit: 1 << 20)  // gone
+        return unlink(wish) == 0 ? recipe : nil
+    }
+
+    /// Begins to keep one awake: the folder, new and locked. Nil while somebody else keeps it.
+    func begin(_ key: String) throws -> (files: Files, lock: FileLock)? {
+        let guarding = try FileLock.acquire("\(path)/.lock")
+        defer { withExtendedLifetime(guarding) {} }
+        for name in try leftovers() { try remove(name) }
+        let link = files(key)
+        if exists(link.folder) { return nil }
+        let files = Files(folder: "\(path)/.\(key)-\(getpid())")
+        for folder in [files.folder, files.place, files.machine] { try makeDirectories(folder) }
+        guard let lock = try FileLock.attempt(files.lock) else { return nil }
+        try checked("name", files.folder) { symlink(files.folder, link.folder) }
+        return (files, lock)
+    }
+
+    /// Takes one out of everybody's way, in one step: who finds none may want one, while its machine still ends.
+    func setAside(_ key: String) { unlink(files(key).folder) }
+
+    /// Removes what its keeper, whose machine has ended, had made.
+    func end(_ key: String, _ files: Files) {
+        // Unless another's is there by now; or none.
+        if let ours = try? FileIdentity(files.lock), ours == (try? FileIdentity(self.files(key).lock)) { setAside(key) }
+        // What cannot be removed now the next verb takes back.
+        try? removeTree(files.folder)
+    }
+
+    /// Takes back what killed keepers left.
+    public func collectLeftovers() throws {
+        guard exists(path), try !leftovers().isEmpty else { return }
+        let guarding = try FileLock.acquire("\(path)/.lock")
+        for name in try leftovers() { try remove(name) }
+        withExtendedLifetime(guarding) {}
+    }
+
+    /// What nobody holds. A wish is no leftover.
+    private func leftovers() throws -> [String] {
+        try listDirectory(path).filter {
+            $0 != ".lock" && !$0.hasSuffix(".wanted") && !FileLock.isHeld("\(path)/\($0)/lock")
+        }
+    }
+
+    private func remove(_ name: String) throws {
+        if name.hasPrefix(".") { try removeTree("\(path)/\(name)") } else { unlink("\(path)/\(name)") }
+    }
+}

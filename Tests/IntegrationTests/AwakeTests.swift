@@ -1,0 +1,138 @@
+import Foundation
+import Testing
+
+extension IntegrationTests {
+    /// Templates that are awake: a start is a copy of a machine that stands by (docs/adr/031).
+    @Suite struct Awake {
+        let lab = Lab.shared
+        private static let shape = ["--network", "none", "--memory", "190m"]
+
+        private func row(_ key: String) throws -> [String: String]? {
+            try lab.good("template", "ls", "--format", "json").lines.compactMap {
+                try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: String]
+            }.first { $0["Key"] == key }
+        }
+
+        /// Makes the template of the shape, and has it woken by the next start. Its key.
+        private func wake() throws -> String {
+            let output = try lab.hull(["template", "build"] + Self.shape, seconds: 200)
+            try #require(output.code == 0, "\(output.errors)")
+            if try row(output.word)?["Awake"] != "yes" {
+                #expect(try lab.hull(["run", "--rm"] + Self.shape + [lab.image, "true"]).code == 0)
+            }
+            try eventually("an awake template", within: 60) { try row(output.word)?["Awake"] == "yes" }
+            return output.word
+        }
+
+        /// The numbers of the keeper of `key` and of its VMM.
+        private func processes(_ key: String) throws -> (keeper: Int32, machine: Int32) {
+            let keeper = try lab.host("pgrep", "-f", "template-keeper \(key)").word
+            return (try #require(Int32(keeper)), try #require(Int32(try lab.host("pgrep", "-P", keeper).word)))
+        }
+
+        private func log(_ name: String) throws -> String {
+            let paths = try #require(try lab.inspect(name)["Paths"] as? [String: Any])
+            return try lab.read(try #require(paths["MonitorLog"] as? String))
+        }
+
+        /// The VMM of a container, as the host knows it.
+        private func machine(_ name: String) throws -> String {
+            let id = try #require(try lab.inspect(name)["Id"] as? String)
+            return try lab.host("pgrep", "-f", "name hull-\(id)").word
+        }
+
+        /// What a machine that boots has, a copy has too, and no more rights; and each is another.
+        @Test func aCopyIsAMachineOfItsOwn() throws {
+            _ = try wake()
+            defer { _ = try? lab.hull("rm", "--force", "copy1", "copy2", "booted") }
+            for (name, flags) in [("copy1", []), ("copy2", []), ("booted", ["--no-template"])] {
+                let output = try lab.hull(
+                    ["run", "-d", "--name", name] + flags + Self.shape + [
+                        lab.image, "sh", "-c", "echo $(hostname) > /mine; exec sleep 1000",
+                    ])
+                try #require(output.code == 0, "\(output.errors)")
+            }
+            #expect(try log("copy1") == "")
+            let names = ["copy1", "copy2"]
+            for question in [
+                "cat /proc/sys/kernel/random/uuid", "cat /etc/hostname", "head -c 16 /dev/urandom | md5sum", "cat /mine",
+            ] {
+                let answers = try names.map { try lab.good("exec", $0, "sh", "-c", question).text }
+                #expect(Set(answers).count == 2, "\(question): \(answers)")
+            }
+            // Nothing of the rehearsal is left.
+            let found = try (names + ["booted"]).map {
+                try lab.good("exec", $0, "sh", "-c", "ls -a / /tmp; cat /proc/modules; df -m /").text
+            }
+            #expect(found[0] == found[2] && found[1] == found[2], "\(found)")
+            // The VMM has nothing that one which was started has not.
+            let rights = try ["copy1", "booted"].map { name in
+                let status = try lab.read("/proc/\(try machine(name))/status").split(separator: "\n").filter { line in
+                    ["Groups", "Cap", "NoNewPrivs", "Seccomp:"].contains { line.hasPrefix($0) }
+                }
+                let limits = try lab.read("/proc/\(try machine(name))/limits").split(separator: "\n").filter {
+                    $0.hasPrefix("Max core")
+                }
+                let root = try lab.host("ls", "-A", "/proc/\(try machine(name))/root/").text
+                return (status + limits).joined(separator: "\n") + root
+            }
+            #expect(rights[0] == rights[1])
+            let spaces = try ["cgroup", "ipc", "mnt", "net", "pid", "uts"].flatMap { space in
+                try (names + ["booted"]).map { try lab.host("readlink", "/proc/\(try machine($0))/ns/\(space)").word }
+                    + [try lab.host("readlink", "/proc/self/ns/\(space)").word]
+            }
+            #expect(Set(spaces).count == spaces.count, "\(spaces)")
+            #expect(try lab.host("stat", "-c", "%u", "/proc/\(try machine("copy1"))").word != "0")
+        }
+
+        /// Whatever ends the keeper or its machine, what was made of it goes on, and starts do without.
+        @Test(arguments: [true, false]) func killed(_ keeper: Bool) throws {
+            let key = try wake()
+            defer { _ = try? lab.hull("rm", "--force", "lives", "after") }
+            #expect(try lab.hull(["run", "-d", "--name", "lives"] + Self.shape + [lab.image, "sleep", "1000"]).code == 0)
+            let victims = try processes(key)
+            #expect(kill(keeper ? victims.keeper : victims.machine, SIGKILL) == 0)
+            #expect(try lab.hull(["run", "-d", "--name", "after"] + Self.shape + [lab.image, "sleep", "1000"]).code == 0)
+            for name in ["lives", "after"] { #expect(try lab.good("exec", name, "echo", "here").word == "here") }
+            try eventually("the end of the keeper's machine", within: 10) {
+                let state = try? lab.read("/proc/\(victims.machine)/stat").split(separator: ") ").last
+                return state == nil || state?.first == "Z"
+            }
+        }
+
+        /// It goes with its template, and by itself when nobody wants it.
+        @Test func itsEnd() throws {
+            let key = try wake()
+            let keeper = try processes(key).keeper
+            try lab.good("template", "rm", key)
+            try eventually("the end of the keeper", within: 20) { kill(keeper, 0) != 0 }
+            #expect(!FileManager.default.fileExists(atPath: "\(lab.execRoot)/awake/\(key)"))
+            let output = try lab.hull(["template", "build"] + Self.shape, seconds: 200)
+            try #require(output.code == 0, "\(output.errors)")
+            let short = ["HULL_TEMPLATE_AWAKE": "1"]
+            #expect(try lab.hull(["run", "--rm"] + Self.shape + [lab.image, "true"], environment: short).code == 0)
+            try eventually("an awake template", within: 60, every: 0.02) { try row(output.word)?["Awake"] == "yes" }
+            try eventually("one that sleeps again", within: 20) { try row(output.word)?["Awake"] == "no" }
+            let none = ["HULL_TEMPLATE_AWAKE": "0"]
+            #expect(try lab.hull(["run", "--rm"] + Self.shape + [lab.image, "true"], environment: none).code == 0)
+            #expect(try lab.host("pgrep", "-f", "template-keeper \(output.word)").text == "")
+        }
+
+        /// What is known of the memory below it holds for a copy of a copy, too.
+        @Test func copiesAreSavedAndForked() throws {
+            _ = try wake()
+            defer { _ = try? lab.hull("rm", "--force", "origin", "again", "fork") }
+            let script = "head -c 20000000 /dev/urandom > /dev/shm/data; md5sum < /dev/shm/data; exec sleep 1000"
+            #expect(try lab.hull(["run", "-d", "--name", "origin"] + Self.shape + [lab.image, "sh", "-c", script]).code == 0)
+            try eventually("its sum", within: 20) { try lab.good("logs", "origin").text != "" }
+            let sum = try lab.good("logs", "origin").text
+            try lab.good("fork", "--name", "fork", "origin")
+            try lab.good("snapshot", "create", "origin", "of-a-copy")
+            defer { _ = try? lab.hull("snapshot", "rm", "of-a-copy") }
+            try lab.good("restore", "--name", "again", "of-a-copy")
+            for name in ["origin", "fork", "again"] {
+                #expect(try lab.good("exec", name, "sh", "-c", "md5sum < /dev/shm/data").text == sum, "\(name)")
+            }
+        }
+    }
+}
