@@ -28,6 +28,8 @@ struct Toolstack: Sendable {
         }.joined(separator: ".")
     }
 
+    nonisolated static var isXenRunning: Bool { access("/sys/hypervisor/version/major", F_OK) == 0 }
+
     nonisolated private init(program: String) { self.program = program }
 
     /// Makes the domain that the file describes, paused; nobody but us watches over it.

@@ -57,8 +57,8 @@ public struct Xen: Hypervisor {
     public nonisolated var templating: (any Templating)? { XenTemplating() }
 
     public nonisolated var reclaiming: (any Reclaiming)? {
-        // Where there is no xl any more, there are no domains that it made.
-        (try? Toolstack.find()).map { Reclaimer(toolstack: $0) }
+        // Where there is no xl any more, or the host was booted without Xen, there are no domains that it made.
+        Toolstack.isXenRunning ? (try? Toolstack.find()).map { Reclaimer(toolstack: $0) } : nil
     }
 
     public func withMachine<R: Sendable>(
