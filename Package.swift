@@ -13,6 +13,9 @@ func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target
     .target(name: name, dependencies: dependencies, swiftSettings: strict)
 }
 
+/// What is started for every verb has nothing to load and to relocate first, which was half of its start (docs/adr/030).
+let whole: [LinkerSetting] = [.unsafeFlags(["-static-executable", "-use-ld=lld"], .when(configuration: .release))]
+
 func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
     .testTarget(name: name, dependencies: dependencies, exclude: exclude, swiftSettings: strict)
 }
@@ -66,12 +69,12 @@ let package = Package(
                 "Storage",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
-            swiftSettings: strict),
+            swiftSettings: strict, linkerSettings: whole),
         // The engines' program: a grammar of its own, over the same modules, quick to start. (Three of its files are links to hull's.)
         .executableTarget(
             name: "hull-runtime",
             dependencies: ["Sandboxes", "QEMUDriver", "XenDriver", "Storage", "LinuxSystem", "Machines", "OCISpec", "CLinux"],
-            swiftSettings: strict),
+            swiftSettings: strict, linkerSettings: whole),
         // Reads layers somebody else made: a program of its own, so that it can be confined and so that libarchive's
         // libraries stay out of every other start.
         .executableTarget(name: "hull-unpack", dependencies: ["CArchive", "CLinux"], swiftSettings: strict),

@@ -310,9 +310,10 @@ class RawTemplate:
         return took
 
 
-def start_share_server(folder, shared, inside=(), submounts=False):
+def start_share_server(folder, shared, inside=(), submounts=False, cache="auto"):
     """A virtiofsd for one folder, and the connected socket for QEMU. `inside` are words before its own, for a folder of another mount namespace.
-    With `submounts` it tells the guest of mounts in the folder, as Hull's does; an overlay over it could not enter those."""
+    With `submounts` it tells the guest of mounts in the folder, as Hull's does; an overlay over it could not enter those.
+    `cache` is virtiofsd's: `auto` forgets what a file holds when it is opened, `always` does not, where nobody changes it meanwhile."""
     listed = "/usr/local/lib/hull/virtiofsd/command"
     if os.path.exists(listed):
         command = open(listed).read().split("\n")[:-1]
@@ -325,9 +326,9 @@ def start_share_server(folder, shared, inside=(), submounts=False):
     listener.listen(1)
     ours.connect(path)
     os.unlink(path)
-    arguments = ["-o", f"source={shared}", "--rlimit-nofile=0", "-f"] if old else [
+    arguments = ["-o", f"source={shared},cache={cache}", "--rlimit-nofile=0", "-f"] if old else [
         "--shared-dir", shared, "--sandbox", "none", "--rlimit-nofile=0", "--xattr", "--allow-direct-io",
-        "--announce-submounts" if submounts else "--no-announce-submounts", "--log-level", "error"]
+        "--announce-submounts" if submounts else "--no-announce-submounts", "--cache", cache, "--log-level", "error"]
     with listener:
         server = subprocess.Popen([*inside, *command, f"--fd={listener.fileno()}", *arguments], pass_fds=(listener.fileno(),),
                                   stderr=subprocess.DEVNULL)

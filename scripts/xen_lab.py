@@ -63,7 +63,8 @@ class Dom0(Shell):
         entries |= {f"modules/{name}": data for name, data in loaded.items()}
         entries |= {"modules/order": "\n".join(loaded).encode(), "bin/busybox": open("/bin/busybox", "rb").read(),
                     "init": INIT.encode(), "start": START.encode()}
-        shares = [start_share_server(folder, shared) for shared in ("/", f"{lab}/root")]
+        # As a disk's, files are read once: else each start of a program would read it anew.
+        shares = [start_share_server(folder, shared, cache="always") for shared in ("/", f"{lab}/root")]
         self.servers = [server for server, _ in shares]
         shell, theirs = socket.socketpair()
         passed = [theirs, *(share for _, share in shares)]

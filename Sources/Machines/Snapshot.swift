@@ -24,6 +24,10 @@ public struct Snapshot: Sendable, Hashable {
 /// How a running machine is saved, as often as one likes.
 @Loop
 public protocol Snapshotting: AnyObject, Sendable {
+    /// Makes what a `save` will write smaller, where the driver writes memory that the guest does not use: the guest gives it back, as far as it can
+    /// within some seconds, and what is restored has it again before it is anybody's. For a machine that is saved next and ends then.
+    func shrink() async throws
+
     /// Writes the guest's memory to `memory` and the devices' state to `state`, two empty files open for reading and writing. With a `parent`,
     /// an older snapshot of a machine of the same size, `memory` only gets what is different there, as `FileChanges`. What can be
     /// copied while the guest runs is; then `before` is run, the guest stands still, and `still` is run: what the guest wrote to its disks
@@ -43,8 +47,8 @@ public protocol Templating: Sendable {
     /// the same words are of one shape. Throws where a machine of `spec` cannot be restored at all.
     func shape(of spec: MachineSpec) throws -> [String]
 
-    /// Says why machines cannot be saved on this host, if so. May run programs.
-    @Loop func check() async throws
+    /// Says why a machine of `spec` cannot be made and saved on this host beside those that people want, if so. May run programs.
+    @Loop func check(_ spec: MachineSpec) async throws
 
     /// What keeps one of them awake, for copies; nil for a driver that cannot.
     var waking: (any Waking)? { get }

@@ -45,7 +45,7 @@ struct QEMUTemplating: Templating {
 
     /// 9.0 is the first whose `file:` migration takes a descriptor, 8.2 the first that maps a file privately that it may not write
     /// (`readonly=on,rom=off`).
-    func check() async throws {
+    func check(_ spec: MachineSpec) async throws {
         let program = try QEMUProgram.find()
         let version = try await program.version()
         if version < (9, 0) {

@@ -32,7 +32,7 @@ public struct TemplateBuilder {
     /// while, with the reason.
     public func makeWanted() async throws {
         while let (key, recipe) = try store.wanted().first {
-            guard let making = try store.begin() else { return }
+            guard let making = try await store.begin({ try await TemplateMachine.reclaim(in: $0, by: drivers) }) else { return }
             do {
                 try await make(try JSONDecoder().decode(TemplateRecipe.self, from: Data(recipe)), as: key, making)
                 try store.end(making)
@@ -48,7 +48,6 @@ public struct TemplateBuilder {
         guard let hypervisor = drivers[recipe.hypervisor]?(), let templating = hypervisor.templating else {
             throw SandboxError("the hypervisor \"\(recipe.hypervisor)\" makes no templates")
         }
-        try await templating.check()
         Fault.point("template:begun")
         for (name, size) in recipe.standIns {
             let file = try openFile("\(making.folder)/\(name)", O_RDWR | O_CREAT | O_EXCL)
@@ -58,13 +57,20 @@ public struct TemplateBuilder {
             try await WritableDisk.make("\(making.folder)/disk-\(name)", sizeBytes: size, templates: formatted)
         }
         // Frames of a guest that has no address yet go nowhere: the taps are in this process's own network namespace.
-        let taps = try recipe.mtus.indices.map { try Tap.open("hull-template\($0)") }
+        // What a driver makes itself is connected to nothing.
+        let ends: [NIC.HostEnd] = try recipe.mtus.indices.map {
+            hypervisor.traits.nicEnd == .tap ? .tap(try Tap.open("hull-template\($0)")) : .interface { _ in }
+        }
+        let machine = TemplateMachine(hypervisor: recipe.hypervisor, id: ContainerStore.newIdentifier())
         let spec = recipe.spec(
-            in: making.folder, taps: taps, confinement: UserNamespace.isInitial ? Confinement(uidBase: Self.uidBase) : .rootless)
+            in: making.folder, id: machine.id, nics: ends,
+            confinement: UserNamespace.isInitial ? Confinement(uidBase: Self.uidBase) : .rootless)
         let shape = try templating.shape(of: spec)
         guard TemplateRecipe.key(shape) == key else {
             throw SandboxError("something that it depends on has changed since it was wanted")
         }
+        if hypervisor.reclaiming != nil { try machine.note(in: making.folder) }
+        try await templating.check(spec)
         let machineFolder = "\(making.folder)/machine"
         try makeDirectories(machineFolder)
         let facts = try await hypervisor.withMachine(.boot(spec), in: MachineDirectory(machineFolder)) { machine in
@@ -73,7 +79,9 @@ public struct TemplateBuilder {
         Fault.point("template:saved")
         for name in recipe.standIns.map(\.name) { unlink("\(making.folder)/\(name)") }
         for name in ["console.log", "console.log.1"] { unlink("\(making.folder)/\(name)") }
+        for name in try listDirectory(machineFolder) { unlink("\(machineFolder)/\(name)") }
         rmdir(machineFolder)
+        try TemplateMachine.forget(in: making.folder)
         try store.publish(
             making, as: key, title: recipe.title, shape: shape, created: Timestamp.now.nanoseconds, facts: facts,
             disks: recipe.freshDisks.map(\.name))
@@ -119,6 +127,7 @@ public struct TemplateBuilder {
         let files = try ["memory", "state"].map {
             SharedDescriptor(try openFile("\(folder)/\($0)", O_RDWR | O_CREAT | O_EXCL))
         }
+        try await snapshotting.shrink()
         let facts = try await snapshotting.save(memory: files[0], state: files[1], over: nil, beforeStill: {}, whileStill: {})
         agent.close()
         return facts

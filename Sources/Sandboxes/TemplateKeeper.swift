@@ -45,10 +45,10 @@ public struct TemplateKeeper {
             withExtendedLifetime(lock) {}
         }
         for (name, _) in recipe.freshDisks { try WritableDisk.replace(files.disk(name), with: template.disk(name)) }
-        let taps = try recipe.mtus.indices.map { try Tap.open("hull-awake\($0)") }
+        let taps: [NIC.HostEnd] = try recipe.mtus.indices.map { .tap(try Tap.open("hull-awake\($0)")) }
         // As long as a container's, because a copy writes its own over it where the host's tools look.
         let id = "awake-" + key + String(repeating: "-", count: max(0, 58 - key.utf8.count))
-        var spec = recipe.spec(in: files.folder, id: id, taps: taps, confinement: Confinement(uidBase: TemplateBuilder.uidBase))
+        var spec = recipe.spec(in: files.folder, id: id, nics: taps, confinement: Confinement(uidBase: TemplateBuilder.uidBase))
         let rehearsal = try await Rehearsal(recipe, in: files.folder)
         spec.share?.entries = rehearsal.entries
         Fault.point("awake:begun")

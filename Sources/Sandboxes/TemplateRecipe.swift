@@ -73,14 +73,14 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
     }
 
     /// The machine to be saved, with stand-ins in `folder` for what a clone has of its own (the files are made by `standIns`).
-    func spec(in folder: String, id: String = "template", taps: [SharedDescriptor], confinement: Confinement) -> MachineSpec {
+    func spec(in folder: String, id: String, nics ends: [NIC.HostEnd], confinement: Confinement) -> MachineSpec {
         var spec = spec(id: id, consoleLog: "\(folder)/console.log", confinement: confinement) {
             $0.fixedPath ?? "\(folder)/disk-\($0.name)"
         }
         spec.share = shareTag.map { Share(tag: $0, entries: []) }
         // No sandbox has these addresses: HostNetwork's begin with 02.
         spec.nics = zip(mtus.indices, mtus).map { index, mtu in
-            NIC(mac: Self.mac(index), mtu: mtu, tap: taps[index])
+            NIC(mac: Self.mac(index), mtu: mtu, end: ends[index])
         }
         return spec
     }

@@ -45,11 +45,12 @@ public struct TemplateWish: Sendable {
         let mounts =
             share
             ? [ResolvedMount(mount: .init(source: .bind("/"), destination: "/"), hostPath: "/")] : []
-        // A tap that is none: nothing is started with it.
-        let nothing = SharedDescriptor(try openFile("/dev/null", O_RDWR))
+        // An end that is none: nothing is started with it.
+        let nothing: NIC.HostEnd =
+            hypervisor.traits.nicEnd == .tap ? .tap(SharedDescriptor(try openFile("/dev/null", O_RDWR))) : .interface { _ in }
         let nic =
             try request.network.mode == .bridge
-            ? NIC(mac: "0a:00:00:00:00:00", mtu: Int(try roots.network.mtu()), tap: nothing) : nil
+            ? NIC(mac: "0a:00:00:00:00:00", mtu: Int(try roots.network.mtu()), end: nothing) : nil
         let host = Planner.Host(
             kernel: "", modulesDisk: nil, consoleLog: "\(folder)/console.log", disk: "\(folder)/rw", diskIsFresh: true,
             confinement: Confinement(uidBase: 0), nic: nic)

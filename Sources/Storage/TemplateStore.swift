@@ -157,11 +157,11 @@ public struct TemplateStore: Sendable {
         let lock: FileLock
     }
 
-    /// Begins to make one, and collects what killed makers left; nil while somebody else is at it.
-    public func begin() throws -> Making? {
+    /// Begins to make one, and collects what killed makers left, as `collectLeftovers` does; nil while somebody else is at it.
+    public func begin(_ reclaim: (_ folder: String) async throws -> Void) async throws -> Making? {
         try prepare()
         guard let lock = try FileLock.attempt("\(path)/.lock") else { return nil }
-        try collect()
+        try await collect(reclaim)
         let folder = "\(path)/.making"
         try checked("make the folder", folder) { mkdir(folder, 0o700) }
         return Making(folder: folder, lock: lock)
@@ -220,17 +220,21 @@ public struct TemplateStore: Sendable {
         }
     }
 
-    /// Removes what killed makers and removers left; nothing while somebody makes one.
-    public func collectLeftovers() throws {
+    /// Removes what killed makers and removers left; nothing while somebody makes one. `reclaim` takes away first what the maker in whose folder it
+    /// is left elsewhere; where it throws, the folder stays.
+    public func collectLeftovers(_ reclaim: (_ folder: String) async throws -> Void) async throws {
         guard exists(path), try listDirectory(path).contains(where: Self.isLeftover),
             let lock = try FileLock.attempt("\(path)/.lock")
         else { return }
-        try collect()
+        try await collect(reclaim)
         withExtendedLifetime(lock) {}
     }
 
-    private func collect() throws {
-        for name in try listDirectory(path) where Self.isLeftover(name) { try removeTree("\(path)/\(name)") }
+    private func collect(_ reclaim: (_ folder: String) async throws -> Void) async throws {
+        for name in try listDirectory(path) where Self.isLeftover(name) {
+            try await reclaim("\(path)/\(name)")
+            try removeTree("\(path)/\(name)")
+        }
     }
 
     /// Makes the store's folder, and one in it; not what is above, which somebody may be removing.

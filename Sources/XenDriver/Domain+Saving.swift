@@ -1,3 +1,4 @@
+import CLinux
 import LinuxSystem
 import Machines
 
@@ -11,13 +12,9 @@ extension Domain: Snapshotting {
         guard parent == nil else {
             throw MachineError(.unsupported, "Xen saves all of a domain's memory: save it without another snapshot below")
         }
-        guard plan.kind != .hvm else {
-            throw MachineError(
-                .unsupported,
-                "an HVM domain cannot be saved: its QEMU cuts the file short that it writes its devices to, and fails where that is its domain's console, as Xen's toolstack wants it (Invalid argument); use --machine pvh"
-            )
-        }
-        guard !hasShare else {
+        guard plan.kind != .hvm else { throw Self.cannotSaveHVM }
+        // A server that was never asked for anything is like any other.
+        guard !isShareInUse else {
             throw MachineError(
                 .unsupported,
                 "a domain with bind mounts or volumes cannot be saved yet: the files that it has open are known to its share server only"
@@ -27,7 +24,54 @@ extension Domain: Snapshotting {
         try await toolstack.save(id, to: state)
         notePaused()
         try await still()
-        return plan.facts
+        return plan.facts.merging(DomainMemory.facts(whole: wholeMemory)) { ours, _ in ours }
+    }
+
+    nonisolated static let cannotSaveHVM = MachineError(
+        .unsupported,
+        "an HVM domain cannot be saved: its QEMU cuts the file short that it writes its devices to, and fails where that is its domain's console, as Xen's toolstack wants it (Invalid argument); use --machine pvh"
+    )
+
+    /// The guest's kernel gives its free pages back to Xen, by its balloon: Xen would write and read each of them.
+    func shrink() async throws {
+        guard let whole = DomainMemory.pages(of: id) else { return }
+        wholeMemory = whole
+        let least = DomainMemory.least(of: spec.memoryBytes)
+        try await store.write("/local/domain/\(id)/memory/target", "\(least >> 10)")
+        await DomainMemory.settle(id, patience: .seconds(2)) { $0 <= Int(least >> 12) }
+    }
+}
+
+/// The pages that a domain has, which are fewer than it may have while its balloon holds some.
+@Loop
+enum DomainMemory {
+    nonisolated private static let fact = "pages"
+
+    /// How many a domain has now; nil where Xen does not say.
+    static func pages(of id: UInt32) -> Int? {
+        let pages = hull_xen_pages(id)
+        return pages > 0 ? pages : nil
+    }
+
+    /// Bytes that a guest with nothing but its agent needs: its kernel, the tables for its memory (a sixty-fourth), and as much again.
+    nonisolated static func least(of memory: UInt64) -> UInt64 { min(memory, 96 << 20 + memory / 32) & ~0xFFF }
+
+    nonisolated static func facts(whole: Int?) -> [String: String] { whole.map { [fact: "\($0)"] } ?? [:] }
+
+    /// What was noted of a domain that was shrunk before it was saved.
+    nonisolated static func whole(_ facts: [String: String]) -> Int? { facts[fact].flatMap { Int($0) } }
+
+    /// Waits until a domain has as many as it should, or its number has not changed for so long; says whether it has what it should.
+    @discardableResult
+    static func settle(_ id: UInt32, patience: Duration, _ isThere: (Int) -> Bool) async -> Bool {
+        var (last, since) = (0, ContinuousClock.now)
+        while let now = pages(of: id) {
+            if isThere(now) { return true }
+            if now != last { (last, since) = (now, .now) }
+            // Cancelled or too slow, it is as it is.
+            guard .now - since < patience, (try? await sleep(for: .milliseconds(10))) != nil else { break }
+        }
+        return false
     }
 }
 

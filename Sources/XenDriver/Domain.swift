@@ -7,7 +7,7 @@ import Machines
 @Loop
 final class Domain: VirtualMachine {
     nonisolated let guest: GuestLayout
-    private let spec: MachineSpec
+    let spec: MachineSpec
     let plan: DomainPlan
     let toolstack: Toolstack
     let store: Store
@@ -33,6 +33,8 @@ final class Domain: VirtualMachine {
     private var destroying: Task<Void, any Error>?
     private var hasEnded = false
     private var complaints = ""
+    /// The pages that it had before it was shrunk.
+    var wholeMemory: Int?
 
     init(
         _ spec: MachineSpec, madeAs origin: String, _ plan: DomainPlan, _ toolstack: Toolstack, in directory: MachineDirectory
@@ -66,6 +68,14 @@ final class Domain: VirtualMachine {
         try await resume()
         // Whose guest runs already is told of its devices at once, and its drivers need a moment to find them.
         if case .boot = source {} else { try await awaitGuest() }
+        if case .restore(_, let snapshot) = source, let whole = DomainMemory.whole(snapshot.facts) {
+            // xl told the guest to have all its memory, and it takes it beside everything else: nobody's programs are to see less.
+            // A guest that waits for a processor is not one that gets no memory.
+            guard await DomainMemory.settle(id, patience: .seconds(30), { $0 >= whole }) else {
+                throw MachineError(
+                    .startFailed, "the restored domain does not get all of its memory back: is enough free (xl info)?")
+            }
+        }
     }
 
     /// Makes it by xl, which is told of all in a file.
@@ -175,10 +185,11 @@ final class Domain: VirtualMachine {
             await Self.next(of: releases)
             if isParked { return MachineExit(reason: .stopped, consoleTail: "", complaints: "") }
             do {
-                let domains = try await toolstack.domains()
-                state = domains[plan.uuid]
+                state = try await toolstack.state(of: id, uuid: plan.uuid, name: plan.name)
                 reason = self.reason(state)
-                if reason == nil, modelEnd == nil, let deviceModel, let end = deviceModel.end(among: domains) {
+                if reason == nil, modelEnd == nil, let deviceModel,
+                    let end = deviceModel.end(among: try await toolstack.domains())
+                {
                     modelEnd = end
                     complaints += deviceModel.complaint
                     try await toolstack.destroy(id)
@@ -238,12 +249,12 @@ final class Domain: VirtualMachine {
     // Xen counts how often.
     func pause() async throws {
         guard !isPaused else { return }
-        try await toolstack.pause(id)
+        try await toolstack.pause(id, hasDeviceModel: plan.kind == .hvm)
         isPaused = true
     }
     func resume() async throws {
         guard isPaused else { return }
-        try await toolstack.unpause(id)
+        try await toolstack.unpause(id, hasDeviceModel: plan.kind == .hvm)
         isPaused = false
     }
     /// xl paused it.
@@ -253,7 +264,8 @@ final class Domain: VirtualMachine {
     // What the guest knows of files is known to their server too, which ends with us; and so do the processes that serve a stubdomain.
     var parking: (any Parking)? { share == nil && plan.kind != .hvm ? self : nil }
     var sharing: (any Sharing)? { share?.server }
-    var hasShare: Bool { share != nil }
+    /// Whether the guest may know files of the share's server.
+    var isShareInUse: Bool { share?.isInUse ?? false }
     var resizing: (any Resizing)? { nil }
     func consoleTail(lines: Int) -> String { console?.lines(lines) ?? "" }
 

@@ -16,6 +16,16 @@ struct DomainState: Hashable, Sendable {
     enum End: Int, Sendable { case powerOff, reboot, suspend, crash, watchdog, softReset }
 }
 
+extension DomainState {
+    /// From Xen's own word, XEN_DOMINF_* of xen/include/public/domctl.h, of which `xl list -v` shows the same.
+    init(id: UInt32, name: String, flags: Int) {
+        self.init(
+            id: id, name: name, isPaused: flags & 1 << 3 != 0, isDying: flags & 1 << 0 != 0,
+            // A reason that is none of those we know is the end of it all the same.
+            end: flags & 1 << 2 != 0 ? .init(rawValue: flags >> 16 & 0xFF) ?? .crash : nil)
+    }
+}
+
 /// `xl list -v`, read. Pure.
 enum DomainList {
     /// The domains by UUID. A line is: name, id, memory, CPUs, state, seconds, UUID, reason, label; a name may have spaces in it.

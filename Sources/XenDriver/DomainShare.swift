@@ -16,6 +16,8 @@ final class DomainShare {
     /// How the server ended, unless we ended it.
     private(set) var end: ExitStatus?
     private var isEnding = false
+    /// Whether the guest's agent has offered memory for files: from then on it may have some open.
+    private(set) var isInUse = false
 
     /// Starts the server. When it throws, nothing is left.
     init(_ share: Share, confinement: Confinement, in directory: MachineDirectory) throws {
@@ -59,6 +61,7 @@ final class DomainShare {
         for await _ in try await store.watch(node) {
             guard let text = try await store.read(node), !text.isEmpty else { continue }
             guard let offer = MemoryOffer(text) else { throw MachineError(.refused, "the guest offers no memory: '\(text)'") }
+            isInUse = true
             let memory = try SharedMemory(of: domain, offer)
             defer { memory.unmap() }
             return try await memory.carry(guest)

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import LinuxSystem
 import Machines
@@ -27,6 +28,8 @@ struct Toolstack: Sendable {
         }.joined(separator: ".")
     }
 
+    nonisolated static var isXenRunning: Bool { access("/sys/hypervisor/version/major", F_OK) == 0 }
+
     nonisolated private init(program: String) { self.program = program }
 
     /// Makes the domain that the file describes, paused; nobody but us watches over it.
@@ -54,13 +57,28 @@ struct Toolstack: Sendable {
     func detachNIC(_ number: Int, from domain: UInt32) async throws {
         try await run(["network-detach", "\(domain)", "\(number)"], "take a NIC from the domain")
     }
-    func unpause(_ domain: UInt32) async throws { try await run(["unpause", "\(domain)"], "let the domain run") }
-    func pause(_ domain: UInt32) async throws { try await run(["pause", "\(domain)"], "pause the domain") }
+    /// Lets a domain run. Of one without a device model Xen itself is asked, which is all that xl would do; xl is where that cannot be.
+    func unpause(_ domain: UInt32, hasDeviceModel: Bool) async throws {
+        if !hasDeviceModel, hull_xen_pause(domain, 0) == 0 { return }
+        try await run(["unpause", "\(domain)"], "let the domain run")
+    }
+    /// Stands it still, in the same way.
+    func pause(_ domain: UInt32, hasDeviceModel: Bool) async throws {
+        if !hasDeviceModel, hull_xen_pause(domain, 1) == 0 { return }
+        try await run(["pause", "\(domain)"], "pause the domain")
+    }
     /// Takes a domain away; it may go on dying for a moment.
     func destroy(_ domain: UInt32) async throws { try await run(["destroy", "\(domain)"], "destroy the domain") }
     /// All domains, by UUID.
     func domains() async throws -> [String: DomainState] {
         DomainList.parse(String(decoding: try await run(["list", "-v"], "list the domains"), as: UTF8.self))
+    }
+    /// How the domain `id` of a UUID is, nil where it is gone; `name` is its name. Xen itself is asked: each monitor wants to know it whenever any domain
+    /// of the host ends or is saved, and an xl for each costs more than the end does. xl is where that cannot be.
+    func state(of id: UInt32, uuid: String, name: String) async throws -> DomainState? {
+        let flags = hull_xen_state(id)
+        if flags >= 0 { return DomainState(id: id, name: name, flags: flags) }
+        return flags == -Int(ESRCH) ? nil : try await domains()[uuid]
     }
     /// What xl knows of the host: `name : value` lines.
     func facts() async throws -> [String: String] {

@@ -54,11 +54,11 @@ public struct Xen: Hypervisor {
 
     public nonisolated func layout(of spec: MachineSpec) throws -> GuestLayout { try GuestLayout(xen: spec) }
 
-    public nonisolated var templating: (any Templating)? { nil }
+    public nonisolated var templating: (any Templating)? { XenTemplating() }
 
     public nonisolated var reclaiming: (any Reclaiming)? {
-        // Where there is no xl any more, there are no domains that it made.
-        (try? Toolstack.find()).map { Reclaimer(toolstack: $0) }
+        // Where there is no xl any more, or the host was booted without Xen, there are no domains that it made.
+        Toolstack.isXenRunning ? (try? Toolstack.find()).map { Reclaimer(toolstack: $0) } : nil
     }
 
     public func withMachine<R: Sendable>(

@@ -30,7 +30,7 @@ extension Verb {
         }
         let store = ContainerStore(Globals.roots, drivers: Drivers.all)
         await Reaper(store).reapDead { Complaint.remark($0) }
-        do { try store.roots.templates.collectLeftovers() } catch {
+        do { try await store.roots.templates.collectLeftovers(by: Drivers.all) } catch {
             Complaint.remark("cannot take back what a killed maker of templates left: \(error)")
         }
         do { try store.roots.awake.collectLeftovers() } catch {

@@ -317,6 +317,21 @@ import Testing
         }
     }
 
+    @Test("Xen's own word says the same")
+    func flags() {
+        func state(_ flags: Int) -> DomainState { DomainState(id: 3, name: "one", flags: flags) }
+        #expect(state(0x20) == DomainState(id: 3, name: "one", isPaused: false, isDying: false, end: nil))
+        #expect(state(0x118) == DomainState(id: 3, name: "one", isPaused: true, isDying: false, end: nil))
+        #expect(state(0x4).end == .powerOff)
+        #expect(state(0x1_0014).end == .reboot)
+        #expect(state(0x2_000c) == DomainState(id: 3, name: "one", isPaused: true, isDying: false, end: .suspend))
+        #expect(state(0x3_0004).end == .crash)
+        #expect(state(0x63_0004).end == .crash)
+        // The reason is one only of a domain that has ended.
+        #expect(state(0xFF_0010).end == nil)
+        #expect(state(0x1_000d).isDying)
+    }
+
     @Test("What is no list is empty")
     func nonsense() { #expect(DomainList.parse("libxl: error: libxl.c\n\n-----\n a b c d e f g").isEmpty) }
 }

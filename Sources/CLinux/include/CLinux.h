@@ -163,6 +163,12 @@ int hull_ioctl_clone_file(int to, int from);
 int hull_xen_map(int device, unsigned domain, const uint32_t *references, size_t count, void *_Nullable *_Nonnull mapped);
 int hull_xen_bind(int events, unsigned domain, unsigned port);
 int hull_xen_notify(int events, unsigned port);
+/// What Xen itself is asked in a Dom0 without a process of its tools (xen/privcmd.h): the pages that a domain has; and where Xen is of a version
+/// (4.16 to 4.21) whose words for that are known here, to stand one still or let it go on, as `xl pause` and `unpause` have it done, and how it is:
+/// XEN_DOMINF_* of its domctl.h. -errno where it refuses: -EACCES of another version, -ESRCH where there is no such domain.
+long hull_xen_pages(unsigned domain);
+int hull_xen_pause(unsigned domain, int still);
+long hull_xen_state(unsigned domain);
 /// A loop device over `file` that goes with its last user, open: its descriptor, and its number; or -errno.
 int hull_loop_attach(int file, int read_only, unsigned *number);
 unsigned hull_device_major(uint64_t device);
