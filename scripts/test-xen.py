@@ -21,7 +21,7 @@ from machine import modules, newest  # noqa: E402
 from xen_lab import Dom0  # noqa: E402
 
 # What a guest loads at all: the whole tree would be read and packed by an emulated processor.
-GUEST_MODULES = ("xen_evtchn", "xen_gntalloc", "xen_blkfront", "xen_netfront", "erofs", "overlay", "ext4", "fuse", "virtiofs", "crc32c_generic")
+GUEST_MODULES = ("xen_evtchn", "xen_gntalloc", "xen_gntdev", "xen_privcmd", "xen_blkfront", "xen_netfront", "erofs", "overlay", "ext4", "fuse", "virtiofs", "crc32c_generic")
 # What every driver must do is asked of domains of these types.
 TYPES = ("pv", "pvh")
 
@@ -362,18 +362,18 @@ END
             xl_pause="$xl_pause $(ms xl pause bare)"; hull_pause="$hull_pause $(ms verb pause one)"
             xl_unpause="$xl_unpause $(ms xl unpause bare)"; hull_unpause="$hull_unpause $(ms verb unpause one)"
         done
-        for round in 1 2 3; do
+        for round in 1 2 3 4 5; do
             rm -f $HULL_ROOT/bare.saved
             xl_save="$xl_save $(ms save)"
             hull_save="$hull_save $(ms verb snapshot create one saved$round)"
-            [ $round = 3 ] || hull snapshot rm saved$round
+            [ $round = 5 ] || hull snapshot rm saved$round
         done
         for round in 1 2 3; do
             xl_end="$xl_end $(ms xl destroy bare)"; hull_end="$hull_end $(ms verb rm -f one)"
             while xl domid bare 2>/dev/null; do sleep 0.3; done
-            xl_restore="$xl_restore $(ms again)"; hull_restore="$hull_restore $(ms verb restore --name one saved3)"
+            xl_restore="$xl_restore $(ms again)"; hull_restore="$hull_restore $(ms verb restore --name one saved5)"
         done
-        hull rm -f one; hull snapshot rm saved3
+        hull rm -f one; hull snapshot rm saved5
         xl_plug=$(ms plug)
         xl destroy bare; while xl domid bare 2>/dev/null; do sleep 0.3; done
         losetup -d $loops $spare
