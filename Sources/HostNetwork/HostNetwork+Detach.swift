@@ -4,9 +4,10 @@ import Netlink
 
 extension HostNetwork {
     /// Takes away all that the key's endpoint made; unknown keys are fine. With the last endpoint everything goes: bridge,
-    /// tables, rules among other firewalls' (the kernel stays a router, see docs).
+    /// tables, rules among other firewalls' (the kernel stays a router, see docs). While a VMM still runs its tap must stay (QEMU aborts where one
+    /// that it resets is gone): with `tapStays` it is cut off, and goes with the last who has it open.
     @Loop
-    public func detach(_ key: String) async throws {
+    public func detach(_ key: String, tapStays: Bool = false) async throws {
         guard exists(configuration.stateDirectory) else { return }
         try records.prepare()
         let lock = try await records.lock()
@@ -16,20 +17,24 @@ extension HostNetwork {
             try records.remove(key)  // one of an earlier boot
             return
         }
-        try await undo(endpoint, others: all.filter { $0.key != key })
+        try await undo(endpoint, others: all.filter { $0.key != key }, tapStays: tapStays)
     }
 
     /// Undoes an endpoint; its record goes last, so that it can be undone again.
     @Loop
-    func undo(_ endpoint: Endpoint, others: [Endpoint]) async throws {
+    func undo(_ endpoint: Endpoint, others: [Endpoint], tapStays: Bool = false) async throws {
         let routes = try RouteSocket(in: namespace)
+        func cutOff() throws {
+            guard tapStays else { return try routes.delete(named: endpoint.tap) }
+            if let tap = try routes.link(named: endpoint.tap) { try routes.change(tap.index, up: false, master: 0) }
+        }
         let firewall = Firewall(namespace: namespace)
         if others.isEmpty {
             // Programs look for rules while the kernel waits for its grace periods.
             let foreign = ForeignFirewall(bridge: configuration.bridge, namespace: namespace)
             let closing = Task { @Loop in try await foreign.close() }
             await Task.yield()
-            let tap = Result { try routes.delete(named: endpoint.tap) }
+            let tap = Result { try cutOff() }
             try await closing.value
             try tap.get()
             // Nobody is behind the bridge any more.
@@ -44,7 +49,7 @@ extension HostNetwork {
             try await removing.value
             try bridge.get()
         } else {
-            try routes.delete(named: endpoint.tap)
+            try cutOff()
             do {
                 try await firewall.apply(Ruleset.removal(of: endpoint, table: configuration.table))
             } catch is HostNetworkError {

@@ -98,9 +98,9 @@ public final class Ledger {
         return nil
     }
 
-    /// Takes those back that `chosen` names; the rest stays held.
-    func undo(where chosen: (HostResource) -> Bool) async throws {
-        for (key, resource) in entries.reversed() where chosen(resource) { try await undo(key, resource) }
+    /// Takes those back that `chosen` names; the rest stays held. `beside` a machine that still runs.
+    func undo(beside isRunning: Bool = false, where chosen: (HostResource) -> Bool) async throws {
+        for (key, resource) in entries.reversed() where chosen(resource) { try await undo(key, resource, beside: isRunning) }
     }
 
     private func note(_ resource: HostResource) throws -> Int {
@@ -111,9 +111,9 @@ public final class Ledger {
         return key
     }
 
-    private func undo(_ key: Int, _ resource: HostResource) async throws {
+    private func undo(_ key: Int, _ resource: HostResource, beside isRunning: Bool = false) async throws {
         Fault.point("undo:\(resource.kind)")
-        try await resource.undo(network, drivers)
+        try await resource.undo(network, drivers, beside: isRunning)
         entries.removeAll { $0.key == key }
         // The ledger itself may lie in what was just removed.
         if exists(path) { try append(.gone(key)) }
@@ -137,16 +137,16 @@ extension HostResource {
         }
     }
 
-    /// Takes it back. It may be gone already, or never have been made.
+    /// Takes it back. It may be gone already, or never have been made. `beside` a machine that still runs.
     @Loop
-    func undo(_ network: HostNetwork, _ drivers: Ledger.Drivers) async throws {
+    func undo(_ network: HostNetwork, _ drivers: Ledger.Drivers, beside isRunning: Bool = false) async throws {
         switch self {
         case .identifiers(let file, let owner):
             // The intent may have been written and the range then taken by somebody else.
             if Identifiers.owner(of: file) == owner { unlink(file) }
         case .engineCgroup(let path): try Cgroup(everywhere: path).remove()
         case .cgroup(let path): try Cgroup(path).remove(withParent: true)
-        case .network(let key): try await network.detach(key)
+        case .network(let key): try await network.detach(key, tapStays: isRunning)
         case .machine(let hypervisor, let id):
             guard let driver = drivers[hypervisor]?() else {
                 throw SandboxError(

@@ -145,7 +145,7 @@ final class Sandbox {
         let ledger = ledger
         leaving = Task { @Loop in
             // What fails stays in the ledger, which is walked when the machine has ended.
-            try? await ledger.undo(where: { if case .network = $0 { true } else { false } })
+            try? await ledger.undo(beside: true, where: { if case .network = $0 { true } else { false } })
         }
     }
 
