@@ -163,9 +163,10 @@ public struct Cgroup: Sendable {
         return all
     }
 
-    /// Those of the cgroups that this process is in (cgroups(7), /proc/PID/cgroup), where they can be seen.
-    public static func entrancesOfOurs() throws(SystemError) -> [SharedDescriptor] {
-        try readText("/proc/self/cgroup").split(separator: "\n").compactMap { line in
+    /// Those of the cgroups that this process is in (cgroups(7), /proc/PID/cgroup) and `other` is not, where they can be seen.
+    public static func entrancesOfOurs(without other: ProcessIdentity) throws(SystemError) -> [SharedDescriptor] {
+        let theirs = try readText("/proc/\(other.pid)/cgroup").split(separator: "\n")
+        return try readText("/proc/self/cgroup").split(separator: "\n").filter { !theirs.contains($0) }.compactMap { line in
             let parts = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
             guard parts.count == 3 else { return nil }
             let name = parts[1].hasPrefix("name=") ? parts[1].dropFirst(5) : parts[1]

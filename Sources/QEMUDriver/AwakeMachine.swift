@@ -123,7 +123,7 @@ struct AwakePlace {
         return String(decoding: buffer[..<max(0, count)], as: UTF8.self)
     }
 
-    /// A copy of the machine, shown as `name`, in `root` and the `cgroups`, and with `given` in the place of what it has: QEMU as a process,
+    /// A copy of the machine, shown as `name`, in `root`, our cgroups and then `cgroups`, and with `given` in the place of what it has: QEMU as a process,
     /// and QEMU's version as it said it. Takes some milliseconds, in which the loop stands still. Throws where nobody listens (any more).
     @Loop func copy(
         _ given: [Role: SharedDescriptor], output: SharedDescriptor, name: String, in root: ConfinedRoot, user: UInt32,
@@ -168,6 +168,7 @@ struct AwakePlace {
                     let made = try ChildProcess(adopted: descriptor)
                     process = made
                     try made.takeAfterUs()
+                    let cgroups = try (made.identity.map { try Cgroup.entrancesOfOurs(without: $0) } ?? []) + cgroups
                     // Before it begins only where it takes memory at once: to join costs a grace period of the kernel's.
                     if given[.memory] != nil { try made.join(cgroups) }
                     try checked("let a copy go on", "from its first step") { send(connection.raw, "+", 1, Int32(MSG_NOSIGNAL)) }

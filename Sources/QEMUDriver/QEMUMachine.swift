@@ -99,7 +99,7 @@ final class QEMUMachine: VirtualMachine {
                 given[server == nil ? .below : .memory] = memoryFile
                 given[.later] = laterFile
                 let (root, control) = (root, control)
-                let cgroups = try Cgroup.entrancesOfOurs() + confinement.cgroups
+                let cgroups = confinement.cgroups
                 qemu = try ConfinedProcess(role: "qemu") { output in
                     let made = try place.copy(
                         given, output: output, name: "hull-\(spec.id)", in: root, user: user, cgroups: cgroups)
