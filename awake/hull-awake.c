@@ -316,8 +316,11 @@ static void exchange(void) {
 }
 
 static void give_up_rights(void) {
-    struct rlimit none = { 0, 0 }, some = { 1024, 1024 };
+    struct rlimit none = { 0, 0 }, some;
     check(setrlimit(RLIMIT_CORE, &none), 12);
+    check(getrlimit(RLIMIT_NPROC, &some), 12);
+    if (some.rlim_max > 1024) some.rlim_max = 1024;
+    some.rlim_cur = some.rlim_max;
     check(setrlimit(RLIMIT_NPROC, &some), 12);
     for (int c = 0; c < 64; c++)
         if (prctl(PR_CAPBSET_DROP, c, 0, 0, 0) < 0 && errno != EINVAL) check(-1, 13);
@@ -482,11 +485,14 @@ static void *serve(void *unused) {
             continue;
         }
         // Nobody who is silent keeps the others waiting.
-        struct timeval limit = { 5, 0 };
+        struct timeval limit = { 1, 0 };
         setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
         setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
         request.version = 0;
         if (receive()) {
+            // The copy waits for a word on it, too, for as long as its monitor may take.
+            limit.tv_sec = 10;
+            setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
             for (int i = 0; i < 10; i++) {
                 try_to_copy();
                 if (made_error != EAGAIN) break;

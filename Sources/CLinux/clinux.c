@@ -45,7 +45,7 @@ int hull_take_after_us(int pid) {
     if (sched_setaffinity(pid, sizeof processors, &processors) < 0) return -errno;
     long io = syscall(SYS_ioprio_get, 1 /* IOPRIO_WHO_PROCESS */, 0);
     // A class that was never set reads as what it follows from.
-    if (io > 0 && syscall(SYS_ioprio_set, 1, pid, io) < 0) return -errno;
+    if (io >> 13 > 0 && syscall(SYS_ioprio_set, 1, pid, io) < 0) return -errno;
     for (int kind = 0; kind < RLIM_NLIMITS; kind++) {
         struct rlimit limit, there;
         if (prlimit(0, kind, NULL, &limit) < 0 || prlimit(pid, kind, NULL, &there) < 0) return -errno;

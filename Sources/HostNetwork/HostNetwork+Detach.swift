@@ -26,7 +26,10 @@ extension HostNetwork {
         let routes = try RouteSocket(in: namespace)
         func cutOff() throws {
             guard tapStays else { return try routes.delete(named: endpoint.tap) }
-            if let tap = try routes.link(named: endpoint.tap) { try routes.change(tap.index, up: false, master: 0) }
+            guard let tap = try routes.link(named: endpoint.tap) else { return }
+            // Down first: off the bridge nothing stands between the guest and the host. And under a name that no endpoint gets.
+            try routes.change(tap.index, up: false)
+            try routes.change(tap.index, name: "\(configuration.bridge)x\(String(UInt32(tap.index), radix: 36))", master: 0)
         }
         let firewall = Firewall(namespace: namespace)
         if others.isEmpty {

@@ -167,8 +167,9 @@ struct AwakePlace {
                 case (1, let descriptor?):
                     let made = try ChildProcess(adopted: descriptor)
                     process = made
+                    // First: a cpuset of whoever woke it bounds what it may run on.
+                    if let identity = made.identity { try made.join(Cgroup.entrancesOfOurs(without: identity)) }
                     try made.takeAfterUs()
-                    let cgroups = try (made.identity.map { try Cgroup.entrancesOfOurs(without: $0) } ?? []) + cgroups
                     // Before it begins only where it takes memory at once: to join costs a grace period of the kernel's.
                     if given[.memory] != nil { try made.join(cgroups) }
                     try checked("let a copy go on", "from its first step") { send(connection.raw, "+", 1, Int32(MSG_NOSIGNAL)) }
@@ -178,7 +179,11 @@ struct AwakePlace {
                 }
             }
         } catch {
-            process?.signal(SIGKILL)
+            if let process {
+                process.signal(SIGKILL)
+                // It was killed: nothing but its being reaped is awaited.
+                Task { @Loop in _ = try? await process.wait() }
+            }
             throw error
         }
         guard let process else { throw SystemError("hold on to a copy of the machine that stands by", code: EIO) }

@@ -31,13 +31,17 @@ public struct AwakeTemplates: Sendable {
     /// One of which copies can be made.
     func find(_ key: String) -> Files? {
         // All of it is of one keeper, whoever comes after it.
+        guard let found = linked(key).map({ Files(folder: $0) }) else { return nil }
+        return exists(found.ready) ? found : nil
+    }
+
+    /// The folder that `KEY` leads to.
+    private func linked(_ key: String) -> String? {
         var buffer = [UInt8](repeating: 0, count: 4096)
         let count = buffer.withUnsafeMutableBytes {
             readlink(files(key).folder, $0.baseAddress!.assumingMemoryBound(to: CChar.self), 4096)
         }
-        guard count > 0 else { return nil }
-        let found = Files(folder: String(decoding: buffer[..<count], as: UTF8.self))
-        return exists(found.ready) ? found : nil
+        return count > 0 ? String(decoding: buffer[..<count], as: UTF8.self) : nil
     }
 
     /// Tells its keeper that it was of use.
@@ -100,15 +104,18 @@ public struct AwakeTemplates: Sendable {
     }
 
     /// Takes one out of everybody's way, in one step: who finds none may want one, while its machine still ends. Its keeper ends when it has not
-    /// been used for a while.
-    func setAside(_ key: String) { unlink(files(key).folder) }
+    /// been used for a while. One that came after it stays.
+    func setAside(_ key: String, _ files: Files) throws {
+        let guarding = try FileLock.acquire("\(path)/.lock")
+        if linked(key) == files.folder { unlink(self.files(key).folder) }
+        withExtendedLifetime(guarding) {}
+    }
 
     /// Removes what its keeper, whose machine has ended, had made.
     func end(_ key: String, _ files: Files) {
-        // Unless another's is there by now; or none.
-        if let ours = try? FileIdentity(files.lock), ours == (try? FileIdentity(self.files(key).lock)) { setAside(key) }
         // What cannot be removed now the next verb takes back.
-        try? removeTree(files.folder)
+        try? setAside(key, files)
+        try? removeTree(files.folder)  // as above
     }
 
     /// Takes back what killed keepers left.
@@ -122,7 +129,8 @@ public struct AwakeTemplates: Sendable {
     /// What nobody holds. A wish is no leftover.
     private func leftovers() throws -> [String] {
         try listDirectory(path).filter {
-            $0 != ".lock" && !$0.hasSuffix(".wanted") && !$0.hasSuffix(".refused") && !FileLock.isHeld("\(path)/\($0)/lock")
+            // Wishes and refusals, and those that are being written.
+            $0 != ".lock" && !$0.contains(".wanted") && !$0.contains(".refused") && !FileLock.isHeld("\(path)/\($0)/lock")
         }
     }
 

@@ -47,7 +47,7 @@ struct MachineStart {
                     }
                 } catch {
                     if isGreeted() || Task.isCancelled { throw error }
-                    templates?.giveUp(template)
+                    templates?.giveUp(template, awake, error)
                     log("the template \(template.key) is not awake any more: \(error)")
                 }
             }

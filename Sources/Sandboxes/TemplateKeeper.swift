@@ -44,17 +44,9 @@ public struct TemplateKeeper {
             awake.end(key, files)
             withExtendedLifetime(lock) {}
         }
-        for (name, _) in recipe.freshDisks { try WritableDisk.replace(files.disk(name), with: template.disk(name)) }
-        let taps: [NIC.HostEnd] = try recipe.mtus.indices.map { .tap(try Tap.open("hull-awake\($0)")) }
-        // As long as a container's, because a copy writes its own over it where the host's tools look.
-        let id = "awake-" + key + String(repeating: "-", count: max(0, 58 - key.utf8.count))
-        var spec = recipe.spec(in: files.folder, id: id, nics: taps, confinement: Confinement(uidBase: TemplateBuilder.uidBase))
-        let rehearsal = try await Rehearsal(recipe, in: files.folder)
-        spec.share?.entries = rehearsal.entries
-        Fault.point("awake:begun")
         var isReady = false
         do {
-            try await keep(key, template, spec, rehearsal, waking, files) { isReady = true }
+            try await keep(key, template, recipe, waking, files) { isReady = true }
         } catch {
             // One that was of use may be so again, and one whose template went was no failure.
             if !isReady, isThere(template, key) { try awake.refuse(key, "\(error)") }
@@ -63,9 +55,17 @@ public struct TemplateKeeper {
     }
 
     private func keep(
-        _ key: String, _ template: TemplateStore.Template, _ spec: MachineSpec, _ rehearsal: Rehearsal, _ waking: any Waking,
+        _ key: String, _ template: TemplateStore.Template, _ recipe: TemplateRecipe, _ waking: any Waking,
         _ files: AwakeTemplates.Files, ready: @Loop () -> Void
     ) async throws {
+        for (name, _) in recipe.freshDisks { try WritableDisk.replace(files.disk(name), with: template.disk(name)) }
+        let taps: [NIC.HostEnd] = try recipe.mtus.indices.map { .tap(try Tap.open("hull-awake\($0)")) }
+        // As long as a container's, because a copy writes its own over it where the host's tools look.
+        let id = "awake-" + key + String(repeating: "-", count: max(0, 58 - key.utf8.count))
+        var spec = recipe.spec(in: files.folder, id: id, nics: taps, confinement: Confinement(uidBase: TemplateBuilder.uidBase))
+        let rehearsal = try await Rehearsal(recipe, in: files.folder)
+        spec.share?.entries = rehearsal.entries
+        Fault.point("awake:begun")
         try await waking.keepAwake(
             spec, template.snapshot, at: files.place, in: MachineDirectory(files.machine),
             rehearse: { machine in
@@ -82,7 +82,7 @@ public struct TemplateKeeper {
                 }
                 defer { ending.cancel() }
                 do { try await watching.value } catch is CancellationError {}
-                roots.awake.setAside(key)
+                try roots.awake.setAside(key, files)
             })
     }
 

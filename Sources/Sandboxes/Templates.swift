@@ -1,4 +1,5 @@
 import FoundationEssentials
+import Glibc
 import LinuxSystem
 import Machines
 import Storage
@@ -52,8 +53,13 @@ struct Templates {
     /// It was copied.
     func used(_ files: AwakeTemplates.Files) { awake.used(files) }
 
-    /// It could not be copied: nobody is to try it again.
-    func giveUp(_ template: TemplateStore.Template) { awake.setAside(template.key) }
+    /// It could not be copied: nobody is to try that again, nor soon another one, unless it was just gone.
+    func giveUp(_ template: TemplateStore.Template, _ files: AwakeTemplates.Files, _ error: any Error) {
+        // Whoever finds it again fails again, and goes on without.
+        try? awake.setAside(template.key, files)
+        if let error = error as? SystemError, [ECONNREFUSED, ENOENT, EPIPE, ECONNRESET, EAGAIN].contains(error.code) { return }
+        try? awake.refuse(template.key, "\(error)")  // as above
+    }
 
     private func mayWake(_ spec: MachineSpec) -> Bool {
         AwakeTemplates.idle > .zero && templating.waking?.gains(spec) == true

@@ -15,9 +15,12 @@ extension IntegrationTests {
 
         /// Makes the template of the shape, and has it woken by the next start. Its key.
         private func wake() throws -> String {
+            try lab.good("template", "rm", "--all")
             let output = try lab.hull(["template", "build"] + Self.shape, seconds: 200)
             try #require(output.code == 0, "\(output.errors)")
-            // A keeper of the template that was there before may just begin, and fail; the next start has another one woken.
+            try eventually("the end of the keeper of the one before", within: 20) {
+                try lab.host("pgrep", "-f", "template-keeper \(output.word)").text == ""
+            }
             try eventually("an awake template", within: 60, every: 1) {
                 if try row(output.word)?["Awake"] == "yes" { return true }
                 #expect(try lab.hull(["run", "--rm"] + Self.shape + [lab.image, "true"]).code == 0)
