@@ -40,6 +40,13 @@ public final class SharedDescriptor: Sendable {
 
     /// A second descriptor of the same open file.
     public func duplicate() throws(SystemError) -> OwnedDescriptor { try owned.duplicate() }
+
+    /// Closes the file for all who share it, because another process has it now; what they have is /dev/null from here on.
+    public func letGo() throws(SystemError) {
+        let nothing = try openFile("/dev/null", O_RDWR)
+        try checked("let go of a descriptor") { dup2(nothing.raw, raw) }
+        try checked("let go of a descriptor") { fcntl(raw, F_SETFD, FD_CLOEXEC) }
+    }
 }
 
 /// Something with a descriptor, that a `Spawn` keeps until its child is made: an optimiser ends an object's life after its last

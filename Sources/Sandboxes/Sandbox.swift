@@ -257,6 +257,8 @@ final class Sandbox {
                 }
                 process = try await begin(agent, machine.guest, mounts, attaching, streams, after: configuring)
             }
+            // The machine's alone from here on: it goes with it, and nothing of it is left when the end is told.
+            try attaching?.attachment.tap?.letGo()
             let output = ProcessStreams(process, log: try LogWriter(paths.log))
             let container = RunningContainer(
                 record: record, planner: planner, agent: agent, process: process, streams: output,
