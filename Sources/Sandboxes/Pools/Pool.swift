@@ -134,14 +134,25 @@ public struct PoolStore: Sendable {
         for member in members {
             try await withDeadline(.seconds(30), awaiting: "the end of the waiting machine \(member.id.prefix(12))") {
                 var isTold = member.state.monitor != nil
-                while FileLock.isHeld(member.paths.lock) {
-                    // One that was just being started had not said yet which process its monitor is.
-                    if !isTold, let monitor = try store.load(member.id)?.state.monitor { isTold = monitor.signal(SIGTERM) }
-                    try await sleep(for: .milliseconds(5))
-                }
+                repeat {
+                    while FileLock.isHeld(member.paths.lock) {
+                        // One that was just being started had not said yet which process its monitor is.
+                        if !isTold, let monitor = try store.load(member.id)?.state.monitor { isTold = monitor.signal(SIGTERM) }
+                        try await sleep(for: .milliseconds(5))
+                    }
+                } while try await !isRemoved(member)
             }
-            if let left = try store.load(member.id) { try await Removal(store).remove(left) }
         }
+    }
+
+    /// Removes what is left of a member. False where its monitor has only just begun.
+    @Loop private func isRemoved(_ member: Container) async throws -> Bool {
+        guard let left = try store.load(member.id) else { return true }
+        do { try await Removal(store).remove(left) } catch {
+            if FileLock.isHeld(member.paths.lock) { return false }
+            throw error
+        }
+        return true
     }
 
     /// A machine that waits for just such a container as `record` wants, its own from now on: the record, which has the machine's id, and the
