@@ -266,11 +266,12 @@ final class Sandbox {
             if let saved { container.numbers.last = saved.manifest.saved.lastProcess }
             let relays = SocketRelays(agent, container: planner.guestName, mounts) { container.numbers.next() }
             defer { relays.stop() }
+            // Who reads that it runs may ask at once.
+            let server = try MonitorServer(container, at: paths.socket)
             try chronicle.running(
                 addresses: endpoint.map { ["\($0.ipv4.address)"] + ($0.ipv6.map { ["\($0.address)"] } ?? []) } ?? [],
                 ports: endpoint?.ports.map { $0.displayText } ?? [])
             if saved != nil { unlink(paths.restoring) }
-            let server = try MonitorServer(container, at: paths.socket)
             await server.adopt(channel, streams, descriptors)
             self.container = container
             let exit = try await container.finish(keepsFiles: !record.autoRemove || machine.guest.share != nil) {
