@@ -377,6 +377,7 @@ CHECKS = [
     ("SIGKILL of the monitor", r"""
         hull run -d --name lost --memory 64m $machine -p 8081:80 -v $work:/a $image sleep 1000
         pkill -9 -f '^hull-monitor'
+        while pgrep -f '^hull-monitor' >/dev/null; do sleep 0.02; done
         hull ps -a | has 'Exited (137)'
         hull rm lost
         nothing_left
