@@ -65,7 +65,6 @@ static pthread_key_t key;
 static atomic_uint turn = 1, arrived;
 static atomic_int is_copying;
 static int is_copy;
-static int listener_is_ours;
 static int listener = -1, connection = -1, own_namespace = -1, number_offset = -1;
 static struct request request;
 static struct sock_filter filter[INSTRUCTIONS];
@@ -126,7 +125,7 @@ static void *begin(void *pointer) {
 #define REAL(name) ({ static __typeof__(&name) real; if (!real) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name); real; })
 
 int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*routine)(void *), void *argument) {
-    if (is_copy || !listener_is_ours) return REAL(pthread_create)(thread, attributes, routine, argument);
+    if (is_copy || listener < 0) return REAL(pthread_create)(thread, attributes, routine, argument);
     struct start *start = malloc(sizeof *start);
     if (!start) return EAGAIN;
     struct thread *place = NULL;
@@ -271,10 +270,11 @@ static void enter(void) {
     check(setsid(), 8);
 }
 
-// Memory of its own, an empty file, in the place of what the others see; with the same in it.
+// Memory of its own in the place of what the others see; with the same in it, unless that was made before.
 static void fill(struct mapping *mapping, int file) {
     off_t data = mapping->offset, end = mapping->offset + (off_t)mapping->length;
-    while ((data = lseek(mapping->file, data, SEEK_DATA)) >= 0 && data < end) {
+    int is_empty = lseek(file, 0, SEEK_DATA) < 0;
+    while (is_empty && (data = lseek(mapping->file, data, SEEK_DATA)) >= 0 && data < end) {
         off_t hole = lseek(mapping->file, data, SEEK_HOLE);
         check(hole, 18);
         if (hole > end) hole = end;
@@ -529,7 +529,6 @@ __attribute__((constructor)) static void prepare(int count, char **words) {
     program.len = (unsigned short)((size_t)rules / sizeof *filter);
     syscall(SYS_close, numbers[2]);
     pthread_key_create(&key, ended);
-    listener_is_ours = 1;
     threads[0].state = RUNNING;
     attach(&threads[0]);
     // Where the C library keeps a thread's number, which it never says.

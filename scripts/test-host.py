@@ -108,10 +108,10 @@ CHECKS = [
         is "$(hull run -i --rm oci-archive:/root/busybox.tar sh -c 'cat; exit 7' <<<'through' || echo $?)" "through\n7"
         hull run -d --name one --memory 64m --cpus 0.5 oci-archive:/root/busybox.tar sleep 1000
         is "$(hull exec one cat /sys/fs/cgroup/memory.max)" 67108864
-        is "$(cat /sys/fs/cgroup/hull/*/memory.max)" $(((64 + 96 + 192) << 20))
+        is "$(cat /sys/fs/cgroup/hull/[0-9a-f]*/memory.max)" $(((64 + 96 + 192) << 20))
         is "$(hull exec one sh -c 'exit 9' || echo $?)" 9
         hull rm -f one
-        ! ls -d /sys/fs/cgroup/hull/*/ 2>/dev/null
+        ! ls -d /sys/fs/cgroup/hull/[0-9a-f]*/ 2>/dev/null
     """),
     ("docker run under AppArmor's profile", r"""
         is "$(docker run --rm --runtime=hull $image sh -c 'echo out; echo err >&2; exit 42' 2>/dev/null || echo $?)" "out\n42"

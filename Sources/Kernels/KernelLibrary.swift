@@ -45,11 +45,7 @@ public struct KernelLibrary {
     public nonisolated func contains(_ name: String) -> Bool { Self.isName(name) && exists("\(folder.entry(name))/vmlinux") }
 
     /// The name of the kernel that machines get; nil for the host's best. The kernel need not be there any more.
-    public nonisolated var chosen: String? {
-        var buffer = [UInt8](repeating: 0, count: 256)
-        let count = buffer.withUnsafeMutableBytes { readlink(link, $0.baseAddress!, 255) }
-        return count > 0 ? String(decoding: buffer.prefix(count), as: UTF8.self) : nil
-    }
+    public nonisolated var chosen: String? { readLink(link) }
 
     /// Lets machines that ask for no kernel have the one called `name` from now on; `host` is the host's best.
     public func choose(_ name: String) throws {

@@ -25,6 +25,9 @@ public struct Cgroup: Sendable {
         self.folders = folders
     }
 
+    /// That which all others are in.
+    public static let root = Cgroup("")
+
     /// None: processes stay where they are.
     public static let none = Cgroup(path: "", folders: [:])
 
@@ -163,16 +166,37 @@ public struct Cgroup: Sendable {
         return all
     }
 
-    /// Those of the cgroups that this process is in (cgroups(7), /proc/PID/cgroup) and `other` is not, where they can be seen.
-    public static func entrancesOfOurs(without other: ProcessIdentity) throws(SystemError) -> [SharedDescriptor] {
+    /// Moves this process into it, as far as it is there.
+    public func enter() throws(SystemError) {
+        for entrance in try entrances() { try writeFile(entrance.raw, path, Array("0".utf8)) }
+    }
+
+    /// Those of the cgroups that this process is in (cgroups(7), /proc/PID/cgroup) and `other` is not, where they can be seen; in hierarchies
+    /// that none of `others` is in.
+    public static func entrancesOfOurs(without other: ProcessIdentity, nor others: [SharedDescriptor]) throws(SystemError)
+        -> [SharedDescriptor]
+    {
         let theirs = try readText("/proc/\(other.pid)/cgroup").split(separator: "\n")
-        return try readText("/proc/self/cgroup").split(separator: "\n").filter { !theirs.contains($0) }.compactMap { line in
+        var hierarchies: Set<UInt64> = []
+        for other in others { hierarchies.insert(try hierarchy(of: other)) }
+        var entrances: [SharedDescriptor] = []
+        for line in try readText("/proc/self/cgroup").split(separator: "\n") where !theirs.contains(line) {
             let parts = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
-            guard parts.count == 3 else { return nil }
+            guard parts.count == 3 else { continue }
             let name = parts[1].hasPrefix("name=") ? parts[1].dropFirst(5) : parts[1]
             // One that cannot be entered from here is no loss: it bounds nothing that we could see.
-            return try? SharedDescriptor(openFile("\(base)/\(name)\(parts[2])/cgroup.procs", O_WRONLY))
+            guard let file = try? openFile("\(base)/\(name)\(parts[2])/cgroup.procs", O_WRONLY) else { continue }
+            let entrance = SharedDescriptor(file)
+            if !hierarchies.contains(try hierarchy(of: entrance)) { entrances.append(entrance) }
         }
+        return entrances
+    }
+
+    /// Each is a filesystem of its own.
+    private static func hierarchy(of entrance: SharedDescriptor) throws(SystemError) -> UInt64 {
+        var status = stat()
+        try checked("look at", "a cgroup") { fstat(entrance.raw, &status) }
+        return UInt64(status.st_dev)
     }
 
     /// Whether it exists in some hierarchy.

@@ -7,10 +7,7 @@ public enum Companion {
     public static func path(_ name: String) -> String {
         var folders: [String] = []
         if let named = getenv("HULL_LIBEXEC") { folders.append(String(cString: named)) }
-        var buffer = [UInt8](repeating: 0, count: 4096)
-        let count = buffer.withUnsafeMutableBytes { readlink("/proc/self/exe", $0.baseAddress!, 4095) }
-        let own = String(decoding: buffer.prefix(max(0, count)), as: UTF8.self)
-        if let slash = own.lastIndex(of: "/") {
+        if let own = readLink("/proc/self/exe"), let slash = own.lastIndex(of: "/") {
             folders.append(String(own[..<slash]))
             folders.append("\(own[..<slash])/../libexec/hull")
         }

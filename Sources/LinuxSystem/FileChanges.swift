@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// What is different in a file from another one: runs of bytes, in the order in which they were found. A block may come more than once: the

@@ -32,6 +32,14 @@ public func readText(_ path: String) throws(SystemError) -> String {
     String(decoding: try readFile(path), as: UTF8.self)
 }
 
+/// Where the symbolic link at `path` leads (readlink(2)), as one of /proc shows it too; nil where there is none that can be read.
+public func readLink(_ path: String) -> String? {
+    let target = [UInt8](unsafeUninitializedCapacity: Int(PATH_MAX)) { buffer, count in
+        count = max(0, buffer.withMemoryRebound(to: CChar.self) { readlink(path, $0.baseAddress!, $0.count) })
+    }
+    return target.isEmpty ? nil : String(decoding: target, as: UTF8.self)
+}
+
 /// Writes `bytes` over what `path` holds, e.g. a file of /proc or /sys. Not atomic: see `replaceFile`.
 public func writeFile(
     _ path: String, _ bytes: [UInt8], flags: Int32 = 1 /* O_WRONLY */, mode: UInt32 = 0o600

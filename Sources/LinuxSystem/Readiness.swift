@@ -31,8 +31,7 @@ public func hungUp(_ descriptor: Int32) async throws {
 
 /// Whether `descriptor` is an end of a pipe without a name. To a FIFO, whoever left may come back.
 public func isUnnamedPipe(_ descriptor: Int32) -> Bool {
-    var name = [UInt8](repeating: 0, count: 5)
-    return readlink("/proc/self/fd/\(descriptor)", &name, 5) == 5 && name == Array("pipe:".utf8)
+    readLink("/proc/self/fd/\(descriptor)")?.hasPrefix("pipe:") == true
 }
 
 /// Waits for `duration` on the loop. Throws `CancellationError` when the task is cancelled.

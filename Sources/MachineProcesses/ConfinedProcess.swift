@@ -16,41 +16,35 @@ package final class ConfinedProcess {
     private var said: [UInt8] = []
 
     /// Starts it. `descriptors` come from 3 on, in order; 0 is /dev/null, 1 and 2 are a pipe to us. `isApart`: it sees no processes but its own.
-    package init(
+    package convenience init(
         role: String, _ how: Spawn, root: ConfinedRoot, confinement: Confinement, descriptors: [SharedDescriptor],
         isApart: Bool = true
     ) throws {
-        self.role = role
-        let pipe = try makePipe()
-        let nothing = SharedDescriptor(try openFile("/dev/null", O_RDONLY))
-        var how = how
-        how.descriptors = [(nothing, 0), (pipe.write, 1), (pipe.write, 2)]
-        for (index, descriptor) in descriptors.enumerated() { how.descriptors.append((descriptor, Int32(3 + index))) }
-        how.namespaces =
-            CLONE_NEWNS | (isApart ? CLONE_NEWPID : 0) | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
-            | 0x0200_0000 /* CLONE_NEWCGROUP */
-        how.root = root.path
-        how.directory = "/"
-        how.noNewPrivileges = true
-        how.newSession = true
-        how.label = confinement.labels?.process
-        how.deathSignal = SIGKILL
-        how.limits += [(Int32(RLIMIT_CORE.rawValue), 0, 0), (6 /* RLIMIT_NPROC */, 1024, 1024)]
-        child = try how.spawn()
-        do { try child.join(confinement.cgroups) } catch {
-            child.signal(SIGKILL)
-            throw error
+        try self.init(role: role) { output in
+            let nothing = SharedDescriptor(try openFile("/dev/null", O_RDONLY))
+            var how = how
+            how.descriptors = [(nothing, 0), (output, 1), (output, 2)]
+            for (index, descriptor) in descriptors.enumerated() { how.descriptors.append((descriptor, Int32(3 + index))) }
+            how.namespaces =
+                CLONE_NEWNS | (isApart ? CLONE_NEWPID : 0) | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
+                | 0x0200_0000 /* CLONE_NEWCGROUP */
+            how.root = root.path
+            how.directory = "/"
+            how.noNewPrivileges = true
+            how.newSession = true
+            how.label = confinement.labels?.process
+            how.deathSignal = SIGKILL
+            how.limits += [(Int32(RLIMIT_CORE.rawValue), 0, 0), (6 /* RLIMIT_NPROC */, 1024, 1024)]
+            let child = try how.spawn()
+            do { try child.join(confinement.cgroups) } catch {
+                child.signal(SIGKILL)
+                throw error
+            }
+            return child
         }
-        guard let identity = child.identity else {
-            throw MachineError(.startFailed, "\(role) ended before it could be looked at")
-        }
-        self.identity = identity
-        output = pipe.read
-        try setNonBlocking(output.raw)
     }
 
-    /// Takes one that `start` makes and confines otherwise, whose output goes into the pipe that it is given, and which has joined the
-    /// confinement's cgroups.
+    /// Takes one that `start` makes and confines, whose output goes into the pipe that it is given.
     package init(role: String, start: (_ output: SharedDescriptor) throws -> ChildProcess) throws {
         self.role = role
         let pipe = try makePipe()

@@ -110,11 +110,8 @@ package final class ConfinedRoot {
     package func bindPrograms() throws {
         try bind("/usr", at: "/usr")
         for name in ["bin", "sbin", "lib", "lib32", "lib64"] {
-            var target = [CChar](repeating: 0, count: 256)
-            let count = readlink("/\(name)", &target, 255)
-            if count > 0 {
-                let text = String(decoding: target[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
-                try checked("link", "\(path)/\(name)") { symlink(text, "\(path)/\(name)") }
+            if let target = readLink("/\(name)") {
+                try checked("link", "\(path)/\(name)") { symlink(target, "\(path)/\(name)") }
                 made.append("\(path)/\(name)")
             } else if exists("/\(name)") {
                 try bind("/\(name)", at: "/\(name)")

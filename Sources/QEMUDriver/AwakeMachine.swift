@@ -58,7 +58,7 @@ struct AwakePlace {
         var numbers = known.mapValues { [$0] }
         numbers[.input] = [0]
         let open = try listDirectory("/proc/\(pid)/fd").compactMap { Int32($0) }.sorted()
-        numbers[.signals] = open.filter { Self.target(of: "/proc/\(pid)/fd/\($0)") == "anon_inode:[signalfd]" }
+        numbers[.signals] = open.filter { readLink("/proc/\(pid)/fd/\($0)") == "anon_inode:[signalfd]" }
         let masks = try Set((numbers[.signals] ?? []).map { try Self.signals(of: "/proc/\(pid)/fdinfo/\($0)") })
         guard masks.count <= 1 else { throw MachineError(.unsupported, "a QEMU with two kinds of signals cannot be copied") }
         for (role, file) in files {
@@ -72,7 +72,7 @@ struct AwakePlace {
         }
         let replaced = Set(numbers.values.joined() + own + [1, 2])
         for number in open where !replaced.contains(number) {
-            let target = Self.target(of: "/proc/\(pid)/fd/\(number)")
+            let target = readLink("/proc/\(pid)/fd/\(number)") ?? "what cannot be read"
             guard target == "anon_inode:[eventfd]" else {
                 throw MachineError(.unsupported, "a QEMU that has \(target) open cannot be copied")
             }
@@ -93,11 +93,59 @@ struct AwakePlace {
         try replaceFile(note, Array(text.utf8))
     }
 
-    private static func inode(_ file: SharedDescriptor) throws -> UInt64 {
-        var status = stat()
-        try checked("look at", "a file of QEMU's") { fstat(file.raw, &status) }
-        return UInt64(status.st_ino)
+    private static func inode(_ file: SharedDescriptor) throws -> UInt64 { try FileIdentity(file, "a file of QEMU's").inode }
+
+    /// An empty file in memory, which goes with the last that has it open.
+    static func makeMemory(of bytes: UInt64) throws -> SharedDescriptor {
+        let file = SharedDescriptor(
+            owning: try checked("make", GuestMemory.name) { hull_memfd_create(memoryName, 1 /* MFD_CLOEXEC */) })
+        try checked("set the length of", GuestMemory.name) { ftruncate(file.raw, Int(bytes)) }
+        return file
     }
+
+    /// Keeps one copy of `memory`, which does not change any more, for the next copy of the machine to have at once. Until it is cancelled, or
+    /// there is no memory for another.
+    @Loop func keepSpare(of memory: SharedDescriptor, bytes: UInt64) async throws {
+        guard let process = readLink("/proc/self") else { return }
+        let watch = try FolderWatch(folder)
+        for number in 0... {
+            let spare = try Self.makeMemory(of: bytes)
+            try copyData(from: memory, 0..<Int(bytes), to: spare, GuestMemory.name)
+            let note = spareNote(number)
+            try replaceFile(note, Array("\(process)/fd/\(spare.raw) \(Self.inode(spare))".utf8))
+            while exists(note) { try await watch.next(atMost: .seconds(3600)) }
+            // Who took it has use for the processors now.
+            try await sleep(for: .milliseconds(200))
+        }
+    }
+
+    private func spareNote(_ number: Int) -> String { "\(folder)/spare-\(number)" }
+
+    /// Takes the copy of the memory that was made for whoever comes next; nil where there is none just now.
+    func takeSpare(of bytes: UInt64) -> SharedDescriptor? {
+        // A folder that is gone has none.
+        for name in (try? listDirectory(folder)) ?? [] {
+            guard name.hasPrefix("spare-"), let number = Int(name.dropFirst(6)), let file = Self.noted(spareNote(number), bytes),
+                unlink(spareNote(number)) == 0
+            else { continue }
+            return file
+        }
+        return nil
+    }
+
+    /// Opens the memory that a note is of; nil where that is not what was noted, because its keeper has ended.
+    private static func noted(_ note: String, _ bytes: UInt64) -> SharedDescriptor? {
+        do {
+            let words = try readText(note).split(separator: " ")
+            guard words.count == 2 else { return nil }
+            let file = SharedDescriptor(try openFile("/proc/\(words[0])", O_RDWR))
+            let identity = try FileIdentity(file, note)
+            let isMemory = readLink("/proc/self/fd/\(file.raw)")?.hasPrefix("/memfd:\(memoryName)") == true
+            return isMemory && "\(identity.inode)" == words[1] && identity.size == bytes ? file : nil
+        } catch { return nil }
+    }
+
+    private static let memoryName = "hull-memory"
 
     /// The signals that a signalfd is for, as the kernel shows them: bits in hexadecimal.
     private static func signals(of path: String) throws -> String {
@@ -116,18 +164,11 @@ struct AwakePlace {
         return SharedDescriptor(owning: try checked("make a signalfd") { made })
     }
 
-    /// Of a symbolic link, the first 64 bytes.
-    private static func target(of path: String) -> String {
-        var buffer = [UInt8](repeating: 0, count: 64)
-        let count = buffer.withUnsafeMutableBytes { readlink(path, $0.baseAddress!.assumingMemoryBound(to: CChar.self), 64) }
-        return String(decoding: buffer[..<max(0, count)], as: UTF8.self)
-    }
-
     /// A copy of the machine, shown as `name`, in `root`, our cgroups and then `cgroups`, and with `given` in the place of what it has: QEMU as a process,
-    /// and QEMU's version as it said it. Takes some milliseconds, in which the loop stands still. Throws where nobody listens (any more).
+    /// and QEMU's version as it said it. `takesMemory`: what it is given for memory is to be filled, and counted in its cgroups. Takes some milliseconds, in which the loop stands still. Throws where nobody listens (any more).
     @Loop func copy(
         _ given: [Role: SharedDescriptor], output: SharedDescriptor, name: String, in root: ConfinedRoot, user: UInt32,
-        cgroups: [SharedDescriptor]
+        cgroups: [SharedDescriptor], takesMemory: Bool
     ) throws -> (process: ChildProcess, version: JSON) {
         let known = try JSON(parsing: try readFile(note, limit: 1 << 16))
         var passed =
@@ -168,12 +209,12 @@ struct AwakePlace {
                     let made = try ChildProcess(adopted: descriptor)
                     process = made
                     // First: a cpuset of whoever woke it bounds what it may run on.
-                    if let identity = made.identity { try made.join(Cgroup.entrancesOfOurs(without: identity)) }
+                    if let identity = made.identity { try made.join(Cgroup.entrancesOfOurs(without: identity, nor: cgroups)) }
                     try made.takeAfterUs()
                     // Before it begins only where it takes memory at once: to join costs a grace period of the kernel's.
-                    if given[.memory] != nil { try made.join(cgroups) }
+                    if takesMemory { try made.join(cgroups) }
                     try checked("let a copy go on", "from its first step") { send(connection.raw, "+", 1, Int32(MSG_NOSIGNAL)) }
-                    if given[.memory] == nil { try made.join(cgroups) }
+                    if !takesMemory { try made.join(cgroups) }
                 case (2, _): isConfined = true
                 default: throw SystemError("confine a copy of the machine that stands by (step \(step))", code: error)
                 }

@@ -103,6 +103,9 @@ extension QEMUTemplating: Waking {
         try await QEMU.with(machine) { _ in
             try await rehearse(machine)
             try await machine.publish(at: awake, disks: spec.disks.map(\.path))
+            // Copies are made without it, too.
+            let sparing = Task { @Loop in try? await machine.keepSpare(at: awake) }
+            defer { sparing.cancel() }
             try await wait(machine)
         }
     }

@@ -82,10 +82,12 @@ final class QEMUMachine: VirtualMachine {
             let user = standing.isKeeping ? 0 : confinement.vmmUser
             if case .copy(let place) = standing, let snapshot {
                 // What others see of a machine's memory is to be the copy's own.
+                let spare = spec.share.flatMap { _ in place.takeSpare(of: spec.wholeMemory) }
                 memoryFile =
                     try spec.share != nil
-                    ? Self.makeMemory(of: spec.wholeMemory) : SharedDescriptor(try openFile(snapshot.memory, O_RDONLY))
-                laterFile = try QEMUArguments.laterMemory(of: spec).map { try Self.makeMemory(of: $0 << 20) }
+                    ? spare ?? AwakePlace.makeMemory(of: spec.wholeMemory)
+                    : SharedDescriptor(try openFile(snapshot.memory, O_RDONLY))
+                laterFile = try QEMUArguments.laterMemory(of: spec).map { try AwakePlace.makeMemory(of: $0 << 20) }
                 words = QEMUArguments(
                     spec: spec, board: plan.board, accelerator: plan.accelerator, control: 0, agent: 0, console: 0, disks: [],
                     taps: [])
@@ -102,7 +104,8 @@ final class QEMUMachine: VirtualMachine {
                 let cgroups = confinement.cgroups
                 qemu = try ConfinedProcess(role: "qemu") { output in
                     let made = try place.copy(
-                        given, output: output, name: "hull-\(spec.id)", in: root, user: user, cgroups: cgroups)
+                        given, output: output, name: "hull-\(spec.id)", in: root, user: user, cgroups: cgroups,
+                        takesMemory: server != nil && spare == nil)
                     control.know(version: made.version)
                     return made.process
                 }
@@ -218,14 +221,6 @@ final class QEMUMachine: VirtualMachine {
     }
 
     private static let laterPlace = "/later"
-
-    /// An empty file in memory, which goes with the last that has it open.
-    private static func makeMemory(of bytes: UInt64) throws -> SharedDescriptor {
-        let file = SharedDescriptor(
-            owning: try checked("make", GuestMemory.name) { hull_memfd_create("hull-memory", 1 /* MFD_CLOEXEC */) })
-        try checked("set the length of", GuestMemory.name) { ftruncate(file.raw, Int(bytes)) }
-        return file
-    }
 
     /// Waits until QEMU answers, takes from its root and the server's what they had to read, and lets the guest run.
     func begin() async throws {
@@ -371,6 +366,11 @@ extension QEMUMachine {
         files[.state] = try snapshot.map { SharedDescriptor(try openFile($0.state, O_PATH)) }
         try place.publish(
             words.descriptors, files: files, own: copiers, pid: qemu.identity.pid, version: control.version)
+    }
+
+    /// Has memory ready for the next copy at `place`, where copies need their own. Until it is cancelled.
+    func keepSpare(at place: AwakePlace) async throws {
+        if server != nil, let memoryFile { try await place.keepSpare(of: memoryFile, bytes: memorySize) }
     }
 }
 

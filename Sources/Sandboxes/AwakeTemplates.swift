@@ -24,6 +24,8 @@ public struct AwakeTemplates: Sendable {
         /// There from when copies can be made, and touched with each.
         var ready: String { "\(folder)/ready" }
         func disk(_ name: String) -> String { "\(folder)/disk-\(name)" }
+        /// Its keeper's, whoever had it woken.
+        var cgroup: Cgroup { Cgroup("hull/keeper-\(folder.split(separator: "/").last!.dropFirst())") }
     }
 
     func files(_ key: String) -> Files { Files(folder: "\(path)/\(key)") }
@@ -31,17 +33,8 @@ public struct AwakeTemplates: Sendable {
     /// One of which copies can be made.
     func find(_ key: String) -> Files? {
         // All of it is of one keeper, whoever comes after it.
-        guard let found = linked(key).map({ Files(folder: $0) }) else { return nil }
+        guard let found = readLink(files(key).folder).map({ Files(folder: $0) }) else { return nil }
         return exists(found.ready) ? found : nil
-    }
-
-    /// The folder that `KEY` leads to.
-    private func linked(_ key: String) -> String? {
-        var buffer = [UInt8](repeating: 0, count: 4096)
-        let count = buffer.withUnsafeMutableBytes {
-            readlink(files(key).folder, $0.baseAddress!.assumingMemoryBound(to: CChar.self), 4096)
-        }
-        return count > 0 ? String(decoding: buffer[..<count], as: UTF8.self) : nil
     }
 
     /// Tells its keeper that it was of use.
@@ -107,7 +100,7 @@ public struct AwakeTemplates: Sendable {
     /// been used for a while. One that came after it stays.
     func setAside(_ key: String, _ files: Files) throws {
         let guarding = try FileLock.acquire("\(path)/.lock")
-        if linked(key) == files.folder { unlink(self.files(key).folder) }
+        if readLink(self.files(key).folder) == files.folder { unlink(self.files(key).folder) }
         withExtendedLifetime(guarding) {}
     }
 
@@ -115,7 +108,12 @@ public struct AwakeTemplates: Sendable {
     func end(_ key: String, _ files: Files) {
         // What cannot be removed now the next verb takes back.
         try? setAside(key, files)
-        try? removeTree(files.folder)  // as above
+        try? remove(files)  // as above
+    }
+
+    private func remove(_ files: Files) throws {
+        try files.cgroup.remove(withParent: true)
+        try removeTree(files.folder)
     }
 
     /// Takes back what killed keepers left.
@@ -135,6 +133,6 @@ public struct AwakeTemplates: Sendable {
     }
 
     private func remove(_ name: String) throws {
-        if name.hasPrefix(".") { try removeTree("\(path)/\(name)") } else { unlink("\(path)/\(name)") }
+        if name.hasPrefix(".") { try remove(Files(folder: "\(path)/\(name)")) } else { unlink("\(path)/\(name)") }
     }
 }

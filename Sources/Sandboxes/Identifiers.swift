@@ -8,11 +8,7 @@ enum Identifiers {
     private static let most: UInt32 = 0x7000
 
     /// Who reserved the range of this file; nil when nobody did.
-    static func owner(of file: String) -> String? {
-        var buffer = [CChar](repeating: 0, count: 256)
-        let count = readlink(file, &buffer, 255)
-        return count < 0 ? nil : String(decoding: buffer.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    }
+    static func owner(of file: String) -> String? { readLink(file) }
 
     /// Takes the lowest free range, notes it in the ledger, and gives its first id.
     @Loop

@@ -34,8 +34,8 @@ struct MachineStart {
             }
             try await resident.begin(spec, hypervisor.traits.name)
         }
-        if let template = templates?.find(spec, log) {
-            if let awake = templates?.awake(template, spec) {
+        if let (template, awake) = templates?.find(spec, log) {
+            if let awake {
                 do {
                     for disk in spec.disks where disk.isFresh { try WritableDisk.replace(disk.path, with: awake.disk(disk.name)) }
                     Fault.point("clone:disk")

@@ -41,7 +41,9 @@ final class RunningContainer {
     }
 
     /// Waits for the end of the first process, or of the machine, and ends the machine, unless it could be left for others by `leaving`.
-    func finish(keepsFiles: Bool, leaving: @Loop () async throws -> Bool) async throws -> ContainerState.Exit {
+    /// `keepsDisk`: what it wrote is wanted. What it wrote to a share is the host's when its processes have ended: the guest keeps none of that back,
+    /// and writes what is mapped when it is unmapped.
+    func finish(keepsDisk: Bool, leaving: @Loop () async throws -> Bool) async throws -> ContainerState.Exit {
         await streams.carry()
         let status: ExitStatus
         do { status = try await process.wait() } catch {
@@ -54,7 +56,7 @@ final class RunningContainer {
         do { if try await leaving() { return exit } } catch {
             StandardStreams.complain("hull-monitor: the machine is not kept: \(error)")
         }
-        if keepsFiles {
+        if keepsDisk {
             do {
                 try await withDeadline(.seconds(20), awaiting: "the guest's last writes") {
                     try await self.agent.shutdown(.fast)

@@ -274,7 +274,7 @@ final class Sandbox {
             if saved != nil { unlink(paths.restoring) }
             await server.adopt(channel, streams, descriptors)
             self.container = container
-            let exit = try await container.finish(keepsFiles: !record.autoRemove || machine.guest.share != nil) {
+            let exit = try await container.finish(keepsDisk: !record.autoRemove) {
                 guard let resident = self.resident else {
                     self.leaveNetwork()
                     return false

@@ -148,11 +148,7 @@ public final class SandboxMonitor {
 
     /// Our pid as the host sees it: /proc is the host's here.
     static func pidOnHost() -> Int32 {
-        var buffer = [CChar](repeating: 0, count: 32)
-        let count = readlink("/proc/self", &buffer, 31)
-        return Int32(
-            String(decoding: buffer.prefix(max(0, count)).map { UInt8(bitPattern: $0) }, as: UTF8.self))
-            ?? 1
+        readLink("/proc/self").flatMap { Int32($0) } ?? 1
     }
 }
 

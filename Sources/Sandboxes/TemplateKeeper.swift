@@ -40,7 +40,11 @@ public struct TemplateKeeper {
         guard let waking = drivers[recipe.hypervisor]?().templating?.waking, let (files, lock) = try awake.begin(key) else {
             return
         }
+        // What it takes is not for whoever had it woken to be charged with. Where there can be no cgroup, it is.
+        try? files.cgroup.make()
+        try? files.cgroup.enter()  // as above
         defer {
+            try? Cgroup.root.enter()  // as above
             awake.end(key, files)
             withExtendedLifetime(lock) {}
         }

@@ -23,14 +23,13 @@ struct Templates {
 
     /// The template for the machine that `spec` describes. Where there is none, `log` gets the reason, and one is wanted. Never throws:
     /// a machine can boot.
-    func find(_ spec: MachineSpec, _ log: (String) -> Void) -> TemplateStore.Template? {
+    func find(_ spec: MachineSpec, _ log: (String) -> Void) -> (template: TemplateStore.Template, awake: AwakeTemplates.Files?)? {
         do {
             let key = TemplateRecipe.key(try templating.shape(of: spec))
             switch store.find(key) {
             case .ready(let template):
                 store.touch(template)
-                wake(template, spec)
-                return template
+                return (template, wake(template, spec))
             case .missing:
                 if store.isRefused(key) { return nil }
                 log("there is no template \(key) of this machine yet: it boots")
@@ -45,11 +44,6 @@ struct Templates {
         return nil
     }
 
-    /// The template's machine that stands by, if it is awake, and `spec` may be a copy of it.
-    func awake(_ template: TemplateStore.Template, _ spec: MachineSpec) -> AwakeTemplates.Files? {
-        mayWake(spec) ? awake.find(template.key) : nil
-    }
-
     /// It was copied.
     func used(_ files: AwakeTemplates.Files) { awake.used(files) }
 
@@ -61,15 +55,15 @@ struct Templates {
         try? awake.refuse(template.key, "\(error)")  // as above
     }
 
-    private func mayWake(_ spec: MachineSpec) -> Bool {
-        AwakeTemplates.idle > .zero && templating.waking?.gains(spec) == true
-    }
-
-    /// Has it woken for later starts, where that is of use. A failure is none of this start's.
-    private func wake(_ template: TemplateStore.Template, _ spec: MachineSpec) {
-        guard mayWake(spec), !awake.isKept(template.key), !awake.isRefused(template.key) else { return }
-        // As it says: without it they start as this one does.
-        try? awake.want(template.key, Array(JSONEncoder().encode(TemplateRecipe(spec, hypervisor: name))))
+    /// The template's machine that stands by, if it is awake and `spec` may be a copy of it. Has it woken for later starts, where that is of
+    /// use; a failure of that is none of this start's.
+    private func wake(_ template: TemplateStore.Template, _ spec: MachineSpec) -> AwakeTemplates.Files? {
+        guard AwakeTemplates.idle > .zero, templating.waking?.gains(spec) == true else { return nil }
+        if !awake.isKept(template.key), !awake.isRefused(template.key) {
+            // As it says: without it they start as this one does.
+            try? awake.want(template.key, Array(JSONEncoder().encode(TemplateRecipe(spec, hypervisor: name))))
+        }
+        return awake.find(template.key)
     }
 
     /// Removes a template that no machine could be made of.

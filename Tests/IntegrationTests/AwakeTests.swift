@@ -13,17 +13,17 @@ extension IntegrationTests {
             }.first { $0["Key"] == key }
         }
 
-        /// Makes the template of the shape, and has it woken by the next start. Its key.
-        private func wake() throws -> String {
+        /// Makes the template of the shape, with a share where a container's flags show one, and has it woken by the next start. Its key.
+        private func wake(_ flags: [String] = []) throws -> String {
             try lab.good("template", "rm", "--all")
-            let output = try lab.hull(["template", "build"] + Self.shape, seconds: 200)
+            let output = try lab.hull(["template", "build"] + Self.shape + (flags.isEmpty ? [] : ["--share"]), seconds: 200)
             try #require(output.code == 0, "\(output.errors)")
             try eventually("the end of the keeper of the one before", within: 20) {
                 try lab.host("pgrep", "-f", "template-keeper \(output.word)").text == ""
             }
             try eventually("an awake template", within: 60, every: 1) {
                 if try row(output.word)?["Awake"] == "yes" { return true }
-                #expect(try lab.hull(["run", "--rm"] + Self.shape + [lab.image, "true"]).code == 0)
+                #expect(try lab.hull(["run", "--rm"] + Self.shape + flags + [lab.image, "true"]).code == 0)
                 return false
             }
             return output.word
@@ -128,6 +128,49 @@ extension IntegrationTests {
                     environment: ["HULL_TEMPLATE_AWAKE": "0"]
                 ).code == 0)
             #expect(try !isCopy("none"))
+        }
+
+        /// Memory that a share's server is to see is made before it is asked for. Whoever finds none makes its own; each has its own; and all are counted
+        /// where they belong.
+        @Test func withAShare() throws {
+            let flags = ["-v", "\(try lab.scratch("shown")):/x"]
+            let key = try wake(flags)
+            let names = ["share1", "share2", "share3"]
+            defer { _ = try? lab.hull(["rm", "--force"] + names) }  // the suite's end looks for what is left
+            let place = "\(lab.root)/cache/awake/\(key)/place"
+            func spare() throws -> String? {
+                try FileManager.default.contentsOfDirectory(atPath: place).first { $0.hasPrefix("spare-") && !$0.contains(".") }
+            }
+            try eventually("memory for the next", within: 20) { try spare() != nil }
+            let first = try spare()
+            let script = "head -c 9000000 /dev/urandom > /dev/shm/data; md5sum < /dev/shm/data | tee /x/$0; exec sleep 1000"
+            let starts = try names.map {
+                try Program(lab.line(["run", "-d", "--name", $0] + Self.shape + flags + [lab.image, "sh", "-c", script, $0]))
+            }
+            for start in starts {
+                let output = try start.finish()
+                #expect(output.code == 0, "\(output.errors)")
+            }
+            for name in names {
+                #expect(try isCopy(name) && log(name) == "")
+                try eventually("its sum", within: 20) { try lab.good("logs", name).text != "" }
+            }
+            for name in names {
+                let sums = try [lab.good("logs", name).text, lab.good("exec", name, "sh", "-c", "md5sum < /dev/shm/data").text]
+                #expect(try sums[0] == sums[1] && sums[0] == lab.read("\(lab.scratch("shown"))/\(name)"))
+            }
+            try eventually("memory for the next", within: 20) { try spare() != nil }
+            #expect(try spare() != first)
+            let keeper = "hull/keeper-\(key)"
+            let keepers = try lab.host("pgrep", "-f", "template-keeper \(key)").lines
+            for process in try keepers + lab.host("pgrep", "-P", keepers[0]).lines {
+                #expect(try lab.read("/proc/\(process)/cgroup").contains(keeper))
+            }
+            for name in names { #expect(try !lab.read("/proc/\(machine(name))/cgroup").contains(keeper)) }
+            try lab.good("template", "rm", key)
+            try eventually("the end of the keeper's cgroup", within: 20) {
+                try lab.host("sh", "-c", "ls -d /sys/fs/cgroup/\(keeper)* /sys/fs/cgroup/*/\(keeper)* 2>/dev/null").text == ""
+            }
         }
 
         /// A keeper that does not answer is asked once.

@@ -64,6 +64,26 @@ extension IntegrationTests {
             #expect(try inside("sleep 1.2; cat /x/file; cat /x/file") == "newnew")
         }
 
+        /// Nothing that was written is in the guest alone when a container has ended, though nobody asked its kernel to write it.
+        @Test(arguments: [["--rm"], ["--rm", "--no-template"], ["--name", "mapped"]]) func mappedFiles(_ flags: [String]) throws {
+            let folder = try lab.scratch("mapped")
+            let source =
+                URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path
+                + "/Programs/mapped.c"
+            let compiler = ProcessInfo.processInfo.environment["CC"] ?? "clang"
+            let made = try Program([compiler, "-O1", "-static", "-o", "\(folder)/mapped", source]).finish()
+            try #require(made.code == 0, "\(made.errors)")
+            defer { _ = try? lab.hull("rm", "-f", "mapped") }  // the suite's end looks for what is left
+            let output = try lab.hull(
+                ["run", "--network", "none"] + flags + ["-v", "\(folder):/x", lab.image, "/x/mapped", "/x/data"])
+            #expect(output.code == 0, "\(output.errors)")
+            for (name, letter) in [("data", "p"), ("data.child", "c")] {
+                let content = try Data(contentsOf: URL(fileURLWithPath: "\(folder)/\(name)"))
+                #expect(content.count == 8 << 20 && content.allSatisfy { $0 == UInt8(ascii: Unicode.Scalar(letter)!) }, "\(name)")
+            }
+            try FileManager.default.removeItem(atPath: folder)
+        }
+
         /// A socket among the mounts is no share: the machine has none.
         @Test func unixSockets() throws {
             let folder = try lab.scratch("sockets")

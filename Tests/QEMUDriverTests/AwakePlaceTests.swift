@@ -46,4 +46,44 @@ import Testing
             try AwakePlace(folder: folder).publish([:], files: [:], own: [], pid: getpid(), version: .null)
         }
     }
+
+    /// One is ready at a time, and each is somebody's.
+    @Test func spareMemory() async throws {
+        Loop.runInBackground()
+        try await Self.takeSpares()
+    }
+
+    @Loop private static func takeSpares() async throws {
+        let folder = "/tmp/hull-spare-\(getpid())"
+        try makeDirectories(folder)
+        defer { try? removeTree(folder) }  // in /tmp
+        let place = AwakePlace(folder: folder)
+        let memory = try AwakePlace.makeMemory(of: 8 << 20)
+        try #require(pwrite(memory.raw, "said", 4, 5 << 20) == 4)
+        let keeping = Task { @Loop in try await place.keepSpare(of: memory, bytes: 8 << 20) }
+        defer { keeping.cancel() }
+        var taken: [SharedDescriptor] = []
+        for _ in 0..<2 {
+            let deadline = ContinuousClock.now + .seconds(10)
+            var spare: SharedDescriptor?
+            while spare == nil, ContinuousClock.now < deadline {
+                try await sleep(for: .milliseconds(10))
+                // Not one of another size.
+                #expect(place.takeSpare(of: 4 << 20) == nil)
+                spare = place.takeSpare(of: 8 << 20)
+            }
+            taken.append(try #require(spare))
+            #expect(place.takeSpare(of: 8 << 20) == nil)
+            var words = [UInt8](repeating: 0, count: 4)
+            #expect(pread(taken.last!.raw, &words, 4, 5 << 20) == 4 && words == Array("said".utf8))
+            #expect(pwrite(taken.last!.raw, "mine", 4, 5 << 20) == 4)
+        }
+        keeping.cancel()
+        // A note of what is no memory of a keeper's, and one of a keeper that has ended.
+        for text in ["self/fd/0 1", "1/fd/0 1", "99999999/fd/3 7", "", "../etc/passwd 3"] {
+            try replaceFile("\(folder)/spare-9", Array(text.utf8))
+            let wrong = place.takeSpare(of: 8 << 20)
+            #expect(wrong == nil, "\(text)")
+        }
+    }
 }

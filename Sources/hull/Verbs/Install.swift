@@ -32,12 +32,7 @@ struct Install: Verb {
 
     /// The program beside this one.
     private static func own() throws -> String {
-        var buffer = [UInt8](repeating: 0, count: Int(PATH_MAX))
-        let length = buffer.withUnsafeMutableBytes {
-            readlink("/proc/self/exe", $0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count)
-        }
-        guard length > 0 else { throw SandboxError("cannot tell where hull is: give --runtime PATH") }
-        let path = String(decoding: buffer[..<length], as: UTF8.self)
+        guard let path = readLink("/proc/self/exe") else { throw SandboxError("cannot tell where hull is: give --runtime PATH") }
         return path[..<(path.lastIndex(of: "/") ?? path.startIndex)] + "/hull-runtime"
     }
 }
