@@ -227,7 +227,6 @@ def bench_crowd(_, image, runs):
     hull("template", "build", *flags)
     names, times = [], []
     try:
-        touch(count * 40)
         before = available()
         prices = [page_price()]
         for _ in range(count):
@@ -238,7 +237,7 @@ def bench_crowd(_, image, runs):
         taken = before - available()
         row("100 clones: starts a second", count / sum(times), "/s")
         row("  the last ten, beside the first ten", statistics.median(times[-10:]), "s", statistics.median(times[:10]), 1.2)
-        # As above: where the last starts had to ask for memory, and the first had not, it shows here.
+        # A host that is a machine itself may have to ask for memory that it has not had lately: that is in the last starts, and not in the first.
         prices.append(page_price())
         row("  a page of the host's memory, after the last, before the first", prices[1], "us", prices[0])
         row("  memory that the host lost for each", taken / count, "MB")
@@ -252,15 +251,6 @@ def bench_crowd(_, image, runs):
     finally:
         for name in names:
             hull("rm", "--force", name)
-
-
-def touch(megabytes):
-    """Has had so much memory once, and gives it back. A host that is a machine itself has to ask its own host for what it never had, at some five
-    times the price: that would be in the last of many starts, and not in the first."""
-    with mmap.mmap(-1, megabytes << 20) as memory:
-        memory.madvise(mmap.MADV_NOHUGEPAGE)
-        for place in range(0, megabytes << 20, mmap.PAGESIZE):
-            memory[place] = 1
 
 
 def page_price():
@@ -412,7 +402,12 @@ def main():
                     print(f"{name}: {error}", file=sys.stderr)
                     failed = True
         finally:
-            subprocess.run([HULL, "gc"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+            for verb in (["gc"], ["template", "rm", "--all"]):
+                subprocess.run([HULL, *verb], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+            # Who keeps a template awake ends when it is gone, and takes its folder with it.
+            awake, deadline = f"{folder}/data/cache/awake", time.monotonic() + 20
+            while os.path.isdir(awake) and set(os.listdir(awake)) - {".lock"} and time.monotonic() < deadline:
+                time.sleep(0.1)
     if chosen.json:
         with open(chosen.json, "w") as file:
             file.write(as_json(rows))

@@ -25,9 +25,6 @@ public struct Cgroup: Sendable {
         self.folders = folders
     }
 
-    /// That which all others are in.
-    public static let root = Cgroup("")
-
     /// None: processes stay where they are.
     public static let none = Cgroup(path: "", folders: [:])
 
@@ -171,20 +168,28 @@ public struct Cgroup: Sendable {
         for entrance in try entrances() { try writeFile(entrance.raw, path, Array("0".utf8)) }
     }
 
-    /// Those of the cgroups that this process is in (cgroups(7), /proc/PID/cgroup) and `other` is not, where they can be seen; in hierarchies
-    /// that none of `others` is in.
-    public static func entrancesOfOurs(without other: ProcessIdentity, nor others: [SharedDescriptor]) throws(SystemError)
+    /// Moves this process out of it, where it is there, into the cgroup that all others are in.
+    public func leave() throws(SystemError) {
+        if try Self.memberships().contains(where: { $0.hasSuffix("/\(path)") }) { try Cgroup("").enter() }
+    }
+
+    /// The cgroups that a process is in, this one or another: lines of cgroups(7), /proc/PID/cgroup.
+    public static func memberships(of other: ProcessIdentity? = nil) throws(SystemError) -> Set<Substring> {
+        Set(try readText("/proc/\(other.map { "\($0.pid)" } ?? "self")/cgroup").split(separator: "\n"))
+    }
+
+    /// Those of the cgroups that this process is in and `theirs` are not, where they can be entered; in hierarchies that none of `others` is in.
+    public static func entrancesOfOurs(without theirs: Set<Substring>, nor others: [SharedDescriptor]) throws(SystemError)
         -> [SharedDescriptor]
     {
-        let theirs = try readText("/proc/\(other.pid)/cgroup").split(separator: "\n")
         var hierarchies: Set<UInt64> = []
         for other in others { hierarchies.insert(try hierarchy(of: other)) }
         var entrances: [SharedDescriptor] = []
-        for line in try readText("/proc/self/cgroup").split(separator: "\n") where !theirs.contains(line) {
+        for line in try memberships().subtracting(theirs) {
             let parts = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
             guard parts.count == 3 else { continue }
             let name = parts[1].hasPrefix("name=") ? parts[1].dropFirst(5) : parts[1]
-            // One that cannot be entered from here is no loss: it bounds nothing that we could see.
+            // One that is not here is not entered: who must be in it looks afterwards.
             guard let file = try? openFile("\(base)/\(name)\(parts[2])/cgroup.procs", O_WRONLY) else { continue }
             let entrance = SharedDescriptor(file)
             if !hierarchies.contains(try hierarchy(of: entrance)) { entrances.append(entrance) }
@@ -203,21 +208,22 @@ public struct Cgroup: Sendable {
     public var isThere: Bool { folders.values.contains { exists($0) } }
 
     /// Kills what is in it and removes it, and its parent if that is empty then. Not being there is no error.
-    public func remove(withParent: Bool = false) throws(SystemError) {
+    /// What it waits for is `patience` times five milliseconds.
+    public func remove(withParent: Bool = false, patience: Int = 200) throws(SystemError) {
         defer {
             if withParent, let slash = path.lastIndex(of: "/") {
                 for folder in folders.values { rmdir(String(folder.dropLast(path[slash...].count))) }
             }
         }
         for folder in folders.values where exists(folder) {
-            // Only left-overs are in it: it is removed after its processes were waited for.
+            // What is still in it is left over from somebody who was killed.
             for line in ((try? readText("\(folder)/cgroup.procs")) ?? "").split(separator: "\n") {  // gone is fine
                 if let pid = Int32(line) { ProcessIdentity(pid: pid)?.signal(SIGKILL) }
             }
             for attempt in 0... {
                 if rmdir(folder) == 0 || errno == ENOENT { break }
                 // A killed process leaves its cgroup only when it is reaped: some milliseconds.
-                if errno != EBUSY || attempt == 200 { throw SystemError("remove the cgroup", folder) }
+                if errno != EBUSY || attempt == patience { throw SystemError("remove the cgroup", folder) }
                 usleep(5000)
             }
         }

@@ -104,19 +104,29 @@ struct AwakePlace {
     }
 
     /// Keeps one copy of `memory`, which does not change any more, for the next copy of the machine to have at once. Until it is cancelled, or
-    /// there is no memory for another.
+    /// more than an eighth of the memory that the host has left would be needed for another: nobody would be blamed for it.
     @Loop func keepSpare(of memory: SharedDescriptor, bytes: UInt64) async throws {
         guard let process = readLink("/proc/self") else { return }
         let watch = try FolderWatch(folder)
+        var status = stat()
+        try checked("look at", GuestMemory.name) { fstat(memory.raw, &status) }
         for number in 0... {
+            guard try Self.availableMemory() / 8 >= UInt64(status.st_blocks) * 512 else { return }
             let spare = try Self.makeMemory(of: bytes)
             try copyData(from: memory, 0..<Int(bytes), to: spare, GuestMemory.name)
             let note = spareNote(number)
             try replaceFile(note, Array("\(process)/fd/\(spare.raw) \(Self.inode(spare))".utf8))
             while exists(note) { try await watch.next(atMost: .seconds(3600)) }
+            withExtendedLifetime(spare) {}
             // Who took it has use for the processors now.
             try await sleep(for: .milliseconds(200))
         }
+    }
+
+    /// Bytes (proc_meminfo(5)).
+    private static func availableMemory() throws -> UInt64 {
+        let line = try readText("/proc/meminfo").split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }
+        return (line?.split(separator: " ").dropFirst().first).flatMap { UInt64($0) }.map { $0 << 10 } ?? 0
     }
 
     private func spareNote(_ number: Int) -> String { "\(folder)/spare-\(number)" }
@@ -137,11 +147,11 @@ struct AwakePlace {
     private static func noted(_ note: String, _ bytes: UInt64) -> SharedDescriptor? {
         do {
             let words = try readText(note).split(separator: " ")
-            guard words.count == 2 else { return nil }
+            // Looked at before it is opened: the number of a process that has ended is another's some day.
+            guard words.count == 2, readLink("/proc/\(words[0])")?.hasPrefix("/memfd:\(memoryName)") == true else { return nil }
             let file = SharedDescriptor(try openFile("/proc/\(words[0])", O_RDWR))
             let identity = try FileIdentity(file, note)
-            let isMemory = readLink("/proc/self/fd/\(file.raw)")?.hasPrefix("/memfd:\(memoryName)") == true
-            return isMemory && "\(identity.inode)" == words[1] && identity.size == bytes ? file : nil
+            return "\(identity.inode)" == words[1] && identity.size == bytes ? file : nil
         } catch { return nil }
     }
 
@@ -164,7 +174,7 @@ struct AwakePlace {
         return SharedDescriptor(owning: try checked("make a signalfd") { made })
     }
 
-    /// A copy of the machine, shown as `name`, in `root`, our cgroups and then `cgroups`, and with `given` in the place of what it has: QEMU as a process,
+    /// A copy of the machine, shown as `name`, in `root`, in `cgroups`, in ours where those are in none, and with `given` in the place of what it has: QEMU as a process,
     /// and QEMU's version as it said it. `takesMemory`: what it is given for memory is to be filled, and counted in its cgroups. Takes some milliseconds, in which the loop stands still. Throws where nobody listens (any more).
     @Loop func copy(
         _ given: [Role: SharedDescriptor], output: SharedDescriptor, name: String, in root: ConfinedRoot, user: UInt32,
@@ -201,6 +211,7 @@ struct AwakePlace {
         }
         var process: ChildProcess?
         var isConfined = false
+        var born: Set<Substring> = []
         do {
             while !isConfined {
                 let (kind, step, error, descriptor) = try Self.answer(connection)
@@ -209,7 +220,8 @@ struct AwakePlace {
                     let made = try ChildProcess(adopted: descriptor)
                     process = made
                     // First: a cpuset of whoever woke it bounds what it may run on.
-                    if let identity = made.identity { try made.join(Cgroup.entrancesOfOurs(without: identity, nor: cgroups)) }
+                    born = try Cgroup.memberships(of: made.identity)
+                    try made.join(Cgroup.entrancesOfOurs(without: born, nor: cgroups))
                     try made.takeAfterUs()
                     // Before it begins only where it takes memory at once: to join costs a grace period of the kernel's.
                     if takesMemory { try made.join(cgroups) }
@@ -218,6 +230,11 @@ struct AwakePlace {
                 case (2, _): isConfined = true
                 default: throw SystemError("confine a copy of the machine that stands by (step \(step))", code: error)
                 }
+            }
+            // What it was born in is its keeper's, and ends with it.
+            let left = try born.intersection(Cgroup.memberships(of: process?.identity)).subtracting(Cgroup.memberships())
+            guard left.isEmpty else {
+                throw MachineError(.unsupported, "a copy would stay in its keeper's cgroup (\(left.first ?? ""))")
             }
         } catch {
             if let process {

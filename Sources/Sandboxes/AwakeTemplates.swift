@@ -63,6 +63,26 @@ public struct AwakeTemplates: Sendable {
         try replaceFile("\(path)/\(key).wanted", recipe)
     }
 
+    /// Has one woken, as `start` starts keepers, and waits until it is awake, or will not be: who wakes it later is none the worse.
+    @Loop public func wake(_ key: String, _ recipe: [UInt8], start: @Loop () throws -> Void) async throws {
+        let end = ContinuousClock.now + .seconds(60)
+        var lastSign: ContinuousClock.Instant?
+        var tries = 0
+        while !isAwake(key), ContinuousClock.now < end {
+            if isKept(key) || exists("\(path)/\(key).wanted") {
+                lastSign = .now
+            } else if lastSign.map({ $0 + .seconds(1) < .now }) ?? true {
+                // The second try is for one that somebody still kept, whose template was another.
+                if tries == 2 || isRefused(key) { return }
+                tries += 1
+                try want(key, recipe)
+                try start()
+                lastSign = .now
+            }
+            try await sleep(for: .milliseconds(10))
+        }
+    }
+
     /// The keys of those that should be woken.
     public func wanted() throws -> [String] {
         guard exists(path) else { return [] }
@@ -86,10 +106,11 @@ public struct AwakeTemplates: Sendable {
     func begin(_ key: String) throws -> (files: Files, lock: FileLock)? {
         let guarding = try FileLock.acquire("\(path)/.lock")
         defer { withExtendedLifetime(guarding) {} }
-        for name in try leftovers() { try remove(name) }
+        // What cannot be removed the next verb says.
+        for name in try leftovers() { try? remove(name) }
         let link = files(key)
         if exists(link.folder) { return nil }
-        let files = Files(folder: "\(path)/.\(key)-\(getpid())")
+        let files = Files(folder: "\(path)/.\(key)-\(ContainerStore.newIdentifier().prefix(12))")
         for folder in [files.folder, files.place, files.machine] { try makeDirectories(folder) }
         guard let lock = try FileLock.attempt(files.lock) else { return nil }
         try checked("name", files.folder) { symlink(files.folder, link.folder) }
@@ -104,15 +125,17 @@ public struct AwakeTemplates: Sendable {
         withExtendedLifetime(guarding) {}
     }
 
-    /// Removes what its keeper, whose machine has ended, had made.
+    /// Removes what its keeper, this process, had made, whose machine has ended. What cannot be removed now the next verb takes back.
     func end(_ key: String, _ files: Files) {
-        // What cannot be removed now the next verb takes back.
-        try? setAside(key, files)
-        try? remove(files)  // as above
+        do {
+            try setAside(key, files)
+            try files.cgroup.leave()
+            try remove(files)
+        } catch { StandardStreams.complain("hull: the template \(key) sleeps again, and something is left: \(error)") }
     }
 
     private func remove(_ files: Files) throws {
-        try files.cgroup.remove(withParent: true)
+        try files.cgroup.remove(withParent: true, patience: 20)
         try removeTree(files.folder)
     }
 
@@ -120,8 +143,12 @@ public struct AwakeTemplates: Sendable {
     public func collectLeftovers() throws {
         guard exists(path), try !leftovers().isEmpty else { return }
         let guarding = try FileLock.acquire("\(path)/.lock")
-        for name in try leftovers() { try remove(name) }
-        withExtendedLifetime(guarding) {}
+        defer { withExtendedLifetime(guarding) {} }
+        var failure: (any Error)?
+        for name in try leftovers() {
+            do { try remove(name) } catch { failure = error }
+        }
+        if let failure { throw failure }
     }
 
     /// What nobody holds. A wish is no leftover.

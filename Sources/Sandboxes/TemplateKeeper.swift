@@ -44,7 +44,6 @@ public struct TemplateKeeper {
         try? files.cgroup.make()
         try? files.cgroup.enter()  // as above
         defer {
-            try? Cgroup.root.enter()  // as above
             awake.end(key, files)
             withExtendedLifetime(lock) {}
         }

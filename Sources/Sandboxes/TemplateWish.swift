@@ -20,9 +20,9 @@ public struct TemplateWish: Sendable {
     }
 
     /// Notes that the template of the machine which `request` would have is wanted; `share`: of one with bind mounts or volumes.
-    /// Returns its key.
+    /// Returns its key, and what `AwakeTemplates.wake` needs where that is of use.
     @Loop
-    public func make(_ request: RunRequest, share: Bool) async throws -> String {
+    public func make(_ request: RunRequest, share: Bool) async throws -> (key: String, waking: [UInt8]?) {
         try roots.prepare()
         guard let hypervisor = drivers[request.machine.hypervisor]?(), let templating = hypervisor.templating else {
             throw SandboxError("the hypervisor \"\(request.machine.hypervisor)\" makes no templates")
@@ -53,12 +53,13 @@ public struct TemplateWish: Sendable {
             ? NIC(mac: "0a:00:00:00:00:00", mtu: Int(try roots.network.mtu()), end: nothing) : nil
         let host = Planner.Host(
             kernel: "", modulesDisk: nil, consoleLog: "\(folder)/console.log", disk: "\(folder)/rw", diskIsFresh: true,
-            confinement: Confinement(uidBase: 0), nic: nic)
+            confinement: UserNamespace.isInitial ? Confinement(uidBase: 0) : .rootless, nic: nic)
         let spec = try await Booting(record: record, roots: roots, hypervisor: hypervisor)
             .complete(host, Planner(record), mounts)
         let key = TemplateRecipe.key(try templating.shape(of: spec))
-        let recipe = try TemplateRecipe(spec, hypervisor: request.machine.hypervisor)
-        try roots.templates.want(key, Array(try JSONEncoder().encode(recipe)))
-        return key
+        let recipe = Array(try JSONEncoder().encode(TemplateRecipe(spec, hypervisor: request.machine.hypervisor)))
+        try roots.templates.want(key, recipe)
+        let isWoken = AwakeTemplates.idle > .zero && templating.waking?.gains(spec) == true
+        return (key, isWoken ? recipe : nil)
     }
 }

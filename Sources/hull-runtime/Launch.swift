@@ -41,8 +41,10 @@ enum Launch {
     /// The maker of templates, where one is wanted, and keepers of those that are to be awake. The maker gives way to everything else, nobody
     /// waits for them, and nothing depends on them.
     @Loop static func makeWantedTemplates(_ roots: Roots) {
+        do { try roots.awake.collectLeftovers() } catch {
+            StandardStreams.complain("hull-runtime: cannot take back what a killed keeper of a template left: \(error)")
+        }
         do {
-            try roots.awake.collectLeftovers()
             try TemplateKeeper.startWanted(roots) { try own($0, $1) }
             guard try !roots.templates.wanted().isEmpty else { return }
             let log = SharedDescriptor(try openFile("\(roots.templates.path)/build.log", O_WRONLY | O_CREAT | O_TRUNC))

@@ -69,7 +69,7 @@ enum Launch {
     }
 
     /// Has templates woken that starts used. As above.
-    @Loop private static func wakeTemplates() {
+    @Loop static func wakeTemplates() {
         do {
             try TemplateKeeper.startWanted(Globals.roots) { try own($0, $1) }
         } catch {

@@ -13,19 +13,12 @@ extension IntegrationTests {
             }.first { $0["Key"] == key }
         }
 
-        /// Makes the template of the shape, with a share where a container's flags show one, and has it woken by the next start. Its key.
+        /// Makes the template of the shape, with a share where a container's flags show one, which is awake then. Its key.
         private func wake(_ flags: [String] = []) throws -> String {
             try lab.good("template", "rm", "--all")
             let output = try lab.hull(["template", "build"] + Self.shape + (flags.isEmpty ? [] : ["--share"]), seconds: 200)
             try #require(output.code == 0, "\(output.errors)")
-            try eventually("the end of the keeper of the one before", within: 20) {
-                try lab.host("pgrep", "-f", "template-keeper \(output.word)").text == ""
-            }
-            try eventually("an awake template", within: 60, every: 1) {
-                if try row(output.word)?["Awake"] == "yes" { return true }
-                #expect(try lab.hull(["run", "--rm"] + Self.shape + flags + [lab.image, "true"]).code == 0)
-                return false
-            }
+            #expect(try row(output.word)?["Awake"] == "yes")
             return output.word
         }
 
@@ -104,13 +97,14 @@ extension IntegrationTests {
 
         /// Nothing of whoever happened to have it woken is in the copies, and who wants none gets none.
         @Test func whoeverWokeIt() throws {
-            let output = try lab.hull(["template", "build"] + Self.shape, seconds: 200)
+            try lab.good("template", "rm", "--all")
+            let output = try lab.hull(
+                ["template", "build"] + Self.shape, environment: ["HULL_TEMPLATE_AWAKE": "0"], seconds: 200)
             try #require(output.code == 0, "\(output.errors)")
-            try lab.good("template", "rm", output.word)
-            try eventually("the end of its keeper", within: 20) {
+            try eventually("the end of the keeper of the one before", within: 20) {
                 try lab.host("pgrep", "-f", "template-keeper \(output.word)").text == ""
             }
-            try #require(try lab.hull(["template", "build"] + Self.shape, seconds: 200).code == 0)
+            #expect(try row(output.word)?["Awake"] == "no")
             let run = try lab.host(
                 "nice", "-n", "15", "taskset", "-c", "0", "env", "HULL_ROOT=\(lab.root)", "HULL_EXEC_ROOT=\(lab.execRoot)",
                 lab.program, "run", "--rm", "--network", "none", "--memory", "190m", lab.image, "true")
@@ -202,6 +196,26 @@ extension IntegrationTests {
             }
         }
 
+        /// What a killed keeper left is in nobody's way, even where it cannot be taken back yet.
+        @Test func whatCannotBeTakenBack() throws {
+            let key = try wake()
+            let folders = try lab.host(
+                "sh", "-c", "ls -d /sys/fs/cgroup/hull/keeper-\(key)* /sys/fs/cgroup/*/hull/keeper-\(key)* 2>/dev/null"
+            )
+            .lines
+            let inside = "\(try #require(folders.first))/inside"
+            try FileManager.default.createDirectory(atPath: inside, withIntermediateDirectories: false)
+            #expect(kill(try processes(key).keeper, SIGKILL) == 0)
+            try eventually("its end", within: 10) { try lab.host("pgrep", "-f", "template-keeper \(key)").text == "" }
+            let said = try lab.hull(["run", "--rm"] + Self.shape + [lab.image, "true"])
+            #expect(said.code == 0 && said.errors.contains("cannot take back what a killed keeper"), "\(said.errors)")
+            try eventually("another keeper", within: 60) { try row(key)?["Awake"] == "yes" }
+            #expect(rmdir(inside) == 0)
+            #expect(try lab.hull("ps").errors == "")
+            let left = folders.filter { FileManager.default.fileExists(atPath: $0) }
+            #expect(left.isEmpty, "\(left)")
+        }
+
         /// It goes with its template, and by itself when nobody wants it.
         @Test func itsEnd() throws {
             let key = try wake()
@@ -209,13 +223,13 @@ extension IntegrationTests {
             try lab.good("template", "rm", key)
             try eventually("the end of the keeper", within: 20) { kill(keeper, 0) != 0 }
             #expect(!FileManager.default.fileExists(atPath: "\(lab.root)/cache/awake/\(key)"))
-            let output = try lab.hull(["template", "build"] + Self.shape, seconds: 200)
+            let none = ["HULL_TEMPLATE_AWAKE": "0"]
+            let output = try lab.hull(["template", "build"] + Self.shape, environment: none, seconds: 200)
             try #require(output.code == 0, "\(output.errors)")
             let short = ["HULL_TEMPLATE_AWAKE": "1"]
             #expect(try lab.hull(["run", "--rm"] + Self.shape + [lab.image, "true"], environment: short).code == 0)
             try eventually("an awake template", within: 60, every: 0.02) { try row(output.word)?["Awake"] == "yes" }
             try eventually("one that sleeps again", within: 20) { try row(output.word)?["Awake"] == "no" }
-            let none = ["HULL_TEMPLATE_AWAKE": "0"]
             #expect(try lab.hull(["run", "--rm"] + Self.shape + [lab.image, "true"], environment: none).code == 0)
             #expect(try lab.host("pgrep", "-f", "template-keeper \(output.word)").text == "")
         }

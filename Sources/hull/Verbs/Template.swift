@@ -51,14 +51,18 @@ struct TemplateVerb: ParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "build",
             abstract: "Make the template of a machine now.",
-            discussion: "The flags are those of hull run, as far as the machine depends on them.")
+            discussion: """
+                The flags are those of hull run, as far as the machine depends on them. Where templates are kept awake, it is when this \
+                ends: the very next start is a copy of it.
+                """)
         @OptionGroup var shape: ShapeOptions
         @Flag(name: .long, help: "For containers with bind mounts or volumes.") var share = false
 
         func perform() async throws -> Int32 {
             let store = try await openStore()
             let templates = store.roots.templates
-            let key = try await TemplateWish(roots: store.roots, drivers: Drivers.all).make(try shape.request(), share: share)
+            let (key, waking) = try await TemplateWish(roots: store.roots, drivers: Drivers.all).make(
+                try shape.request(), share: share)
             store.roots.awake.forget(key)
             // Somebody else may be at it, and at this very one.
             try await withDeadline(.seconds(600), awaiting: "the template \(key)") {
@@ -73,6 +77,7 @@ struct TemplateVerb: ParsableCommand {
             guard case .ready = templates.find(key) else {
                 throw SandboxError("the template \(key) was not made: \(templates.reasonOfRefusal(key) ?? "it gave no reason")")
             }
+            if let waking { try await store.roots.awake.wake(key, waking, start: Launch.wakeTemplates) }
             print(key)
             return 0
         }
