@@ -101,9 +101,8 @@ public struct TemplateKeeper {
         // Not for ever: what copies have in common is to be another's some day.
         let end = ContinuousClock.now + .seconds(3600)
         while ContinuousClock.now < end, isThere(template, key) {
-            var used = stat()
-            try checked("look at", files.ready) { stat(files.ready, &used) }
-            let left = AwakeTemplates.idle - .seconds(time(nil) - used.st_mtim.tv_sec)
+            let unused = Timestamp.now.nanoseconds - (try FileIdentity(files.ready).modified)
+            let left = AwakeTemplates.idle - .nanoseconds(unused)
             if left <= .zero { break }
             try await watch.next(atMost: min(left, .seconds(60)))
         }
