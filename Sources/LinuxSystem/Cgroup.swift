@@ -188,7 +188,9 @@ public struct Cgroup: Sendable {
         for line in try memberships().subtracting(theirs) {
             let parts = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
             guard parts.count == 3 else { continue }
-            let name = parts[1].hasPrefix("name=") ? parts[1].dropFirst(5) : parts[1]
+            var name = parts[1].hasPrefix("name=") ? parts[1].dropFirst(5) : parts[1]
+            // v2's beside v1's, where systemd mounts it.
+            if name.isEmpty, !exists("\(base)/cgroup.controllers") { name = "unified" }
             // One that is not here is not entered: who must be in it looks afterwards.
             guard let file = try? openFile("\(base)/\(name)\(parts[2])/cgroup.procs", O_WRONLY) else { continue }
             let entrance = SharedDescriptor(file)
