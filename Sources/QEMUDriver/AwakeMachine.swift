@@ -119,7 +119,7 @@ struct AwakePlace {
             while exists(note) { try await watch.next(atMost: .seconds(3600)) }
             withExtendedLifetime(spare) {}
             // Who took it has use for the processors now.
-            try await sleep(for: .milliseconds(200))
+            try await sleep(for: .milliseconds(500))
         }
     }
 

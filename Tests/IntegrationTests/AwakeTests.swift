@@ -119,7 +119,8 @@ extension IntegrationTests {
                 _ = try? lab.hull("rm", "--force", "plain", "none")
                 _ = try? lab.hull("template", "rm", output.word)
                 // It is the keeper's place until that has ended.
-                _ = try? lab.host("sh", "-c", "for at in $(\(place)); do for i in $(seq 100); do rmdir $at && break; sleep 0.1; done; done")
+                let leave = "for at in $(\(place)); do for i in $(seq 100); do rmdir $at && break; sleep 0.1; done; done"
+                _ = try? lab.host("sh", "-c", leave)
             }
             #expect(try lab.hull(["run", "-d", "--name", "plain"] + Self.shape + [lab.image, "sleep", "1000"]).code == 0)
             #expect(try isCopy("plain") && !lab.read("/proc/\(machine("plain"))/cgroup").contains("hull-waker"))
