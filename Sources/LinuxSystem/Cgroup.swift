@@ -173,9 +173,16 @@ public struct Cgroup: Sendable {
         if try Self.memberships().contains(where: { $0.hasSuffix("/\(path)") }) { try Cgroup("").enter() }
     }
 
-    /// The cgroups that a process is in, this one or another: lines of cgroups(7), /proc/PID/cgroup.
-    public static func memberships(of other: ProcessIdentity? = nil) throws(SystemError) -> Set<Substring> {
-        Set(try readText("/proc/\(other.map { "\($0.pid)" } ?? "self")/cgroup").split(separator: "\n"))
+    /// The cgroups that this process is in: lines of cgroups(7), /proc/PID/cgroup.
+    public static func memberships() throws(SystemError) -> Set<Substring> { try memberships(of: "self") }
+
+    /// Those that another process is in.
+    public static func memberships(of other: ProcessIdentity) throws(SystemError) -> Set<Substring> {
+        try memberships(of: "\(other.pid)")
+    }
+
+    private static func memberships(of name: String) throws(SystemError) -> Set<Substring> {
+        Set(try readText("/proc/\(name)/cgroup").split(separator: "\n"))
     }
 
     /// Those of the cgroups that this process is in and `theirs` are not, where they can be entered; in hierarchies that none of `others` is in.

@@ -211,7 +211,7 @@ struct AwakePlace {
         }
         var process: ChildProcess?
         var isConfined = false
-        var born: Set<Substring> = []
+        var born: (identity: ProcessIdentity, cgroups: Set<Substring>)?
         do {
             while !isConfined {
                 let (kind, step, error, descriptor) = try Self.answer(connection)
@@ -220,8 +220,11 @@ struct AwakePlace {
                     let made = try ChildProcess(adopted: descriptor)
                     process = made
                     // First: a cpuset of whoever woke it bounds what it may run on.
-                    born = try Cgroup.memberships(of: made.identity)
-                    try made.join(Cgroup.entrancesOfOurs(without: born, nor: cgroups))
+                    if let identity = made.identity {
+                        let there = try Cgroup.memberships(of: identity)
+                        born = (identity, there)
+                        try made.join(Cgroup.entrancesOfOurs(without: there, nor: cgroups))
+                    }
                     try made.takeAfterUs()
                     // Before it begins only where it takes memory at once: to join costs a grace period of the kernel's.
                     if takesMemory { try made.join(cgroups) }
@@ -232,9 +235,11 @@ struct AwakePlace {
                 }
             }
             // What it was born in is its keeper's, and ends with it. (Of a root nobody is bound.)
-            let left = try born.intersection(Cgroup.memberships(of: process?.identity)).subtracting(Cgroup.memberships())
-            if let one = left.first(where: { !$0.hasSuffix(":/") }) {
-                throw MachineError(.unsupported, "a copy would stay in its keeper's cgroup (\(one))")
+            if let (identity, cgroups) = born {
+                let left = try cgroups.intersection(Cgroup.memberships(of: identity)).subtracting(Cgroup.memberships())
+                if let one = left.first(where: { !$0.hasSuffix(":/") }) {
+                    throw MachineError(.unsupported, "a copy would stay in its keeper's cgroup (\(one))")
+                }
             }
         } catch {
             if let process {

@@ -127,8 +127,9 @@ public struct AwakeTemplates: Sendable {
 
     /// Removes what its keeper, this process, had made, whose machine has ended. What cannot be removed now the next verb takes back.
     func end(_ key: String, _ files: Files) {
+        // Where the folder is gone already, there is nobody to be in the way of.
+        try? setAside(key, files)
         do {
-            try setAside(key, files)
             try files.cgroup.leave()
             try remove(files)
         } catch { StandardStreams.complain("hull: the template \(key) sleeps again, and something is left: \(error)") }
