@@ -114,8 +114,12 @@ final class Site {
     func remove() async throws {
         first.signal(SIGKILL)
         _ = try await first.wait()
+        // Keepers of templates were killed with all else, and no verb comes after them. (Where there is no such folder, there was none.)
+        let keepers = ((try? listDirectory("\(folder)/lib/hull/cache/awake")) ?? []).filter { $0.hasPrefix(".") }.map {
+            "hull/keeper-\($0.dropFirst())"
+        }
         // Podman and containerd cannot be told where; what is in use refuses to go.
-        for name in [cgroup, "libpod_parent", "docker", "default"] {
+        for name in [cgroup, "libpod_parent", "docker", "default"] + keepers {
             for root in try listDirectory("/sys/fs/cgroup") { removeGroups("/sys/fs/cgroup/\(root)/\(name)") }
             removeGroups("/sys/fs/cgroup/\(name)")
         }
