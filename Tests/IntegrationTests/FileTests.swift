@@ -10,11 +10,7 @@ extension IntegrationTests {
 
         @Test func whatProgramsAsk() throws {
             let tools = try lab.scratch("tools"), bind = try lab.scratch("files")
-            let source =
-                URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path + "/Programs/files.c"
-            let compiler = ProcessInfo.processInfo.environment["CC"] ?? "clang"
-            let made = try Program([compiler, "-O1", "-static", "-o", "\(tools)/files", source]).finish()
-            try #require(made.code == 0, "\(made.errors)")
+            try lab.compile("files", to: "\(tools)/files")
             for (folder, count) in [("/b", Self.count), ("/root", 1000)] {
                 let output = try lab.hull(
                     [

@@ -109,6 +109,15 @@ final class Lab: Sendable {
     func write(_ text: String, to path: String) throws { try text.write(toFile: path, atomically: false, encoding: .utf8) }
     func read(_ path: String) throws -> String { try String(contentsOfFile: path, encoding: .utf8) }
 
+    /// Makes `Tests/Programs/NAME.c`, with no library that a container would need, at `path`.
+    func compile(_ name: String, to path: String) throws {
+        let source =
+            URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path + "/Programs/\(name).c"
+        let compiler = ProcessInfo.processInfo.environment["CC"] ?? "clang"
+        let made = try Program([compiler, "-O1", "-static", "-o", path, source]).finish()
+        try #require(made.code == 0, "\(made.errors)")
+    }
+
     // MARK: the suite's set-up and its end
 
     func setUp() throws {

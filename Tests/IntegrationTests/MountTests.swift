@@ -67,12 +67,7 @@ extension IntegrationTests {
         /// Nothing that was written is in the guest alone when a container has ended, though nobody asked its kernel to write it.
         @Test(arguments: [["--rm"], ["--rm", "--no-template"], ["--name", "mapped"]]) func mappedFiles(_ flags: [String]) throws {
             let folder = try lab.scratch("mapped")
-            let source =
-                URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path
-                + "/Programs/mapped.c"
-            let compiler = ProcessInfo.processInfo.environment["CC"] ?? "clang"
-            let made = try Program([compiler, "-O1", "-static", "-o", "\(folder)/mapped", source]).finish()
-            try #require(made.code == 0, "\(made.errors)")
+            try lab.compile("mapped", to: "\(folder)/mapped")
             defer { _ = try? lab.hull("rm", "-f", "mapped") }  // the suite's end looks for what is left
             let output = try lab.hull(
                 ["run", "--network", "none"] + flags + ["-v", "\(folder):/x", lab.image, "/x/mapped", "/x/data"])
@@ -87,12 +82,7 @@ extension IntegrationTests {
         /// A socket among the mounts is no share: the machine has none.
         @Test func unixSockets() throws {
             let folder = try lab.scratch("sockets")
-            let source =
-                URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path
-                + "/Programs/sockets.c"
-            let compiler = ProcessInfo.processInfo.environment["CC"] ?? "clang"
-            let made = try Program([compiler, "-O1", "-static", "-o", "\(folder)/ask", source]).finish()
-            try #require(made.code == 0, "\(made.errors)")
+            try lab.compile("sockets", to: "\(folder)/ask")
             let script = """
                 socat UNIX-LISTEN:\(folder)/stream,fork,mode=666 EXEC:'tr a-z A-Z' & servers=$!
                 socat -u UNIX-RECV:\(folder)/log CREATE:\(folder)/got & servers="$servers $!"
