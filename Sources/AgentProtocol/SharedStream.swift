@@ -115,6 +115,15 @@ public struct SharedStream {
         return count
     }
 
+    /// What was written and the other end has not taken, for whoever goes on with another one; it stays where it is.
+    public func untaken() throws(WireError) -> [UInt8] {
+        let count = Self.size - (try room())
+        let start = Int(produced &- UInt32(count)) & (Self.size - 1)
+        let first = min(count, Self.size - start)
+        return Array(UnsafeRawBufferPointer(start: outgoing + start, count: first))
+            + Array(UnsafeRawBufferPointer(start: outgoing, count: count - first))
+    }
+
     /// Whether the other end must be told by an event, since this was asked last.
     public mutating func takeNotice() -> Bool {
         defer { owesNotice = false }

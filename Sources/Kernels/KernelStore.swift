@@ -118,8 +118,7 @@ public struct KernelStore {
     }
 
     static func expand(_ packed: [UInt8], _ compression: Compression, into file: Int32) async throws {
-        let memory = SharedDescriptor(
-            owning: try checked("make a memory file") { hull_memfd_create("packed", 1 /* MFD_CLOEXEC */) })
+        let memory = try makeMemoryFile("packed")
         try writeFile(memory.raw, "a memory file", packed)
         try checked("rewind", "a memory file") { lseek(memory.raw, 0, SEEK_SET) }
         let program = compression.program
@@ -185,8 +184,7 @@ public struct KernelStore {
     private func module(_ path: String) async throws -> [UInt8] {
         let bytes = try readFile(path, limit: 64 << 20)
         guard let compression = Compression(bytes) else { return bytes }
-        let memory = OwnedDescriptor(
-            owning: try checked("make a memory file") { hull_memfd_create("module", 1 /* MFD_CLOEXEC */) })
+        let memory = try makeMemoryFile("module")
         try await Self.expand(bytes, compression, into: memory.raw)
         return try Self.reread(memory.raw, path)
     }

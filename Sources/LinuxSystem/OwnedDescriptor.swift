@@ -69,6 +69,13 @@ public func openFile(_ path: String, _ flags: Int32, mode: UInt32 = 0o600) throw
     OwnedDescriptor(owning: try checked("open", path) { Glibc.open(path, flags | O_CLOEXEC, mode) })
 }
 
+/// An empty file in memory, which goes with the last that has it open; `name` is what /proc shows (memfd_create(2)). One that can be sealed takes
+/// F_ADD_SEALS of fcntl(2).
+public func makeMemoryFile(_ name: String, canBeSealed: Bool = false) throws(SystemError) -> SharedDescriptor {
+    // MFD_CLOEXEC, MFD_ALLOW_SEALING.
+    SharedDescriptor(owning: try checked("make a memory file", name) { hull_memfd_create(name, canBeSealed ? 3 : 1) })
+}
+
 /// Opens `path` below `directory` (or AT_FDCWD) with `openat2`; `resolve` takes RESOLVE_* flags.
 public func openBelow(
     _ directory: Int32, _ path: String, _ flags: Int32, mode: UInt32 = 0, resolve: UInt64

@@ -38,6 +38,8 @@ package struct FileQueue {
 
     /// Whether another request can be given.
     package var hasRoom: Bool { !free.isEmpty }
+    /// Whether the server is done with all that it was given, and all of that was taken.
+    package var isIdle: Bool { free.count == Self.slots }
 
     /// Gives the server a request, for which there must be room; it is to be told.
     package mutating func give(_ request: ArraySlice<UInt8>) {

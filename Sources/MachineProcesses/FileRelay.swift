@@ -3,8 +3,19 @@ import Glibc
 package import LinuxSystem
 import Machines
 
-/// Carries a guest's requests for files to a share server, and its answers back, where the two share no memory: the guest's come over a byte stream,
-/// one behind the other; to the server we are what a VMM is to it (vhost-user), with a queue in a memory of our own.
+/// What a guest's requests for files come over, one behind the other, and their answers go back.
+@Loop
+package protocol FileStream: AnyObject, Sendable {
+    /// Takes what is there, at most so many bytes; none where there is nothing yet, nil where nothing comes any more.
+    func take(atMost count: Int) throws -> [UInt8]?
+    /// Waits until there may be more to take.
+    func more() async throws
+    /// Gives it all of these bytes.
+    func give(_ bytes: [UInt8]) async throws
+}
+
+/// Carries a guest's requests for files to a share server, and its answers back, where the two share no memory; to the server we are what a VMM
+/// is to it (vhost-user), with a queue in a memory of our own.
 @Loop
 package final class FileRelay {
     private let memory: UnsafeMutableRawPointer
@@ -12,19 +23,38 @@ package final class FileRelay {
     /// What tells the server of requests, and us of answers.
     private let kick: SharedDescriptor
     private let call: SharedDescriptor
-    /// The server ends when it closes.
-    private let connection: SharedDescriptor
-    private let taken = Gate()
+    private let link: ShareServerLink
     /// Answers of our own, for the one who writes.
     private var own: [[UInt8]] = []
+    /// What came of a request that is not whole yet.
+    private var part: [UInt8]
+    /// Whether no request is taken at the moment, and what must have come to its end before that is so.
+    private var isHeld = false
+    private var isTaking = false
+    private var isGiving = false
+    /// Where those wait who depend on one of these, or on room in the queue.
+    private let changed = Gate()
+    private var failure: (any Error)?
 
-    /// Settles everything with the server that listens at the other end of `connection`.
-    package init(_ connection: SharedDescriptor) async throws {
-        self.connection = connection
+    /// What a saved guest and its server knew of each other when no request was under way.
+    package struct Saved: Sendable {
+        /// The beginning of a request, the rest of which the guest has.
+        package var part: [UInt8]
+        /// What the server wrote, in a file of its own, from its beginning.
+        package var server: SharedDescriptor
+
+        package init(part: [UInt8], server: SharedDescriptor) {
+            self.part = part
+            self.server = server
+        }
+    }
+
+    /// Settles everything with the server that listens at the other end of `connection`, which ends when that closes. One of a restored guest is
+    /// told first what the guest's last one knew.
+    package init(_ connection: SharedDescriptor, from saved: Saved? = nil) async throws {
         kick = SharedDescriptor(owning: try checked("make an event") { eventfd(0, O_CLOEXEC | O_NONBLOCK) })
         call = SharedDescriptor(owning: try checked("make an event") { eventfd(0, O_CLOEXEC | O_NONBLOCK) })
-        let file = SharedDescriptor(
-            owning: try checked("make a memory file") { hull_memfd_create("share", 3 /* MFD_CLOEXEC | MFD_ALLOW_SEALING */) })
+        let file = try makeMemoryFile("share", canBeSealed: true)
         try checked("set the length of", "a memory file") { ftruncate(file.raw, FileQueue.bytes) }
         // F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW: else the server could make our next look at it the last.
         try checked("seal", "a memory file") { fcntl(file.raw, 1033, 7) }
@@ -34,73 +64,95 @@ package final class FileRelay {
         }
         memory = mapped
         queue = FileQueue(mapped, at: ShareServerLink.base)
-        let link = ShareServerLink(connection)
-        try await withDeadline(.seconds(120), awaiting: "the share server's answer") { [kick, call] in
-            try await link.open(memory: file, bytes: FileQueue.bytes, kick: kick, call: call)
+        part = saved?.part ?? []
+        link = ShareServerLink(connection)
+        try await withDeadline(.seconds(120), awaiting: "the share server's answer") { [link, kick, call] in
+            try await link.open(memory: file, bytes: FileQueue.bytes)
+            if let saved { try await link.load(saved.server) }
+            try await link.start(from: 0, kick: kick, call: call)
         }
     }
 
     isolated deinit { munmap(memory, FileQueue.bytes) }
 
-    /// Carries until the other end of `stream`, which must not block, is closed, or the task is cancelled. Throws where either side breaks the rules.
-    package func carry(_ stream: SharedDescriptor) async throws {
+    /// Carries until nothing comes any more, or the task is cancelled. Throws where either side breaks the rules.
+    package func carry(_ stream: any FileStream) async throws {
+        let requests = Task { @Loop in try await self.carryRequests(stream) }
         let answers = Task { @Loop in
             do { try await self.carryAnswers(stream) } catch is CancellationError {
             } catch let error as SystemError where error.code == EPIPE {
                 // Who hung up wants no answers, and asks no more.
             } catch {
-                // Whoever reads requests finds out by that, and why.
                 self.failure = error
-                shutdown(stream.raw, Int32(SHUT_RDWR))
+                requests.cancel()
             }
         }
-        let outcome: Result<Void, any Error>
-        do { outcome = .success(try await carryRequests(stream)) } catch { outcome = .failure(error) }
+        let outcome = await withTaskCancellationHandler {
+            await requests.result
+        } onCancel: {
+            requests.cancel()
+        }
         answers.cancel()
         await answers.value
         if let failure { throw failure }
         try outcome.get()
     }
-    private var failure: (any Error)?
 
-    private func carryRequests(_ stream: SharedDescriptor) async throws {
-        var pending: [UInt8] = []
+    private func carryRequests(_ stream: any FileStream) async throws {
         while true {
-            let bytes = try await readSome(stream.raw, capacity: FileMessage.limit)
-            if bytes.isEmpty { return }
-            pending += bytes
-            var start = 0
-            while let length = try FileMessage.requestLength(pending[start...]), pending.count - start >= length {
-                let request = pending[start..<start + length]
-                start += length
-                if let answer = FileMessage.ownAnswer(request) {
-                    while own.count >= FileQueue.slots { try await taken.wait() }
-                    own.append(answer)
-                    signal(call)
-                    continue
-                }
-                while !queue.hasRoom { try await taken.wait() }
-                queue.give(request)
-                signal(kick)
+            if isHeld {
+                try await changed.wait()
+                continue
             }
-            pending.removeFirst(start)
+            guard let bytes = try stream.take(atMost: FileMessage.limit) else { return }
+            if bytes.isEmpty {
+                try await stream.more()
+                continue
+            }
+            isTaking = true
+            try await request(bytes)
+            isTaking = false
+            changed.open()
         }
     }
 
-    private func carryAnswers(_ stream: SharedDescriptor) async throws {
+    /// Asks the server what is whole with these bytes.
+    private func request(_ bytes: [UInt8]) async throws {
+        part += bytes
+        var start = 0
+        while let length = try FileMessage.requestLength(part[start...]), part.count - start >= length {
+            let request = part[start..<start + length]
+            start += length
+            if let answer = FileMessage.ownAnswer(request) {
+                while own.count >= FileQueue.slots { try await changed.wait() }
+                own.append(answer)
+                signal(call)
+                continue
+            }
+            while !queue.hasRoom { try await changed.wait() }
+            queue.give(request)
+            signal(kick)
+        }
+        part.removeFirst(start)
+    }
+
+    private func carryAnswers(_ stream: any FileStream) async throws {
         var count: UInt64 = 0
         while true {
             try await readable(call.raw)
             // Before the look, so that what comes after it is told again.
             _ = read(call.raw, &count, 8)
+            isGiving = true
             while let answer = try queue.take() {
-                taken.open()
-                if !answer.isEmpty { try await writeAll(stream.raw, answer) }
+                changed.open()
+                if !answer.isEmpty { try await stream.give(answer) }
             }
             while let answer = own.popLast() {
-                taken.open()
-                try await writeAll(stream.raw, answer)
+                changed.open()
+                try await stream.give(answer)
             }
+            isGiving = false
+            changed.open()
         }
     }
 
@@ -108,5 +160,38 @@ package final class FileRelay {
         var one: UInt64 = 1
         // A counter that is full is an event that was not looked at yet.
         _ = write(event.raw, &one, 8)
+    }
+
+    // MARK: saving
+
+    /// Takes no more requests until `goOn()`. Returns when none is under way, and the stream has every answer: what the guest has and what the server
+    /// knows go together then. Throws when the task is cancelled; requests are taken again then.
+    package func hold() async throws {
+        isHeld = true
+        do { while isTaking || isGiving || !queue.isIdle || !own.isEmpty { try await changed.wait() } } catch {
+            goOn()
+            throw error
+        }
+    }
+
+    /// Takes requests again.
+    package func goOn() {
+        isHeld = false
+        changed.open()
+    }
+
+    /// What the guest's next server must know; call it while requests are held.
+    package func save() async throws -> Saved {
+        precondition(isHeld, "a share is saved while nothing is asked of its server")
+        let file = try makeMemoryFile("files")
+        try await withDeadline(.seconds(120), awaiting: "the share server's state") { [link, kick, call] in
+            let base = try await link.stop()
+            let outcome: Result<Void, any Error>
+            do { outcome = .success(try await link.save(to: file)) } catch { outcome = .failure(error) }
+            try await link.start(from: base, kick: kick, call: call)
+            try outcome.get()
+        }
+        try checked("go back in", "a memory file") { lseek(file.raw, 0, SEEK_SET) }
+        return Saved(part: part, server: file)
     }
 }

@@ -97,8 +97,7 @@ struct AwakePlace {
 
     /// An empty file in memory, which goes with the last that has it open.
     static func makeMemory(of bytes: UInt64) throws -> SharedDescriptor {
-        let file = SharedDescriptor(
-            owning: try checked("make", GuestMemory.name) { hull_memfd_create(memoryName, 1 /* MFD_CLOEXEC */) })
+        let file = try makeMemoryFile(memoryName)
         try checked("set the length of", GuestMemory.name) { ftruncate(file.raw, Int(bytes)) }
         return file
     }
@@ -320,8 +319,7 @@ struct AwakePlace {
         }
         try refuse("clone3", 0x0005_0000 | UInt32(ENOSYS))
         seccomp_attr_set(context, SCMP_FLTATR_CTL_OPTIMIZE, 2)
-        let file = SharedDescriptor(
-            owning: try checked("make room for a filter") { hull_memfd_create("hull-filter", 1 /* MFD_CLOEXEC */) })
+        let file = try makeMemoryFile("hull-filter")
         let failure = seccomp_export_bpf(context, file.raw)
         if failure != 0 { throw SystemError("compile a filter", code: -failure) }
         return file

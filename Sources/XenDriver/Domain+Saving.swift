@@ -1,9 +1,11 @@
 import CLinux
+import Glibc
 import LinuxSystem
+import MachineProcesses
 import Machines
 
 extension Domain: Snapshotting {
-    /// Xen saves memory and devices in one stream: all of it is in `state`, and `memory` stays empty. The guest's kernel takes part: it detaches
+    /// Xen saves memory and devices in one stream: all of it is in `state`, and `memory` stays empty. What the share's server knows follows there. The guest's kernel takes part: it detaches
     /// itself from Xen for the moment, and where it does not, xl gives up after a minute.
     func save(
         memory: SharedDescriptor, state: SharedDescriptor, over parent: Snapshot?,
@@ -13,18 +15,20 @@ extension Domain: Snapshotting {
             throw MachineError(.unsupported, "Xen saves all of a domain's memory: save it without another snapshot below")
         }
         guard plan.kind != .hvm else { throw Self.cannotSaveHVM }
-        // A server that was never asked for anything is like any other.
-        guard !isShareInUse else {
-            throw MachineError(
-                .unsupported,
-                "a domain with bind mounts or volumes cannot be saved yet: the files that it has open are known to its share server only"
-            )
-        }
         try await before()
-        try await toolstack.save(id, to: state)
-        notePaused()
-        try await still()
-        return plan.facts.merging(DomainMemory.facts(whole: wholeMemory)) { ours, _ in ours }
+        var facts = plan.facts.merging(DomainMemory.facts(whole: wholeMemory)) { ours, _ in ours }
+        try await whileFilesAreHeld { files in
+            try await toolstack.save(id, to: state)
+            notePaused()
+            try await still()
+            if let files { facts.merge(try await SavedFiles.append(files, to: state)) { ours, _ in ours } }
+        }
+        return facts
+    }
+
+    private func whileFilesAreHeld(_ body: @Loop (FileRelay.Saved?) async throws -> Void) async throws {
+        guard let share else { return try await body(nil) }
+        try await share.whileHeld(body)
     }
 
     nonisolated static let cannotSaveHVM = MachineError(
@@ -88,5 +92,40 @@ extension DomainPlan {
             guard let saved = snapshot.facts[fact], saved != facts[fact] else { continue }
             throw MachineError(.unsupported, "\(name) was \(saved) when it was saved, and here it is \(facts[fact] ?? "another")")
         }
+    }
+}
+
+/// What a saved domain and its share's server knew of each other, behind Xen's stream.
+enum SavedFiles {
+    /// Where it begins, and how many bytes of it are the beginning of a request. The rest is the server's.
+    private static let (start, part) = ("files", "request")
+
+    /// Writes it behind what is there; returns the facts that tell of it.
+    @Loop static func append(_ files: FileRelay.Saved, to state: SharedDescriptor) async throws -> [String: String] {
+        let end = try checked("go to the end of", "the saved state") { lseek(state.raw, 0, SEEK_END) }
+        try await writeAll(state.raw, files.part)
+        try await copy(from: files.server, to: state)
+        return [start: "\(end)", part: "\(files.part.count)"]
+    }
+
+    /// What the snapshot that a machine is made from has; nil for one without.
+    @Loop static func find(in source: MachineSource) async throws -> FileRelay.Saved? {
+        guard case .restore(_, let snapshot) = source, let start = snapshot.facts[start] else { return nil }
+        let file = SharedDescriptor(try openFile(snapshot.state, O_RDONLY))
+        guard let start = Int(start), let count = snapshot.facts[part].flatMap({ Int($0) }), start > 0,
+            (0..<FileMessage.limit).contains(count), lseek(file.raw, start, SEEK_SET) == start
+        else { throw MachineError(.refused, "the snapshot does not say where its share server's state is") }
+        let part = [UInt8](unsafeUninitializedCapacity: count) { buffer, got in got = max(0, read(file.raw, buffer.baseAddress, count)) }
+        guard part.count == count else { throw MachineError(.refused, "the snapshot's share server's state is cut short") }
+        // The server gets what is its own, and not the file with the guest's memory.
+        let server = try makeMemoryFile("files")
+        try await copy(from: file, to: server)
+        try checked("go back in", "a memory file") { lseek(server.raw, 0, SEEK_SET) }
+        return FileRelay.Saved(part: part, server: server)
+    }
+
+    /// Copies the rest.
+    @Loop private static func copy(from: SharedDescriptor, to: SharedDescriptor) async throws {
+        while case let bytes = try await readSome(from.raw, capacity: 1 << 20), !bytes.isEmpty { try await writeAll(to.raw, bytes) }
     }
 }

@@ -26,7 +26,7 @@ final class Domain: VirtualMachine {
     private var console: ConsoleLog?
     private var recording: Task<Void, Never>?
     private var carrying: [Task<Void, Never>] = []
-    private let share: DomainShare?
+    let share: DomainShare?
     private var deviceModel: DeviceModel?
     private var ending: Task<MachineExit, Never>?
     /// xl, which was told to take it away.
@@ -37,7 +37,8 @@ final class Domain: VirtualMachine {
     var wholeMemory: Int?
 
     init(
-        _ spec: MachineSpec, madeAs origin: String, _ plan: DomainPlan, _ toolstack: Toolstack, in directory: MachineDirectory
+        _ spec: MachineSpec, madeAs origin: String, isRestored: Bool, _ plan: DomainPlan, _ toolstack: Toolstack,
+        in directory: MachineDirectory
     ) throws {
         self.spec = spec
         self.origin = origin
@@ -47,7 +48,7 @@ final class Domain: VirtualMachine {
         guest = plan.layout
         store = try Store.connect()
         (agent, carried) = try makeSocketPair(nonBlocking: true)
-        share = try spec.share.map { try DomainShare($0, confinement: spec.confinement, in: directory) }
+        share = try spec.share.map { try DomainShare($0, isRestored: isRestored, confinement: spec.confinement, in: directory) }
     }
 
     /// Makes the domain, paused, or takes the one that waits; connects its devices and its console; and lets it run.
@@ -61,7 +62,7 @@ final class Domain: VirtualMachine {
         case .parked(_, let parked): try await adopt(parked)
         }
         try await openConsole()
-        try await share?.begin { complaint in self.fail(complaint) }
+        try await share?.begin(from: try await SavedFiles.find(in: source)) { self.fail("") }
         carrying = [Task { @Loop in await self.carry { try await self.carryAgent() } }]
         if let share { carrying.append(Task { @Loop in await self.carry { try await share.carry(self.store, of: self.id) } }) }
         ending = Task { @Loop in await self.end(releases) }
@@ -264,8 +265,6 @@ final class Domain: VirtualMachine {
     // What the guest knows of files is known to their server too, which ends with us; and so do the processes that serve a stubdomain.
     var parking: (any Parking)? { share == nil && plan.kind != .hvm ? self : nil }
     var sharing: (any Sharing)? { share?.server }
-    /// Whether the guest may know files of the share's server.
-    var isShareInUse: Bool { share?.isInUse ?? false }
     var resizing: (any Resizing)? { nil }
     func consoleTail(lines: Int) -> String { console?.lines(lines) ?? "" }
 

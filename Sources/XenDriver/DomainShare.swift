@@ -8,51 +8,40 @@ import Machines
 final class DomainShare {
     let server: ShareServer
     private var relay: FileRelay?
-    /// The guest's end of the relay, and the relay's.
-    private let guest: SharedDescriptor
-    private let stream: SharedDescriptor
     private var tasks: [Task<Void, Never>] = []
     private var serving: Task<ExitStatus, Never>?
     /// How the server ended, unless we ended it.
     private(set) var end: ExitStatus?
     private var isEnding = false
-    /// Whether the guest's agent has offered memory for files: from then on it may have some open.
+    /// Whether the guest's agent has offered memory for files, here or where it was saved: from then on it may have some open.
     private(set) var isInUse = false
 
-    /// Starts the server. When it throws, nothing is left.
-    init(_ share: Share, confinement: Confinement, in directory: MachineDirectory) throws {
+    /// Starts the server. When it throws, nothing is left. `isRestored`: the guest may know files of another one's.
+    init(_ share: Share, isRestored: Bool, confinement: Confinement, in directory: MachineDirectory) throws {
         guard let program = ShareServerProgram.find() else { throw ShareServerProgram.missing }
-        (guest, stream) = try makeSocketPair(nonBlocking: true)
-        server = try ShareServer(share, program, isRestored: false, confinement: confinement, in: directory)
+        server = try ShareServer(share, program, isRestored: isRestored, confinement: confinement, in: directory)
     }
 
-    /// Comes to terms with the server, and takes from its root what it had to read. `failed` is told when files cannot be had any more, and why.
-    func begin(failed: @escaping @Loop (String) -> Void) async throws {
+    /// Comes to terms with the server, and takes from its root what it had to read. `failed` is told when the server has ended.
+    func begin(from saved: FileRelay.Saved?, failed: @escaping @Loop () -> Void) async throws {
+        isInUse = saved != nil
         let server = server
         serving = Task { @Loop in
             // Waiting for a child of ours fails only when it was reaped, which is done here alone.
             let status = (try? await server.process.child.wait()) ?? .code(-1)
             if !self.isEnding {
                 self.end = status
-                failed("")
+                failed()
             }
             return status
         }
         tasks.append(Task { @Loop in await server.process.listen() })
         try server.release()
-        let relay: FileRelay
-        do { relay = try await FileRelay(server.connection) } catch {
+        do { relay = try await FileRelay(server.connection, from: saved) } catch {
             throw MachineError(
                 .startFailed, "the share server cannot be used (it said: \(server.process.complaints))", cause: error)
         }
-        self.relay = relay
         try server.emptyRoot()
-        tasks.append(
-            Task { @Loop in
-                do { try await relay.carry(self.stream) } catch {
-                    if !self.isEnding { failed("\(error)\n") }
-                }
-            })
     }
 
     /// Carries to and from the memory that the guest offers for files, when it does. Throws when the guest breaks a rule.
@@ -64,8 +53,20 @@ final class DomainShare {
             isInUse = true
             let memory = try SharedMemory(of: domain, offer)
             defer { memory.unmap() }
-            return try await memory.carry(guest)
+            guard let relay else { return }
+            return try await memory.serve({ try await relay.carry(memory) })
         }
+    }
+
+    /// Runs `body` while no request is under way, none is taken, and the guest's memory for files is left alone. It is given what the next server
+    /// must know; nil where the guest knows no file.
+    func whileHeld(_ body: @Loop (FileRelay.Saved?) async throws -> Void) async throws {
+        guard isInUse, let relay else { return try await body(nil) }
+        try await withDeadline(.seconds(60), awaiting: "the end of what the guest asks of its shared folders") {
+            try await relay.hold()
+        }
+        defer { relay.goOn() }
+        try await body(try await relay.save())
     }
 
     /// Ends the server, and takes down what it had.

@@ -2,6 +2,7 @@ import AgentProtocol
 import CLinux
 import Glibc
 import LinuxSystem
+import MachineProcesses
 import Machines
 
 /// What a guest says of the memory that it shares: `REFERENCE CHANNEL`. Pure.
@@ -76,7 +77,20 @@ final class SharedMemory {
     /// Carries bytes between the memory and `socket`, which must not block, until the task is cancelled or the socket's other end is closed. Throws
     /// when the guest breaks the memory's rules.
     func carry(_ socket: SharedDescriptor) async throws {
-        // Whichever ends first, for whatever reason, the others are of no use.
+        try await serve(
+            { while true { try await writeAll(socket.raw, try await self.some()) } },
+            {
+                while true {
+                    let bytes = try await readSome(socket.raw)
+                    if bytes.isEmpty { return }
+                    try await self.give(bytes)
+                }
+            })
+    }
+
+    /// Takes the guest's events while `bodies` run beside each other, until one of them ends, or throws, or the task is cancelled: the others are
+    /// cancelled then.
+    func serve(_ bodies: (@Loop () async throws -> Void)...) async throws {
         let (ends, end) = AsyncStream.makeStream(of: Result<Void, any Error>.self)
         func start(_ body: @escaping @Loop () async throws -> Void) -> Task<Void, Never> {
             Task { @Loop in
@@ -86,7 +100,7 @@ final class SharedMemory {
                 } catch { end.yield(.failure(error)) }
             }
         }
-        let tasks = [start(listen), start { try await self.carryOut(socket) }, start { try await self.carryIn(socket) }]
+        let tasks = [start(listen)] + bodies.map(start)
         let outcome = await withTaskCancellationHandler {
             for await outcome in ends { return outcome }
             return .success(())
@@ -110,37 +124,43 @@ final class SharedMemory {
         }
     }
 
-    /// From the guest to the socket.
-    private func carryOut(_ socket: SharedDescriptor) async throws {
-        var buffer = [UInt8](repeating: 0, count: SharedStream.size)
-        while isMapped {
-            let count = try buffer.withUnsafeMutableBytes { try stream.read(into: $0) }
-            tell()
-            if count > 0 {
-                try await writeAll(socket.raw, count == buffer.count ? buffer : Array(buffer[..<count]))
-            } else {
-                try await changed.wait()
-            }
-        }
-    }
-
-    /// From the socket to the guest.
-    private func carryIn(_ socket: SharedDescriptor) async throws {
-        while isMapped {
-            let bytes = try await readSome(socket.raw)
-            if bytes.isEmpty { return }
-            var done = 0
-            while done < bytes.count, isMapped {
-                let count = try bytes.withUnsafeBytes { try stream.write(UnsafeRawBufferPointer(rebasing: $0[done...])) }
-                tell()
-                done += count
-                if count == 0 { try await changed.wait() }
-            }
+    /// What the guest wrote, as soon as it wrote something.
+    private func some() async throws -> [UInt8] {
+        while true {
+            let bytes = try take(atMost: SharedStream.size) ?? []
+            if !bytes.isEmpty { return bytes }
+            try await more()
         }
     }
 
     private func tell() {
         // A guest that is gone needs not be told.
         if stream.takeNotice() { _ = hull_xen_notify(events.raw, channel) }
+    }
+}
+
+extension SharedMemory: FileStream {
+    func take(atMost count: Int) throws -> [UInt8]? {
+        guard isMapped else { throw CancellationError() }
+        defer { tell() }
+        var failure: (any Error)?
+        let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, got in
+            do { got = try stream.read(into: UnsafeMutableRawBufferPointer(buffer)) } catch { failure = error }
+        }
+        if let failure { throw failure }
+        return bytes
+    }
+
+    func more() async throws { try await changed.wait() }
+
+    func give(_ bytes: [UInt8]) async throws {
+        var done = 0
+        while done < bytes.count {
+            guard isMapped else { throw CancellationError() }
+            let count = try bytes.withUnsafeBytes { try stream.write(UnsafeRawBufferPointer(rebasing: $0[done...])) }
+            tell()
+            done += count
+            if count == 0 { try await changed.wait() }
+        }
     }
 }

@@ -107,8 +107,7 @@ struct Toolstack: Sendable {
             var how = Spawn(program, arguments, environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"])
             if let third { how.descriptors = [(third, 3)] }
             // Its progress comes line by line, and each would wake us beside it: what it says is read when it is through.
-            let said = SharedDescriptor(
-                owning: try checked("make a memory file") { hull_memfd_create("xl", 1 /* MFD_CLOEXEC */) })
+            let said = try makeMemoryFile("xl")
             how.descriptors.append((said, 2))
             var output = try await how.run()
             output.standardError = try readFile("/proc/self/fd/\(said.raw)")

@@ -48,6 +48,23 @@ import Testing
         }
     }
 
+    @Test("What the other end has not taken can be given to the next one, also where it goes round the ring's end")
+    func untaken() throws {
+        try Self.withEnds { (server, client, _) throws in
+            #expect(try server.untaken() == [])
+            let bytes = (0..<SharedStream.size).map { UInt8(truncatingIfNeeded: $0 * 7) }
+            #expect(try Self.write(&server, bytes) == bytes.count)
+            #expect(try server.untaken() == bytes)
+            #expect(try Self.read(&client, 1000).count == 1000)
+            #expect(try server.untaken() == Array(bytes[1000...]))
+            #expect(try Self.write(&server, Array(bytes[..<900])) == 900)
+            let round = Array(bytes[1000...]) + Array(bytes[..<900])
+            #expect(try server.untaken() == round)
+            #expect(try Self.read(&client, SharedStream.size) == round)
+            #expect(try server.untaken() == [])
+        }
+    }
+
     @Test("A full ring takes nothing, and its reader tells when there is room")
     func full() throws {
         try Self.withEnds { (server, client, _) throws in

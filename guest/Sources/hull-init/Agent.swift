@@ -48,7 +48,7 @@ final class Agent {
         loop.add(signals.number, Ready.input, .signals)
         // The port says "hung up" all the time while no host is there: edges only.
         loop.add(self.port.descriptor.number, Ready.input | Ready.output | Ready.edge, .port)
-        store = Port.watchOffer()
+        store = self.port.watchOffer()
         if store >= 0 { loop.add(store, Ready.input, .store) }
     }
 
@@ -102,9 +102,7 @@ final class Agent {
 
     /// Offers the host another stream where the last offer is void.
     private func lookAtOffer() {
-        var words = [UInt8](repeating: 0, count: 256)
-        while read(store, &words, words.count) > 0 {}
-        let offer = Port.offer()
+        let offer = port.offer(seenBy: store)
         guard offer != .stands else { return }
         loop.remove(port.descriptor.number)
         port.renew(offer)

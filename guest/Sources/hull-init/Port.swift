@@ -7,14 +7,19 @@ struct Port: ~Copyable {
     let descriptor: Descriptor
     private var memory: SharedStream?
     private var channel: UInt32 = 0
+    /// Where the host is told of the memory, in the domain's store.
+    private var name = ""
+    /// Whether nobody is at the other end any more.
+    private var isVoid = false
 
     /// A port of the kernel's.
     init(owning number: Int32) { descriptor = Descriptor(owning: number) }
 
-    private init(memory: SharedStream, events: Int32, channel: UInt32) {
+    private init(memory: SharedStream, events: Int32, channel: UInt32, name: String) {
         descriptor = Descriptor(owning: events)
         self.memory = memory
         self.channel = channel
+        self.name = name
     }
 
     /// Shares memory with the host and says where, in the domain's store, below `name`; nil while there is no Xen that could.
@@ -32,33 +37,45 @@ struct Port: ~Copyable {
         let offer = Array("\(name)\0\(references[0]) \(channel)".utf8)
         let written = guest_ask_store(11, offer, UInt32(offer.count), 0)
         if written < 0 { console("the host cannot be told of the shared memory: \(KernelError(-written).words)") }
-        return Port(memory: stream, events: events, channel: channel)
+        return Port(memory: stream, events: events, channel: channel, name: name)
     }
 
     /// A connection to the domain's store that can be read when the offer may be void; negative where there is none.
-    static func watchOffer() -> Int32 {
-        let words = Array("data/hull\0offer\0".utf8)
+    borrowing func watchOffer() -> Int32 {
+        if memory == nil { return -1 }
+        let words = Array("\(name)\0offer\0".utf8)
         return guest_ask_store(4, words, UInt32(words.count), 1)
     }
 
     /// Whether the offer is void: the host took it back by writing nothing in its place; or there is none, and this is another domain, into which
     /// the machine was restored. The kernel watches anew there, which is how we come to look.
     enum Offer { case stands, isTakenBack, isOfAnotherDomain }
-    static func offer() -> Offer {
-        let name = Array("data/hull\0".utf8)
+    mutating func offer(seenBy watch: Int32) -> Offer {
+        var words = [UInt8](repeating: 0, count: 256)
+        while CGuest.read(watch, &words, words.count) > 0 {}
+        let name = Array("\(name)\0".utf8)
         let length = guest_ask_store(2, name, UInt32(name.count), 0)
-        return length == 0 ? .isTakenBack : length == -ENOENT ? .isOfAnotherDomain : .stands
+        let offer: Offer = length == 0 ? .isTakenBack : length == -ENOENT ? .isOfAnotherDomain : .stands
+        isVoid = offer != .stands
+        return offer
     }
 
     /// Shares anew. The channel of another domain is none that our kernel knows, and closing it would end the kernel (evtchn_unbind_from_user
     /// of drivers/xen/evtchn.c: `BUG_ON(irq < 0)`).
     mutating func renew(_ offer: Offer) {
         if offer == .isOfAnotherDomain { guest_keep_open(descriptor.number) }
-        guard let renewed = Port.share() else {
+        guard let renewed = Port.share(as: name) else {
             console("no memory can be shared with the host again")
             exit(1)
         }
         self = renewed
+    }
+
+    /// The same, where whoever is at the other end now goes on with what the last one left.
+    mutating func carryOver(_ offer: Offer) {
+        let untaken = (try? memory?.untaken()) ?? []  // the host is believed
+        renew(offer)
+        _ = untaken.withUnsafeBytes { write($0) }
     }
 
     /// As read(2); 0 when nothing is there.
@@ -79,7 +96,8 @@ struct Port: ~Copyable {
     }
 
     private mutating func tell() {
-        if memory!.takeNotice() { guest_notify(descriptor.number, channel) }
+        // The channel of one who is gone may be another's now.
+        if memory!.takeNotice(), !isVoid { guest_notify(descriptor.number, channel) }
     }
 
     /// What an event of the descriptor means for the stream.

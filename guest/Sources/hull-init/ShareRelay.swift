@@ -24,6 +24,8 @@ enum ShareRelay {
         guard var port = Port.share(as: "data/hull-share") else { exit(1) }
         let request = UnsafeMutableRawBufferPointer.allocate(byteCount: limit, alignment: 8)
         let answer = UnsafeMutableRawBufferPointer.allocate(byteCount: limit, alignment: 8)
+        let store = port.watchOffer()
+        var offer = Port.Offer.stands
         // What of the request is to be written yet, and how much of the answer is there.
         var left = 0..<0
         var got = 0
@@ -48,12 +50,20 @@ enum ShareRelay {
                 got = 0
             }
             if moved + more > 0 { continue }
+            if offer != .stands {
+                // Whatever the last one had answered is read.
+                port.carryOver(offer)
+                offer = .stands
+                continue
+            }
             var watched = (
                 pollfd(fd: left.isEmpty ? 0 : -1, events: Int16(POLLIN), revents: 0),
-                pollfd(fd: port.descriptor.number, events: Int16(POLLIN), revents: 0)
+                pollfd(fd: port.descriptor.number, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: store, events: Int16(POLLIN), revents: 0)
             )
-            _ = withUnsafeMutableBytes(of: &watched) { poll($0.baseAddress!.assumingMemoryBound(to: pollfd.self), 2, -1) }
+            _ = withUnsafeMutableBytes(of: &watched) { poll($0.baseAddress!.assumingMemoryBound(to: pollfd.self), 3, -1) }
             if watched.1.revents != 0 { _ = port.meaning(0) }
+            if watched.2.revents != 0 { offer = port.offer(seenBy: store) }
         }
     }
 }
