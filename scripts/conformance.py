@@ -346,6 +346,32 @@ CHECKS = [
         is "$(hull snapshot ls -q)" ""
         nothing_left
     """),
+    ("snapshot, restore, fork, with files of the host's", r"""
+        mkdir -p $work/shown; echo shown >$work/shown/file; seq 100000 >$work/shown/numbers
+        # One file is half written, one half read, and somebody writes all the time.
+        hull run -d --name first --memory 64m --network none $machine -v $work/shown:/a $image sh -c \
+            'exec 3>>/a/log 4</a/numbers; read x <&4; mkfifo /go; (while :; do dd if=/dev/zero of=/a/busy bs=300k count=8 2>/dev/null; done) &
+            echo begun >&3; read y </go; echo "$x $(tail -n 1 <&4) $y" >&3; cat /a/file >&3; exec sleep 1000'
+        near grep begun $work/shown/log
+        time hull snapshot create first one
+        is "$(hull exec first cat /a/file)" shown
+        time hull fork --name copy first
+        hull rm -f first
+        hull exec copy sh -c 'echo copy >/go'
+        near grep shown $work/shown/log
+        # What was restored can be saved itself.
+        hull snapshot create copy two
+        is "$(hull exec copy cat /a/file)" shown
+        hull rm -f copy
+        echo changed >$work/shown/file
+        time hull restore --name again one
+        hull exec again sh -c 'echo again >/go; echo new >/a/new'
+        near grep changed $work/shown/log
+        is "$(cat $work/shown/log $work/shown/new)" "begun\n1 100000 copy\nshown\n1 100000 again\nchanged\nnew"
+        hull rm -f again
+        hull snapshot rm one two
+        nothing_left
+    """),
     ("a pool", r"""
         machine=$pool
         hull pool set -n 1 --memory 64m --network none $machine $image

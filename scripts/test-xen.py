@@ -238,12 +238,19 @@ END
         (! hull template build --memory 64m --network none --machine hvm) 2>&1 | has 'hull stubdomain build'
         nothing_left
     """),
-    ("what shares cannot do on Xen is refused with the reason", r"""
-        begin files --machine pv -v $work:/a $image sleep 1000
-        (! hull snapshot create files no) 2>&1 | has 'bind mounts or volumes'
-        hull exec files ls /a
-        hull rm -f files
-        (! run --rm --machine pv --resident acme -v $work:/a $image true) 2>&1 | has 'leave bind mounts'
+    ("a resident domain shows each container its own files", r"""
+        for name in one two; do mkdir -p $work/$name; echo $name >$work/$name/file; done
+        stays() { run --rm --machine pv --resident acme --resident-idle 3600 "$@"; }
+        is "$(stays -v $work/one:/a $image sh -c 'cat /a/file; echo back >/a/back; sleep 1000 </a/file >/dev/null &')" one
+        is "$(cat $work/one/back)" back
+        was=$(machines)
+        is "$(ps -e -o args= | awk '$1 ~ /virtiofsd/')" ""
+        time is "$(stays -v $work/two:/b -v $work/one:/c:ro $image sh -c 'ls /a 2>&1; cat /b/file /c/back; (echo no >/c/no) 2>&1; ls /b' || true)" \
+            "ls: /a: No such file or directory\ntwo\nback\nsh: can't create /c/no: Read-only file system\nfile"
+        is "$(machines)" "$was"
+        # One without files has another machine: it has no driver for them.
+        is "$(stays $image echo none)" none
+        hull resident rm acme
         nothing_left
     """),
     ("bind mounts of a filesystem that maps owners: the server has ids of its own", r"""

@@ -65,11 +65,6 @@ final class Sandbox {
                     "a machine whose device model is a domain of its own ends with its container: leave --resident out, or choose --machine pvh"
                 )
             }
-            guard planner.shareEntries(mounts).isEmpty else {
-                throw SandboxError(
-                    "a resident machine shows nobody's files to the next container: leave bind mounts and volumes out, or --resident"
-                )
-            }
             resident = try await ResidentStore(roots, drivers: drivers).take(wanted, for: record.id)
         }
         let cgroup = Cgroup("hull/\(record.id)")

@@ -114,8 +114,8 @@ final class Domain: VirtualMachine {
         for (name, disk) in plan.layout.disks where devices.path(of: name) != disk.path {
             throw MachineError(.refused, "the waiting domain has its disk '\(name)' elsewhere than it must")
         }
-        // What its agent offered was for who had it before: it offers anew.
-        try await store.write("/local/domain/\(id)/data/hull", "")
+        // What its agent offered was for who had it before: it offers anew. So does who serves files, when the next container's are mounted.
+        for offer in ["hull", "hull-share"] { try await store.write("/local/domain/\(id)/data/\(offer)", "") }
     }
 
     /// The disks that every machine has.
@@ -262,8 +262,8 @@ final class Domain: VirtualMachine {
     func notePaused() { isPaused = true }
     var snapshotting: (any Snapshotting)? { self }
     var plugging: (any Plugging)? { self }
-    // What the guest knows of files is known to their server too, which ends with us; and so do the processes that serve a stubdomain.
-    var parking: (any Parking)? { share == nil && plan.kind != .hvm ? self : nil }
+    // The processes that serve a stubdomain end with us.
+    var parking: (any Parking)? { plan.kind != .hvm ? self : nil }
     var sharing: (any Sharing)? { share?.server }
     var resizing: (any Resizing)? { nil }
     func consoleTail(lines: Int) -> String { console?.lines(lines) ?? "" }
@@ -274,6 +274,7 @@ final class Domain: VirtualMachine {
         held = [:]
         // Its pages are given back before anybody else takes them.
         await stopCarrying()
+        await share?.stop()
         ending?.cancel()
         recording?.cancel()
         store.close()

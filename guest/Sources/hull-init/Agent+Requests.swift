@@ -64,6 +64,8 @@ extension Agent {
                     try leaveRehearsal(of: gone.configuration.root)
                 } else {
                     leaveDisks(of: gone.configuration.root)
+                    // The machine stays for the next one, whose files another server has.
+                    if containers.isEmpty { try leaveShare() }
                 }
                 reply(header, Done())
             case .releaseProcess: try release(header, read(frame))
@@ -124,6 +126,8 @@ extension Agent {
     private func quiesce(_ header: FrameHeader) {
         sync()
         standStill(true)
+        // Where the kernel takes part in being saved, it gives up when a process waits for a file whose server does not answer any more.
+        if port.isMemory, !share.utf8.isEmpty { Cgroup.awaitFrozen() }
         reply(header, state(version: Hello.version))
         session.silence()
     }
@@ -238,7 +242,7 @@ extension Agent {
             if !Directory.names(connections).contains(where: { Scan.whole($0) != nil }) { return }
             usleep(2000)
         }
-        throw AgentFailure(.other, "the share of a rehearsal is still in use")
+        throw AgentFailure(.other, "the share is still in use")
     }
 
     /// Unmounts the disks of a container that is gone, which may be taken away now, where no other has them.

@@ -45,6 +45,17 @@ struct Cgroup {
         _ = try? TextFile.write(parent + "/pids.max", "\(mostProcesses())")  // as above
     }
 
+    /// Waits until everything in containers that was told to stands still, or for half a minute.
+    static func awaitFrozen() {
+        guard let events = try? Descriptor(parent + "/cgroup.events", O_RDONLY) else { return }  // no container
+        let deadline = guest_clock(CLOCK_MONOTONIC) + 30_000_000_000
+        while Scan.value(of: "frozen", in: events.readAll(limit: 256)) != 1, guest_clock(CLOCK_MONOTONIC) < deadline {
+            var changed = pollfd(fd: events.number, events: Int16(POLLPRI), revents: 0)
+            _ = poll(&changed, 1, 100)
+            lseek(events.number, 0, SEEK_SET)
+        }
+    }
+
     /// What containers may use together: what is free now and what they have, less a reserve for the agent and the kernel on
     /// their behalf (a sixteenth, 8 to 48 MiB). Without it they drive the whole guest out of memory, not only themselves.
     private static func limitParent() {

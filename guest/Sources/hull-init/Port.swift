@@ -12,6 +12,8 @@ struct Port: ~Copyable {
     /// Whether nobody is at the other end any more.
     private var isVoid = false
 
+    var isMemory: Bool { memory != nil }
+
     /// A port of the kernel's.
     init(owning number: Int32) { descriptor = Descriptor(owning: number) }
 
