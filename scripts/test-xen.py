@@ -304,7 +304,7 @@ END
         echo served >$work/tree/www/index.html
         modprobe -a nft_compat xt_comment xt_conntrack xt_mark xt_addrtype xt_MASQUERADE xt_nat xt_multiport || true
         export DOCKER_HOST=unix:///run/docker.sock DOCKER_CONFIG=$work
-        echo '{}' >$work/daemon.json
+        echo '{ "experimental": true }' >$work/daemon.json
         dockerd --config-file $work/daemon.json --data-root /run/docker-data --exec-root /run/docker-exec --pidfile $work/dockerd.pid --storage-driver vfs \
             --bip 10.111.0.1/24 --add-runtime hull=$(command -v hull-runtime) >$work/dockerd.log 2>&1 &
         near docker info
@@ -325,6 +325,20 @@ END
         docker network disconnect second web
         docker network rm second
         docker rm -f web
+        # A checkpoint, with the root that Docker made, and a bind mount.
+        mkdir -p $work/shown
+        docker run -d --name count --runtime hull --network none -v $work/shown:/a box sh -c \
+            'n=0; while :; do n=$((n+1)); echo $n >/count; echo $n >>/a/all; busybox sleep 0.1; done' >/dev/null
+        near test -s $work/shown/all
+        docker checkpoint create count first
+        is "$(docker inspect -f '{{.State.Running}}' count)" false
+        before=$(tail -n 1 $work/shown/all)
+        docker start --checkpoint first count
+        goes() { [ "$(docker exec count cat /count)" -gt "$before" ]; }
+        near goes
+        docker rm -f count
+        # Every number was written once.
+        cmp <(seq $(tail -n 1 $work/shown/all)) $work/shown/all
         kill $server; kill $(cat $work/dockerd.pid); near test ! -e $work/dockerd.pid
         ip link del docker0 || true
         nft flush ruleset

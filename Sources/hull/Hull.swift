@@ -50,6 +50,7 @@ struct Hull: ParsableCommand {
         signal(SIGPIPE, SIG_IGN)
         do {
             let words = Globals.take(Array(CommandLine.arguments.dropFirst()))
+            if var verb = plain(words) { try verb.run() }
             try check(verb: words.first)
             var verb = try parseAsRoot(words)
             try verb.run()
@@ -60,6 +61,17 @@ struct Hull: ParsableCommand {
 }
 
 extension Hull {
+    /// What is asked for, where it is a verb with nothing but containers: there is nothing to parse.
+    private static func plain(_ words: [String]) -> (any ContainersVerb)? {
+        let verbs: [any ContainersVerb.Type] = [Pause.self, Unpause.self, Wait.self]
+        guard words.count > 1, !words.contains(where: { $0.hasPrefix("-") }),
+            let kind = verbs.first(where: { $0.configuration.commandName == words[0] })
+        else { return nil }
+        var verb = kind.init()
+        verb.containers = Array(words.dropFirst())
+        return verb
+    }
+
     /// The parser would call an unknown verb an unexpected argument.
     private static func check(verb: String?) throws {
         guard let verb, !verb.hasPrefix("-"), verb != "help" else { return }

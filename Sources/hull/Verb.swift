@@ -10,6 +10,12 @@ protocol Verb: ParsableCommand, Sendable {
     @Loop func perform() async throws -> Int32
 }
 
+/// A verb that takes containers and no flags. The parser looks at a verb through the Swift runtime, which takes longer than such a verb does
+/// (docs/adr/030): it is asked for help and complaints only.
+protocol ContainersVerb: Verb {
+    var containers: [String] { get set }
+}
+
 extension Verb {
     mutating func run() throws {
         let verb = self

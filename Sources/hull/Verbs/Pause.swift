@@ -2,7 +2,7 @@ import ArgumentParser
 import LinuxSystem
 import Sandboxes
 
-struct Pause: Verb {
+struct Pause: ContainersVerb {
     static let configuration = CommandConfiguration(
         commandName: "pause",
         abstract: "Stand containers still, with their machines.",
@@ -13,7 +13,7 @@ struct Pause: Verb {
     func perform() async throws -> Int32 { try await ForEach.ask(.pause(true), of: containers, in: openStore()) }
 }
 
-struct Unpause: Verb {
+struct Unpause: ContainersVerb {
     static let configuration = CommandConfiguration(commandName: "unpause", abstract: "Let containers go on that were paused.")
 
     @Argument(help: "Names or ids.") var containers: [String]

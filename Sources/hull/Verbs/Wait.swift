@@ -1,7 +1,7 @@
 import ArgumentParser
 import Sandboxes
 
-struct Wait: Verb {
+struct Wait: ContainersVerb {
     static let configuration = CommandConfiguration(
         commandName: "wait",
         abstract: "Wait for containers to end, and print their exit codes.")
