@@ -327,7 +327,7 @@ END
         docker rm -f web
         # A checkpoint, with the root that Docker made, and a bind mount.
         mkdir -p $work/shown
-        docker run -d --name count --runtime hull --network none -v $work/shown:/a box sh -c \
+        docker run -d --name count --runtime hull --network none -m 96m -v $work/shown:/a box sh -c \
             'n=0; while :; do n=$((n+1)); echo $n >/count; echo $n >>/a/all; busybox sleep 0.1; done' >/dev/null
         near test -s $work/shown/all
         docker checkpoint create count first
