@@ -261,7 +261,7 @@ CHECKS = [
         ip netns add engine; ip link add outer0 type veth peer name eth0 netns engine
         ip addr add 10.99.0.1/24 dev outer0; ip link set outer0 up
         ip -n engine addr add 10.99.0.2/24 dev eth0; ip -n engine link set eth0 up; ip -n engine route add default via 10.99.0.1
-        hull-runtime create --bundle $bundle web </dev/null >$work/web.log 2>&1
+        hull-runtime create --bundle $bundle web </dev/null >$work/web.log 2>&1 || { cat $work/web.log; exit 1; }
         hull-runtime start web
         near get http://10.99.0.2/
         is "$(get http://10.99.0.2/)" served

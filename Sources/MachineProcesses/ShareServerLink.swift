@@ -96,7 +96,8 @@ final class ShareServerLink {
     private func transfer(_ file: SharedDescriptor, direction: UInt64) async throws {
         // The phase is 0, stopped. The answer: no error (the low byte), and no other descriptor in the place of ours.
         guard try await number(.transferState, [direction], file) == 1 << 8, try await number(.checkTransfer) == 0 else {
-            throw MachineError(.refused, "the share server could not \(direction == 0 ? "save" : "restore") what it knows of files")
+            let what = direction == 0 ? "save" : "restore"
+            throw MachineError(.refused, "the share server could not \(what) what it knows of files")
         }
     }
 
@@ -115,7 +116,8 @@ final class ShareServerLink {
         try await send(.setOwner, [])
     }
 
-    private func number(_ request: Request, _ words: [UInt64] = [], _ descriptor: SharedDescriptor? = nil) async throws -> UInt64 {
+    private func number(_ request: Request, _ words: [UInt64] = [], _ descriptor: SharedDescriptor? = nil) async throws -> UInt64
+    {
         try await send(request, words, descriptor)
         return try await answer(request)
     }

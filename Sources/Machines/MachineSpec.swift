@@ -73,7 +73,7 @@ public struct MachineSpec: Sendable {
     public enum Kind: String, Sendable, CaseIterable, Codable { case auto, microvm, q35, pv, pvh, hvm }
 
     /// The domain of a device model.
-    public struct Stubdomain: Sendable, Hashable {
+    public struct Stubdomain: Sendable, Hashable, Codable {
         /// Its kernel, and its ramdisk, in which the guest's kernel and initramfs are too; see `Kernels`.
         public var kernel: String
         public var ramdisk: String

@@ -36,6 +36,8 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
     /// The MTU of each NIC.
     var mtus: [Int?]
     var shareTag: String?
+    /// What its device model runs in. Its files are named by what is in them.
+    var stubdomain: MachineSpec.Stubdomain?
     /// Bytes of the guest's memory, in whole MiB.
     var wholeMemory: UInt64 { memoryBytes > UInt64.max - 0xF_FFFF ? memoryBytes : (memoryBytes + 0xF_FFFF) & ~0xF_FFFF }
 
@@ -57,6 +59,7 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
         }
         mtus = spec.nics.map(\.mtu)
         shareTag = spec.share?.tag
+        stubdomain = spec.stubdomain
     }
 
     /// A machine of this shape, with its own files for the disks, and without share and NICs.
@@ -69,6 +72,7 @@ struct TemplateRecipe: Codable, Hashable, Sendable {
             },
             consoleLog: consoleLog, confinement: confinement)
         spec.growth = growth
+        spec.stubdomain = stubdomain
         return spec
     }
 

@@ -18,7 +18,7 @@ public struct ControlFilter: Sendable {
     public static let commandLimit = 1024
     /// The most bytes of a line of QEMU's.
     public static let answerLimit = 65536
-    /// The file descriptors that QEMU saves its devices to: the stubdomain's console 1.
+    /// The file descriptors that QEMU saves its devices to: they are for the stubdomain's console 1.
     public static let savingSet = "/dev/fdset/1"
 
     private enum Argument { case truth, savingSet }
@@ -33,12 +33,17 @@ public struct ControlFilter: Sendable {
             Rule(command: "qmp_capabilities"), Rule(command: "query-status"), Rule(command: "query-cpus-fast"),
             Rule(command: "stop"), Rule(command: "cont"),
             Rule(command: "xen-set-global-dirty-log", arguments: [("enable", .truth, true)]),
-            Rule(command: "xen-save-devices-state", arguments: [("live", .truth, false), ("filename", .savingSet, true)]),
+            Rule(command: saving, arguments: [("live", .truth, false), ("filename", .savingSet, true)]),
         ]
     }
 
+    private static let saving = "xen-save-devices-state"
+
     private var fromToolstack: [UInt8] = []
     private var fromQEMU: [UInt8] = []
+    /// Whether each of the commands that QEMU has not answered yet saves its devices.
+    private var unanswered: [Bool] = []
+    private var hasSaved = false
 
     public init() {}
 
@@ -48,9 +53,17 @@ public struct ControlFilter: Sendable {
         var steps: [Step] = []
         while let line = try Self.line(&fromToolstack, limit: Self.commandLimit) {
             guard let message = ControlMessage(line[...]) else { throw Malformed() }
-            steps.append(Self.judge(message))
+            let step = Self.judge(message)
+            if case .pass = step { unanswered.append(Self.saving.utf8.elementsEqual(message.command)) }
+            steps.append(step)
         }
         return steps
+    }
+
+    /// Whether QEMU has saved its devices, since this was asked last. The toolstack takes the answer that says so for the word that it has them.
+    public mutating func takeSaved() -> Bool {
+        defer { hasSaved = false }
+        return hasSaved
     }
 
     /// What QEMU said, as far as the toolstack is to know: its greeting and its answers, without its events.
@@ -62,6 +75,7 @@ public struct ControlFilter: Sendable {
             func has(_ name: String) -> Bool { names.contains { $0.elementsEqual(name.utf8) } }
             if has("event") { continue }
             guard has("QMP") || has("return") || has("error") else { throw Malformed() }
+            if !has("QMP"), !unanswered.isEmpty, unanswered.removeFirst(), has("return") { hasSaved = true }
             through += line + [13, 10]
         }
         return through

@@ -14,7 +14,6 @@ extension Domain: Snapshotting {
         guard parent == nil else {
             throw MachineError(.unsupported, "Xen saves all of a domain's memory: save it without another snapshot below")
         }
-        guard plan.kind != .hvm else { throw Self.cannotSaveHVM }
         try await before()
         var facts = plan.facts.merging(DomainMemory.facts(whole: wholeMemory)) { ours, _ in ours }
         try await whileFilesAreHeld { files in
@@ -30,11 +29,6 @@ extension Domain: Snapshotting {
         guard let share else { return try await body(nil) }
         try await share.whileHeld(body)
     }
-
-    nonisolated static let cannotSaveHVM = MachineError(
-        .unsupported,
-        "an HVM domain cannot be saved: its QEMU cuts the file short that it writes its devices to, and fails where that is its domain's console, as Xen's toolstack wants it (Invalid argument); use --machine pvh"
-    )
 
     /// The guest's kernel gives its free pages back to Xen, by its balloon: Xen would write and read each of them.
     func shrink() async throws {
@@ -115,7 +109,7 @@ enum SavedFiles {
         guard let start = Int(start), let count = snapshot.facts[part].flatMap({ Int($0) }), start > 0,
             (0..<FileMessage.limit).contains(count), lseek(file.raw, start, SEEK_SET) == start
         else { throw MachineError(.refused, "the snapshot does not say where its share server's state is") }
-        let part = [UInt8](unsafeUninitializedCapacity: count) { buffer, got in got = max(0, read(file.raw, buffer.baseAddress, count)) }
+        let part = count == 0 ? [] : try await readSome(file.raw, capacity: count)
         guard part.count == count else { throw MachineError(.refused, "the snapshot's share server's state is cut short") }
         // The server gets what is its own, and not the file with the guest's memory.
         let server = try makeMemoryFile("files")
@@ -126,6 +120,10 @@ enum SavedFiles {
 
     /// Copies the rest.
     @Loop private static func copy(from: SharedDescriptor, to: SharedDescriptor) async throws {
-        while case let bytes = try await readSome(from.raw, capacity: 1 << 20), !bytes.isEmpty { try await writeAll(to.raw, bytes) }
+        while true {
+            let bytes = try await readSome(from.raw, capacity: 1 << 20)
+            if bytes.isEmpty { return }
+            try await writeAll(to.raw, bytes)
+        }
     }
 }

@@ -217,8 +217,9 @@ final class Domain: VirtualMachine {
         // Only now, so that whoever reads the stream finds out why it ended.
         shutdown(carried.raw, Int32(SHUT_RDWR))
         if reason == .reset, console?.showsPanic == true { reason = .panicked }
-        if reason == .destroyed, let modelEnd { reason = .vmmDied(modelEnd) }
+        // Whose server is gone was destroyed by us, and its device model with it.
         if reason == .destroyed, let end = share?.end { reason = .helperDied(role: "virtiofsd", end) }
+        if reason == .destroyed, let modelEnd { reason = .vmmDied(modelEnd) }
         return MachineExit(
             reason: reason ?? .destroyed, consoleTail: console?.lines(reason == .panicked ? 100 : 40) ?? "",
             complaints: [complaints, share?.server.process.complaints ?? ""].filter { !$0.isEmpty }.joined(separator: "\n"))

@@ -77,7 +77,8 @@ public struct Xen: Hypervisor {
             isRestored = true
         }
         if let origin { plan.uuid = DomainPlan.uuid(of: origin) ?? plan.uuid }
-        let domain = try Domain(spec, madeAs: origin ?? spec.id, isRestored: isRestored, plan, try Toolstack.find(), in: directory)
+        let domain = try Domain(
+            spec, madeAs: origin ?? spec.id, isRestored: isRestored, plan, try Toolstack.find(), in: directory)
         do {
             try await domain.begin(source)
             let result = try await body(domain)

@@ -8,7 +8,6 @@ struct XenTemplating: Templating {
 
     func shape(of spec: MachineSpec) throws -> [String] {
         let plan = try DomainPlan(spec, possible: possible ?? Xen.possible)
-        guard plan.kind != .hvm else { throw Domain.cannotSaveHVM }
         let configuration = plan.configuration(spec, devices: spec.disks.map(\.path))
         var words = [
             "xen \(Toolstack.version)", "type \(plan.kind.rawValue)", "memory \(configuration.megabytes)",
@@ -23,6 +22,9 @@ struct XenTemplating: Templating {
         }
         for nic in spec.nics { words.append("nic \(nic.mtu ?? 0)") }
         if let share = spec.share { words.append("share \(share.tag)") }
+        if plan.kind == .hvm, let image = spec.stubdomain {
+            words.append("stubdomain \(try Self.name(image.kernel)) \(try Self.name(image.ramdisk)) \(image.memoryBytes)")
+        }
         return words
     }
 
@@ -35,7 +37,7 @@ struct XenTemplating: Templating {
     /// A domain has its memory for itself from its first moment: one that nobody waits for must leave enough for one that somebody does.
     func check(_ spec: MachineSpec) async throws {
         let free = try await Toolstack.find().facts()["free_memory"].flatMap { UInt64($0) }
-        try Self.check(free: free, megabytes: spec.memoryBytes >> 20)
+        try Self.check(free: free, megabytes: (spec.memoryBytes + (spec.stubdomain?.memoryBytes ?? 0)) >> 20)
     }
 
     /// Whether there is room for a template's maker where Xen has `free` MiB for domains (nil: it does not say).

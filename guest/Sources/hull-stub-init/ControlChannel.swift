@@ -3,8 +3,11 @@ import CGuest
 import StubdomainProtocol
 
 /// The toolstack's way to QEMU's control connection: memory that is shared with domain 0 as libxenvchan has it, and the filter between the two.
-struct ControlChannel {
+struct ControlChannel: ~Copyable {
+    private let saved: SavedDevices
     private var chunk = [UInt8](repeating: 0, count: 4096)
+
+    init(_ saved: consuming SavedDevices) { self.saved = saved }
 
     /// Offers memory below `place` in the store, and carries one connection of the toolstack's. False when `watch`, QEMU's process, has ended.
     mutating func serve(_ store: borrowing Store, _ place: String, until watch: Int32) throws(Failure) -> Bool {
@@ -79,6 +82,8 @@ struct ControlChannel {
                 do throws(ControlFilter.Malformed) { answers += try filter.take(fromQEMU: chunk[0..<got]) } catch {
                     throw .malformed
                 }
+                // Before the toolstack hears that it is there.
+                if filter.takeSaved(), !saved.hand() { throw .ended }
             }
         }
     }

@@ -23,14 +23,15 @@ struct DeviceModel: ~Copyable {
             // xl waits for this word, and for no more than 30 seconds, which an emulated host may need to start QEMU. It lets nothing run: Hull
             // waits for a word of its own, below, before it does.
             try store.write("\(folder)/state", "running")
-            let qemu = try start()
+            let saved = try SavedDevices(console(1, O_WRONLY))
+            let qemu = try start(saved.file.number)
             let watch = guest_pidfd_open(qemu)
             guard watch >= 0 else { throw Failure("watching QEMU: \(KernelError(-watch).words)") }
             var socket: Int32 = -1
-            // Ours stays open: without any, QEMU forgets the console that it saves to.
+            // Ours stays open: without any, QEMU forgets the file that it saves to.
             if awaitService(watch, &socket) {
                 try store.write("\(folder)/\(Stubdomain.readiness)", Stubdomain.ready)
-                var channel = ControlChannel()
+                var channel = ControlChannel(saved)
                 while try channel.serve(store, "\(folder)/qmp-vchan", until: watch) {}
             }
             var status: Int32 = 0
@@ -44,12 +45,11 @@ struct DeviceModel: ~Copyable {
         }
     }
 
-    private func start() throws(Failure) -> Int32 {
+    private func start(_ saving: Int32) throws(Failure) -> Int32 {
         let place = try store.read("/local/domain/\(target)/vm") + "/image/dm-argv"
         var words: [String] = []
         for name in try store.list(place) { words.append(try store.read("\(place)/\(name)")) }
         // Console 1 takes what is saved, console 2 has what is restored, and the guest's serial ports are those after (xen/docs/misc/stubdom.txt).
-        let saving = console(1, O_WRONLY)
         let restoring = console(2, O_RDONLY)
         for number in 3..<8 {
             let serial = console(number, O_RDWR)
@@ -64,7 +64,6 @@ struct DeviceModel: ~Copyable {
                 guest_spawn(guest_strings(block.baseAddress!, arguments.count)!, passed.baseAddress!, 2)
             }
         }
-        if saving >= 0 { close(saving) }
         if restoring >= 0 { close(restoring) }
         guard child > 0 else { throw Failure("starting QEMU: \(KernelError(-child).words)") }
         return child
