@@ -38,6 +38,8 @@ package struct FileQueue {
 
     /// Whether another request can be given.
     package var hasRoom: Bool { !free.isEmpty }
+    /// The number of the next request, as the server counts them.
+    var next: UInt16 { given }
     /// Whether the server is done with all that it was given, and all of that was taken.
     package var isIdle: Bool { free.count == Self.slots }
 

@@ -34,7 +34,10 @@ package final class FileRelay {
     private var isGiving = false
     /// Where those wait who depend on one of these, or on room in the queue.
     private let changed = Gate()
+    /// How the carrying came to its end.
+    private var outcome: Result<Void, any Error>?
     private var failure: (any Error)?
+    private var asking: Task<Void, any Error>?
 
     /// What a saved guest and its server knew of each other when no request was under way.
     package struct Saved: Sendable {
@@ -78,24 +81,30 @@ package final class FileRelay {
     /// Carries until nothing comes any more, or the task is cancelled. Throws where either side breaks the rules.
     package func carry(_ stream: any FileStream) async throws {
         let requests = Task { @Loop in try await self.carryRequests(stream) }
+        asking = requests
         let answers = Task { @Loop in
             do { try await self.carryAnswers(stream) } catch is CancellationError {
             } catch let error as SystemError where error.code == EPIPE {
                 // Who hung up wants no answers, and asks no more.
-            } catch {
-                self.failure = error
-                requests.cancel()
-            }
+            } catch { self.fail(error) }
         }
-        let outcome = await withTaskCancellationHandler {
+        var outcome = await withTaskCancellationHandler {
             await requests.result
         } onCancel: {
             requests.cancel()
         }
         answers.cancel()
         await answers.value
-        if let failure { throw failure }
+        if let failure { outcome = .failure(failure) }
+        self.outcome = outcome
+        changed.open()
         try outcome.get()
+    }
+
+    /// Ends the carrying, which says why.
+    private func fail(_ error: any Error) {
+        failure = error
+        asking?.cancel()
     }
 
     private func carryRequests(_ stream: any FileStream) async throws {
@@ -165,33 +174,57 @@ package final class FileRelay {
     // MARK: saving
 
     /// Takes no more requests until `goOn()`. Returns when none is under way, and the stream has every answer: what the guest has and what the server
-    /// knows go together then. Throws when the task is cancelled; requests are taken again then.
+    /// knows go together then. Throws when the task is cancelled, or requests are not carried any more; one that is carried later is held, too.
     package func hold() async throws {
         isHeld = true
-        do { while isTaking || isGiving || !queue.isIdle || !own.isEmpty { try await changed.wait() } } catch {
-            goOn()
-            throw error
+        while isTaking || isGiving || !queue.isIdle || !own.isEmpty {
+            if outcome != nil { break }
+            try await changed.wait()
         }
+        guard let outcome else { return }
+        try outcome.get()
+        throw MachineError(.ended, "the guest's files are not carried any more")
     }
 
-    /// Takes requests again.
+    /// Takes requests again. Nothing happens where they are taken.
     package func goOn() {
         isHeld = false
         changed.open()
     }
 
-    /// What the guest's next server must know; call it while requests are held.
+    /// Whether what the server knows can be saved.
+    package var canBeSaved: Bool { link.hasStates }
+
+    /// What the guest's next server must know; call it while requests are held. A server that says that it cannot goes on; one that does not
+    /// answer ends the carrying.
     package func save() async throws -> Saved {
         precondition(isHeld, "a share is saved while nothing is asked of its server")
-        let file = try makeMemoryFile("files")
-        try await withDeadline(.seconds(120), awaiting: "the share server's state") { [link, kick, call] in
-            let base = try await link.stop()
-            let outcome: Result<Void, any Error>
-            do { outcome = .success(try await link.save(to: file)) } catch { outcome = .failure(error) }
-            try await link.start(from: base, kick: kick, call: call)
-            try outcome.get()
+        let file = try makeMemoryFile("files", canBeSealed: true)
+        // In a task of its own: whoever is cancelled leaves a server that goes on.
+        let transfer = Task { @Loop in try await self.transfer(to: file) }
+        let refusal: (any Error)?
+        do { refusal = try await transfer.value } catch {
+            fail(error)
+            throw error
         }
-        try checked("go back in", "a memory file") { lseek(file.raw, 0, SEEK_SET) }
+        if let refusal { throw refusal }
+        // F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK: the server has it open still.
+        try checked("seal", "what the share server saved") { fcntl(file.raw, 1033, 14) }
         return Saved(part: part, server: file)
+    }
+
+    /// Has the server save to `file`. Returns why it would not; throws where it is not known how it is.
+    private func transfer(to file: SharedDescriptor) async throws -> (any Error)? {
+        let link = link
+        let base = try await withDeadline(.seconds(30), awaiting: "the share server's stop") { try await link.stop() }
+        guard base == UInt64(queue.next) else { throw MachineError(.refused, "the share server lost count of requests") }
+        var refusal: (any Error)?
+        do {
+            try await withDeadline(.seconds(120), awaiting: "the share server's state") { try await link.save(to: file) }
+        } catch let error as MachineError where error.code == .refused { refusal = error }
+        try await withDeadline(.seconds(30), awaiting: "the share server's going on") { [kick, call] in
+            try await link.start(from: base, kick: kick, call: call)
+        }
+        return refusal
     }
 }

@@ -39,12 +39,15 @@ final class ShareServerLink {
 
     private let connection: SharedDescriptor
     private var isAnswering = false
-    private var hasStates = false
+    /// Whether the server can save what it knows; known since `open`.
+    private(set) var hasStates = false
+    private var isLogging = false
     init(_ connection: SharedDescriptor) { self.connection = connection }
 
     /// Agrees upon everything, and gives the server the memory, whose first bytes are the queue's.
     func open(memory: SharedDescriptor, bytes: Int) async throws {
         let offered = try await number(.getFeatures)
+        isLogging = offered & Self.logging != 0
         guard offered & Self.features == Self.features else {
             throw MachineError(.refused, "the share server is too old: it knows neither virtio 1 nor vhost-user's extensions")
         }
@@ -76,13 +79,12 @@ final class ShareServerLink {
 
     /// Has the server write what it knows of the guest's files to `file`. The queue is stopped.
     func save(to file: SharedDescriptor) async throws {
-        guard hasStates else {
-            throw MachineError(.unsupported, "this virtiofsd cannot be saved: install virtiofsd 1.11 or newer")
-        }
         // As before a migration, of which saying so is a part; a server that is not told says that it wondered.
-        try await set(.setFeatures, [Self.features | Self.logging])
-        try await transfer(file, direction: 0)
-        try await set(.setFeatures, [Self.features])
+        if isLogging { try await set(.setFeatures, [Self.features | Self.logging]) }
+        let outcome: Result<Void, any Error>
+        do { outcome = .success(try await transfer(file, direction: 0)) } catch { outcome = .failure(error) }
+        if isLogging { try await set(.setFeatures, [Self.features]) }
+        try outcome.get()
     }
 
     /// Has the server take what another one wrote. Nothing was asked of it yet.

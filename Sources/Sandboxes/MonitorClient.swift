@@ -31,12 +31,9 @@ public final class MonitorClient {
     /// Says something later on.
     public func say(_ later: Later) async throws { try await channel.send(later) }
 
-    /// Waits for the next answer; nil where the monitor ended before it gave one.
-    private func lastAnswer() async throws -> Reply? { try await channel.receive(Reply.self)?.0 }
-
     /// Waits for the next answer. A monitor that is gone is an error that says so.
     public func answer() async throws -> Reply {
-        guard let reply = try await lastAnswer() else {
+        guard let (reply, _) = try await channel.receive(Reply.self) else {
             throw SandboxError(
                 "the container's monitor ended without an answer: `hull inspect` shows its state, monitor.log in its folder why",
                 exitCode: 137)
@@ -45,13 +42,8 @@ public final class MonitorClient {
     }
 
     /// Waits for `done`; anything else is thrown.
-    public func expectDone() async throws { try expectDone(try await answer()) }
-
-    /// Waits for `done` of what ends the container: a monitor that has ended before it could say so has done it.
-    public func expectEnd() async throws { if let answer = try await lastAnswer() { try expectDone(answer) } }
-
-    private func expectDone(_ answer: Reply) throws {
-        switch answer {
+    public func expectDone() async throws {
+        switch try await answer() {
         case .done: return
         case .failed(let sentence, let code): throw SandboxError(sentence, exitCode: code)
         case .exited, .outputClosed, .processes, .document:

@@ -10,9 +10,7 @@ final class MonitorServer {
     private let listener: SharedDescriptor
     private var accepting: Task<Void, Never>?
     private let memory = IdleMemory(after: .seconds(2))
-    /// Answers under way that the container's end does not give by itself.
-    private var answering = 0
-    private var ending: CheckedContinuation<Void, Never>?
+    private let answering = AnswersUnderWay()
 
     /// Listens at `path`.
     init(_ container: RunningContainer, at path: String) throws {
@@ -30,14 +28,7 @@ final class MonitorServer {
     /// container.
     func stop() async {
         accepting?.cancel()
-        if answering > 0 { await withCheckedContinuation { ending = $0 } }
-    }
-
-    private func answered() {
-        answering -= 1
-        guard answering == 0 else { return }
-        ending?.resume()
-        ending = nil
+        await answering.settled()
     }
 
     /// The first connection, whose request started the container: its streams, and what it says later.
@@ -80,8 +71,8 @@ final class MonitorServer {
         case .exec(let settings, let streams, let detached):
             try await exec(settings, streams, descriptors, detached: detached, channel)
         case .kill(let signal):
-            answering += 1
-            defer { answered() }
+            answering.begin()
+            defer { answering.given() }
             try await container.kill(signal)
             try await channel.send(Reply.done)
         case .stop(let signal, let seconds):
@@ -97,7 +88,13 @@ final class MonitorServer {
             try await paused ? container.pause() : container.unpause()
             try await channel.send(Reply.done)
         case .save(let folder, let ends, let parent):
-            try await container.save(to: folder, ends: ends, parent: parent) { try await channel.report($0, ends: ends) }
+            var isEnding = false
+            defer { if isEnding { answering.given() } }
+            try await container.save(to: folder, ends: ends, parent: parent) {
+                isEnding = try await channel.report($0, ends: ends)
+                if isEnding { self.answering.begin() }
+                return isEnding
+            }
             if ends { try await channel.send(Reply.done) }
         case .top:
             try container.mustRun("its processes can be listed")

@@ -14,20 +14,16 @@ extension Domain: Snapshotting {
         guard parent == nil else {
             throw MachineError(.unsupported, "Xen saves all of a domain's memory: save it without another snapshot below")
         }
+        try share?.checkSaving()
         try await before()
+        // Until the domain goes on: else what its guest asks for now would be done here, and again where it is restored.
+        let files = try await share?.hold()
+        try await toolstack.save(id, to: state)
+        notePaused()
+        try await still()
         var facts = plan.facts.merging(DomainMemory.facts(whole: wholeMemory)) { ours, _ in ours }
-        try await whileFilesAreHeld { files in
-            try await toolstack.save(id, to: state)
-            notePaused()
-            try await still()
-            if let files { facts.merge(try await SavedFiles.append(files, to: state)) { ours, _ in ours } }
-        }
+        if let files { facts.merge(try await SavedFiles.append(files, to: state)) { ours, _ in ours } }
         return facts
-    }
-
-    private func whileFilesAreHeld(_ body: @Loop (FileRelay.Saved?) async throws -> Void) async throws {
-        guard let share else { return try await body(nil) }
-        try await share.whileHeld(body)
     }
 
     /// The guest's kernel gives its free pages back to Xen, by its balloon: Xen would write and read each of them.
@@ -90,20 +86,23 @@ extension DomainPlan {
 }
 
 /// What a saved domain and its share's server knew of each other, behind Xen's stream.
+@Loop
 enum SavedFiles {
     /// Where it begins, and how many bytes of it are the beginning of a request. The rest is the server's.
     private static let (start, part) = ("files", "request")
+    /// The most bytes that a server may know: half a kilobyte for each of a million files.
+    private static let limit = 512 << 20
 
     /// Writes it behind what is there; returns the facts that tell of it.
-    @Loop static func append(_ files: FileRelay.Saved, to state: SharedDescriptor) async throws -> [String: String] {
+    static func append(_ files: FileRelay.Saved, to state: SharedDescriptor) async throws -> [String: String] {
         let end = try checked("go to the end of", "the saved state") { lseek(state.raw, 0, SEEK_END) }
         try await writeAll(state.raw, files.part)
-        try await copy(from: files.server, to: state)
+        try await copy(files.server, from: 0, to: state)
         return [start: "\(end)", part: "\(files.part.count)"]
     }
 
     /// What the snapshot that a machine is made from has; nil for one without.
-    @Loop static func find(in source: MachineSource) async throws -> FileRelay.Saved? {
+    static func find(in source: MachineSource) async throws -> FileRelay.Saved? {
         guard case .restore(_, let snapshot) = source, let start = snapshot.facts[start] else { return nil }
         let file = SharedDescriptor(try openFile(snapshot.state, O_RDONLY))
         guard let start = Int(start), let count = snapshot.facts[part].flatMap({ Int($0) }), start > 0,
@@ -113,17 +112,27 @@ enum SavedFiles {
         guard part.count == count else { throw MachineError(.refused, "the snapshot's share server's state is cut short") }
         // The server gets what is its own, and not the file with the guest's memory.
         let server = try makeMemoryFile("files")
-        try await copy(from: file, to: server)
+        try await copy(file, from: start + count, to: server)
         try checked("go back in", "a memory file") { lseek(server.raw, 0, SEEK_SET) }
         return FileRelay.Saved(part: part, server: server)
     }
 
-    /// Copies the rest.
-    @Loop private static func copy(from: SharedDescriptor, to: SharedDescriptor) async throws {
-        while true {
-            let bytes = try await readSome(from.raw, capacity: 1 << 20)
-            if bytes.isEmpty { return }
-            try await writeAll(to.raw, bytes)
+    /// Copies what a file has from there on. Where it is read is nobody else's affair.
+    private static func copy(_ file: SharedDescriptor, from start: Int, to target: SharedDescriptor) async throws {
+        var status = stat()
+        try checked("look at", "a share server's state") { fstat(file.raw, &status) }
+        guard status.st_size - start <= limit else {
+            throw MachineError(.refused, "the share server's state is larger than \(limit >> 20) MiB")
+        }
+        var offset = start
+        while offset < status.st_size {
+            let bytes = [UInt8](unsafeUninitializedCapacity: min(1 << 20, status.st_size - offset)) { buffer, count in
+                count = max(0, pread(file.raw, buffer.baseAddress, buffer.count, offset))
+            }
+            guard !bytes.isEmpty else { throw SystemError("read", "a share server's state") }
+            try await writeAll(target.raw, bytes)
+            offset += bytes.count
+            await Task.yield()
         }
     }
 }

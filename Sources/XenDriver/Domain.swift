@@ -27,6 +27,8 @@ final class Domain: VirtualMachine {
     private var recording: Task<Void, Never>?
     private var carrying: [Task<Void, Never>] = []
     let share: DomainShare?
+    /// What is known of files where it was saved.
+    private let files: FileRelay.Saved?
     private var deviceModel: DeviceModel?
     private var ending: Task<MachineExit, Never>?
     /// xl, which was told to take it away.
@@ -37,10 +39,11 @@ final class Domain: VirtualMachine {
     var wholeMemory: Int?
 
     init(
-        _ spec: MachineSpec, madeAs origin: String, isRestored: Bool, _ plan: DomainPlan, _ toolstack: Toolstack,
+        _ spec: MachineSpec, madeAs origin: String, knowing files: FileRelay.Saved?, _ plan: DomainPlan, _ toolstack: Toolstack,
         in directory: MachineDirectory
     ) throws {
         self.spec = spec
+        self.files = files
         self.origin = origin
         self.plan = plan
         self.toolstack = toolstack
@@ -48,7 +51,7 @@ final class Domain: VirtualMachine {
         guest = plan.layout
         store = try Store.connect()
         (agent, carried) = try makeSocketPair(nonBlocking: true)
-        share = try spec.share.map { try DomainShare($0, isRestored: isRestored, confinement: spec.confinement, in: directory) }
+        share = try spec.share.map { try DomainShare($0, isRestored: files != nil, confinement: spec.confinement, in: directory) }
     }
 
     /// Makes the domain, paused, or takes the one that waits; connects its devices and its console; and lets it run.
@@ -62,7 +65,7 @@ final class Domain: VirtualMachine {
         case .parked(_, let parked): try await adopt(parked)
         }
         try await openConsole()
-        try await share?.begin(from: try await SavedFiles.find(in: source)) { self.fail("") }
+        try await share?.begin(from: files) { self.fail("") }
         carrying = [Task { @Loop in await self.carry { try await self.carryAgent() } }]
         if let share { carrying.append(Task { @Loop in await self.carry { try await share.carry(self.store, of: self.id) } }) }
         ending = Task { @Loop in await self.end(releases) }
@@ -255,6 +258,7 @@ final class Domain: VirtualMachine {
         isPaused = true
     }
     func resume() async throws {
+        share?.goOn()
         guard isPaused else { return }
         try await toolstack.unpause(id, hasDeviceModel: plan.kind == .hvm)
         isPaused = false

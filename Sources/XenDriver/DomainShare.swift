@@ -58,16 +58,24 @@ final class DomainShare {
         }
     }
 
-    /// Runs `body` while no request is under way, none is taken, and the guest's memory for files is left alone. It is given what the next server
-    /// must know; nil where the guest knows no file.
-    func whileHeld(_ body: @Loop (FileRelay.Saved?) async throws -> Void) async throws {
-        guard isInUse, let relay else { return try await body(nil) }
+    /// Throws where it could not be saved.
+    func checkSaving() throws {
+        guard isInUse, let relay, !relay.canBeSaved else { return }
+        throw MachineError(
+            .unsupported, "this virtiofsd cannot save what it knows of the guest's files: install virtiofsd 1.11 or newer")
+    }
+
+    /// Takes no request of the guest's any more, finishes what is under way, and leaves the guest's memory for files alone, until `goOn()`, be it that
+    /// this throws. Returns what the next server must know; nil where the guest knows no file.
+    func hold() async throws -> FileRelay.Saved? {
+        guard let relay else { return nil }
         try await withDeadline(.seconds(60), awaiting: "the end of what the guest asks of its shared folders") {
             try await relay.hold()
         }
-        defer { relay.goOn() }
-        try await body(try await relay.save())
+        return isInUse ? try await relay.save() : nil
     }
+
+    func goOn() { relay?.goOn() }
 
     /// Ends the server, and takes down what it had.
     func stop() async {

@@ -71,14 +71,11 @@ public struct Xen: Hypervisor {
         case .parked(let wanted, let parked): (spec, origin) = (wanted, parked.id)
         }
         var plan = try DomainPlan(spec, possible: Self.possible)
-        var isRestored = false
-        if case .restore(_, let snapshot) = source {
-            try plan.check(snapshot)
-            isRestored = true
-        }
+        if case .restore(_, let snapshot) = source { try plan.check(snapshot) }
+        let files = try await SavedFiles.find(in: source)
         if let origin { plan.uuid = DomainPlan.uuid(of: origin) ?? plan.uuid }
         let domain = try Domain(
-            spec, madeAs: origin ?? spec.id, isRestored: isRestored, plan, try Toolstack.find(), in: directory)
+            spec, madeAs: origin ?? spec.id, knowing: files, plan, try Toolstack.find(), in: directory)
         do {
             try await domain.begin(source)
             let result = try await body(domain)

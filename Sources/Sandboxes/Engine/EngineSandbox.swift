@@ -222,7 +222,7 @@ final class EngineSandbox {
             try plan.boundProcessors(cgroup, plan.spec.linux?.resources?.cpu)
             await created()
             let exit = try await container.finish { try network.removeTaps() }
-            server.stop()
+            await server.stop()
             return exit
         } catch let failure as AgentFailure {
             throw SandboxError(agent: failure)

@@ -13,6 +13,7 @@ final class EngineServer {
     private let listener: SharedDescriptor
     private var accepting: Task<Void, Never>?
     private var waiting: [Channel] = []
+    private let answering = AnswersUnderWay()
 
     init(_ container: EngineContainer, in sandbox: EngineSandbox, at path: String) throws {
         self.sandbox = sandbox
@@ -25,8 +26,11 @@ final class EngineServer {
         }
     }
 
-    /// Takes nobody new.
-    func stop() { accepting?.cancel() }
+    /// Takes nobody new, and waits until all are answered.
+    func stop() async {
+        accepting?.cancel()
+        await answering.settled()
+    }
 
     private func serve(_ socket: SharedDescriptor) async {
         let channel = Channel(socket)
@@ -51,8 +55,15 @@ final class EngineServer {
     private func answer(_ request: EngineRequest, _ descriptors: HandedDescriptors, _ channel: Channel) async throws {
         switch request {
         case .save(let folder, let ends):
-            try await container.save(in: sandbox, to: folder, ends: ends) { try await channel.report($0, ends: ends) }
-            if !ends { return }
+            var isEnding = false
+            defer { if isEnding { answering.given() } }
+            try await container.save(in: sandbox, to: folder, ends: ends) {
+                isEnding = try await channel.report($0, ends: ends)
+                if isEnding { self.answering.begin() }
+                return isEnding
+            }
+            if ends { try await channel.send(Reply.done) }
+            return
         case .create, .hooked, .restore: throw SandboxError("the container is there already", exitCode: 1)
         case .join(let id, let streams, let holder): return try await join(id, streams, holder, descriptors, channel)
         case .start: try await container.start()
@@ -102,7 +113,7 @@ final class EngineServer {
             // The machine ended.
         }
         following.cancel()
-        server.stop()
+        await server.stop()
         await sandbox.leave(id)
         try? await channel.send(reply)  // whoever is gone cannot be told
     }

@@ -40,7 +40,7 @@ public final class Saving {
     public func end() async throws {
         guard ends else { return }
         try await client.say(.end)
-        try await client.expectEnd()
+        try await client.expectDone()
     }
 }
 

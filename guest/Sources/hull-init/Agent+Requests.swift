@@ -127,7 +127,10 @@ extension Agent {
         sync()
         standStill(true)
         // Where the kernel takes part in being saved, it gives up when a process waits for a file whose server does not answer any more.
-        if port.isMemory, !share.utf8.isEmpty { Cgroup.awaitFrozen() }
+        if isStill, port.isMemory, !share.utf8.isEmpty, !Cgroup.awaitFrozen() {
+            standStill(false)
+            return fail(header, AgentFailure(.other, "a process of a container does not stand still: it waits for something"))
+        }
         reply(header, state(version: Hello.version))
         session.silence()
     }

@@ -45,15 +45,17 @@ struct Cgroup {
         _ = try? TextFile.write(parent + "/pids.max", "\(mostProcesses())")  // as above
     }
 
-    /// Waits until everything in containers that was told to stands still, or for half a minute.
-    static func awaitFrozen() {
-        guard let events = try? Descriptor(parent + "/cgroup.events", O_RDONLY) else { return }  // no container
+    /// Waits until everything in containers, which was told to, stands still; false when something does not for half a minute.
+    static func awaitFrozen() -> Bool {
+        guard let events = try? Descriptor(parent + "/cgroup.events", O_RDONLY) else { return true }  // no container
         let deadline = guest_clock(CLOCK_MONOTONIC) + 30_000_000_000
-        while Scan.value(of: "frozen", in: events.readAll(limit: 256)) != 1, guest_clock(CLOCK_MONOTONIC) < deadline {
+        while Scan.value(of: "frozen", in: events.readAll(limit: 256)) != 1 {
+            if guest_clock(CLOCK_MONOTONIC) > deadline { return false }
             var changed = pollfd(fd: events.number, events: Int16(POLLPRI), revents: 0)
             _ = poll(&changed, 1, 100)
             lseek(events.number, 0, SEEK_SET)
         }
+        return true
     }
 
     /// What containers may use together: what is free now and what they have, less a reserve for the agent and the kernel on

@@ -34,7 +34,7 @@ enum ShareRelay {
                 let count = read(0, request.baseAddress, limit)
                 if count > 0 { left = 0..<count }
                 // It was unmounted.
-                if count < 0, guest_errno() == ENODEV { exit(0) }
+                if count < 0, guest_errno() == ENODEV { leave() }
             }
             var moved = 0
             if !left.isEmpty {
@@ -50,20 +50,34 @@ enum ShareRelay {
                 got = 0
             }
             if moved + more > 0 { continue }
+            // Another container's files are served by another process.
+            if offer == .isTakenBack { leave() }
             if offer != .stands {
                 // Whatever the last one had answered is read.
                 port.carryOver(offer)
                 offer = .stands
+                isElsewhere = true
                 continue
             }
             var watched = (
-                pollfd(fd: left.isEmpty ? 0 : -1, events: Int16(POLLIN), revents: 0),
+                // That it was unmounted is told in any case.
+                pollfd(fd: 0, events: left.isEmpty ? Int16(POLLIN) : 0, revents: 0),
                 pollfd(fd: port.descriptor.number, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: store, events: Int16(POLLIN), revents: 0)
             )
             _ = withUnsafeMutableBytes(of: &watched) { poll($0.baseAddress!.assumingMemoryBound(to: pollfd.self), 3, -1) }
+            if !left.isEmpty, watched.0.revents & Int16(POLLERR) != 0 { leave() }
             if watched.1.revents != 0 { _ = port.meaning(0) }
             if watched.2.revents != 0 { offer = port.offer(seenBy: store) }
         }
+    }
+
+    /// Whether the domain is another one than it began in.
+    nonisolated(unsafe) private static var isElsewhere = false
+
+    /// Ends. What it keeps open of a domain that is gone must never be closed (`Port.renew`), so that there it waits for the machine's end.
+    private static func leave() -> Never {
+        while isElsewhere { sleep(1_000_000) }
+        exit(0)
     }
 }

@@ -50,7 +50,8 @@ struct DeviceModel: ~Copyable {
         var words: [String] = []
         for name in try store.list(place) { words.append(try store.read("\(place)/\(name)")) }
         // Console 1 takes what is saved, console 2 has what is restored, and the guest's serial ports are those after (xen/docs/misc/stubdom.txt).
-        let restoring = console(2, O_RDONLY)
+        let isRestored = words.contains(DeviceModelArguments.incoming)
+        let restoring = isRestored ? SavedDevices.restore(from: console(2, O_RDONLY)) : guest_open("/dev/null", O_RDONLY, 0)
         for number in 3..<8 {
             let serial = console(number, O_RDWR)
             if serial >= 0 { close(serial) }

@@ -1,10 +1,17 @@
 import CGuest
 
-/// What QEMU saves of its devices, on its way to the toolstack. QEMU cuts the file short that it saves to, which a console does not let be done to
-/// it; so it gets a file of the ramdisk's, and the console what that holds.
+/// What QEMU saves of its devices, on its way to the toolstack and back, by the domain's consoles.
+///
+/// QEMU cuts the file short that it saves to, which a console does not let be done to it: so it gets a file of the ramdisk's, and the console what that
+/// holds. What comes back comes from the moment at which the console is opened, and until it is made raw it is a terminal, for which bytes have meanings:
+/// so there stands first what a terminal takes without a trace.
 struct SavedDevices: ~Copyable {
     private static let path = "/run/saved"
-    /// More than can be under way in a console: its ring has 2 KiB, and whoever reads it takes as much at once.
+    /// XON, again and again: more than all that is between a console's two ends can hold. Then a byte that is no XON.
+    private static let preamble: UInt8 = 0x11
+    private static let preambleBytes = 80 << 10
+    private static let beginning: UInt8 = 0x0A
+    /// Behind it, more than can be under way in a console: its ring has 2 KiB, and whoever reads it takes as much at once.
     private static let rest = 8192
 
     /// For QEMU, which wants to write and not to read. Where it goes on is what we have in common.
@@ -32,20 +39,49 @@ struct SavedDevices: ~Copyable {
             lseek(file.number, 0, SEEK_SET)
             ftruncate(file.number, 0)
         }
-        var chunk = [UInt8](repeating: 0, count: Self.rest)
+        let before = [UInt8](repeating: Self.preamble, count: Self.preambleBytes) + [Self.beginning]
+        guard Self.write(console, before, before.count) else { return false }
+        var chunk = [UInt8](repeating: 0, count: 65536)
         while true {
             let got = read(reading, &chunk, chunk.count)
             if got < 0 { return false }
             if got == 0 { break }
-            guard write(chunk, got) else { return false }
+            guard Self.write(console, chunk, got) else { return false }
         }
-        return write([UInt8](repeating: 0, count: Self.rest), Self.rest)
+        return Self.write(console, [UInt8](repeating: 0, count: Self.rest), Self.rest)
     }
 
-    private borrowing func write(_ bytes: [UInt8], _ count: Int) -> Bool {
+    /// A pipe out of which QEMU can read what was saved and comes from this console, which is closed here; negative where there is none.
+    static func restore(from console: Int32) -> Int32 {
+        var ends: [Int32] = [-1, -1]
+        guard console >= 0, pipe(&ends) == 0 else { return -1 }
+        if guest_fork() == 0 {
+            close(ends[0])
+            var chunk = [UInt8](repeating: 0, count: 65536)
+            var hasBegun = false
+            while true {
+                let got = read(console, &chunk, chunk.count)
+                if got < 0, guest_errno() == EINTR { continue }
+                guard got > 0 else { exit(1) }
+                var bytes = chunk[..<got]
+                if !hasBegun {
+                    guard let start = bytes.firstIndex(where: { $0 != preamble }) else { continue }
+                    hasBegun = true
+                    bytes = bytes[(start + 1)...]
+                }
+                // QEMU has all that it wants when it closes its end.
+                guard write(ends[1], Array(bytes), bytes.count) else { exit(0) }
+            }
+        }
+        close(ends[1])
+        close(console)
+        return ends[0]
+    }
+
+    private static func write(_ target: Int32, _ bytes: [UInt8], _ count: Int) -> Bool {
         var done = 0
         while done < count {
-            let wrote = bytes.withUnsafeBytes { CGuest.write(console, $0.baseAddress! + done, count - done) }
+            let wrote = bytes.withUnsafeBytes { CGuest.write(target, $0.baseAddress! + done, count - done) }
             if wrote < 0, guest_errno() == EINTR { continue }
             guard wrote > 0 else { return false }
             done += wrote
