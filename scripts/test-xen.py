@@ -447,7 +447,6 @@ END
         near sh -c 'timeout 20 busybox wget -qO- http://localhost:8080/ | grep served'
         is "$(hull exec one echo in)" in
         hull pause one; hull unpause one
-        (! hull snapshot create one saved) 2>&1 | has 'an HVM domain cannot be saved: its QEMU'
         (! hvm --rm --resident acme --network none $image true) 2>&1 | has 'leave --resident out'
         # What reaches the control connection of its QEMU, and what does not.
         timeout 60 python3 - /run/xen/qmp-libxl-$number <<'END'
@@ -473,6 +472,28 @@ END
         is "$(hull wait one)" 125
         hull inspect one | has 'domain of the device model ended'
         hull rm one
+        # The devices' state goes by the stubdomain's consoles, out and in.
+        mkdir -p $work/shown; echo shown >$work/shown/file
+        hvm -d --name two --network none -v $work/shown:/a $image sh -c 'exec 3</a/file; echo kept >/mark; mkfifo /go; read x </go; cat <&3 >/a/read; exec sleep 1000'
+        near hull exec two cat /mark
+        time hull snapshot create two saved
+        is "$(hull exec two cat /mark /a/file)" "kept\nshown"
+        hull snapshot create two again
+        hull rm -f two
+        time hull restore --name three again
+        is "$(hull exec three cat /mark)" kept
+        hull exec three sh -c 'echo >/go'
+        near grep shown $work/shown/read
+        hull stop -t 60 three
+        is "$(hull wait three)" 143
+        hull rm three
+        hull snapshot rm saved again
+        # A start is a clone of a template here, too.
+        settle
+        hull template build --memory 64m --network none --machine hvm
+        time is "$(hvm --rm --network none --name four $image sh -c 'echo warm; grep -c clone /proc/cmdline' || true)" "warm\n0"
+        hull template rm --all
+        nothing_left
         is "$(hull stubdomain rm qemu; hull stubdomain ls -q)" qemu
         hull kernel use host
         nothing_left

@@ -210,6 +210,7 @@ package final class FileRelay {
         if let refusal { throw refusal }
         // F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK: the server has it open still.
         try checked("seal", "what the share server saved") { fcntl(file.raw, 1033, 14) }
+        try checked("go back in", "what the share server saved") { lseek(file.raw, 0, SEEK_SET) }
         return Saved(part: part, server: file)
     }
 

@@ -103,6 +103,29 @@ import Testing
         #expect(throws: ControlFilter.Malformed.self) { try through(String(repeating: "a", count: 65537)) }
     }
 
+    @Test("That QEMU has saved is told of the answer to just that command, and of no error")
+    func saved() throws {
+        var filter = ControlFilter()
+        func hear(_ text: String) throws -> Bool {
+            _ = try filter.take(fromQEMU: Array((text + "\n").utf8))
+            return filter.takeSaved()
+        }
+        func say(_ text: String) throws { _ = try filter.take(fromToolstack: Array((text + "\n").utf8)) }
+        let save = #"{"execute":"xen-save-devices-state","arguments":{"filename":"/dev/fdset/1","live":true}}"#
+        #expect(try !hear(#"{"QMP": {}}"#))
+        try say(#"{"execute":"stop"}"#)
+        try say(#"{"execute":"quit"}"#)
+        try say(save)
+        #expect(try !hear(#"{"return": {}}"#))
+        #expect(try !hear(#"{"event": "STOP"}"#))
+        #expect(try hear(#"{"return": {}}"#))
+        #expect(try !hear(#"{"return": {}}"#))
+        try say(save)
+        #expect(try !hear(#"{"error": {"class": "GenericError", "desc": "no"}}"#))
+        try say(#"{"execute":"cont"}"#)
+        #expect(try !hear(#"{"return": {}}"#))
+    }
+
     @Test("Whatever comes in, what goes to QEMU is one of the known lines", .timeLimit(.minutes(1)))
     func fuzz() throws {
         var random = SeededRandom(state: 28)

@@ -30,7 +30,8 @@ struct SavedContainer: Sendable {
         let (machine, fixed) = (manifest.saved.machine, manifest.fixed)
         if let image = machine.stubdomain, let lacking = [image.kernel, image.ramdisk].first(where: { !exists($0) }) {
             throw SandboxError(
-                "the image of its device model is gone, with which the machine was saved (\(lacking)): make it with hull stubdomain build")
+                "the image of its device model is gone, with which the machine was saved (\(lacking)): make it with hull stubdomain build"
+            )
         }
         var spec = machine.spec(id: planner.record.id, consoleLog: host.consoleLog, confinement: host.confinement) {
             fixed[$0.name] == nil ? paths.disk($0.name) : $0.fixedPath ?? ""

@@ -22,7 +22,8 @@ struct SavedDevices: ~Copyable {
     init(_ console: Int32) throws(Failure) {
         self.console = console
         do throws(KernelError) {
-            file = Descriptor(owning: try KernelError.check(guest_open(Self.path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)))
+            file = Descriptor(
+                owning: try KernelError.check(guest_open(Self.path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)))
         } catch {
             throw Failure("making \(Self.path): \(error.words)")
         }
