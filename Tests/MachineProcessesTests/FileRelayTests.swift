@@ -98,6 +98,20 @@ struct FileRelayTests {
         try await served.end()
     }
 
+    @Test("Who broke the rules cannot be held, and neither can who is not carried any more", .timeLimit(.minutes(1)))
+    func broken() async throws {
+        Loop.runInBackground()
+        try await Self.breakRules()
+    }
+
+    @Loop static func breakRules() async throws {
+        let served = try await Served()
+        try await served.say([UInt8](repeating: 0xFF, count: 40))
+        await #expect(throws: FileMessage.Malformed.self) { try await served.ended() }
+        await #expect(throws: FileMessage.Malformed.self) { try await served.relay.hold() }
+        try await served.end()
+    }
+
     @Loop static func until(_ isThere: () throws -> Bool) async throws {
         let deadline = ContinuousClock.now + .seconds(30)
         while try !isThere() {
@@ -205,6 +219,12 @@ final class Served {
         let said = try readText("\(folder)/output")
         #expect(status == .code(0), "\(said)")
     }
+
+    /// What a guest would say.
+    func say(_ bytes: [UInt8]) async throws { try await writeAll(guest.raw, bytes) }
+
+    /// Waits for the end of the carrying.
+    func ended() async throws { try await carrying.value }
 
     func end() async throws {
         umount2("\(folder)/mounted", 2 /* MNT_DETACH */)
