@@ -14,6 +14,7 @@ extension Domain: Snapshotting {
         guard parent == nil else {
             throw MachineError(.unsupported, "Xen saves all of a domain's memory: save it without another snapshot below")
         }
+        guard plan.kind != .hvm || share == nil else { throw Self.cannotSaveFiles }
         try share?.checkSaving()
         try await before()
         // Until the domain goes on: else what its guest asks for now would be done here, and again where it is restored.
@@ -25,6 +26,11 @@ extension Domain: Snapshotting {
         if let files { facts.merge(try await SavedFiles.append(files, to: state)) { ours, _ in ours } }
         return facts
     }
+
+    private nonisolated static let cannotSaveFiles = MachineError(
+        .unsupported,
+        "an HVM domain with bind mounts or volumes cannot be saved: restored, it works, but does not go away when it has ended; use --machine pvh"
+    )
 
     /// The guest's kernel gives its free pages back to Xen, by its balloon: Xen would write and read each of them.
     func shrink() async throws {
