@@ -216,8 +216,12 @@ extension IntegrationTests {
             .lines
             let inside = "\(try #require(folders.first))/inside"
             try FileManager.default.createDirectory(atPath: inside, withIntermediateDirectories: false)
-            #expect(kill(try processes(key).keeper, SIGKILL) == 0)
-            try eventually("its end", within: 10) { try lab.host("pgrep", "-f", "template-keeper \(key)").text == "" }
+            let keeper = try processes(key).keeper
+            #expect(kill(keeper, SIGKILL) == 0)
+            // Its arguments go before its locks do; both have gone when it is a zombie, or nothing.
+            try eventually("its end", within: 10) {
+                try lab.host("sh", "-c", "grep -s '^State:' /proc/\(keeper)/status | grep -v zombie").text == ""
+            }
             let said = try lab.hull(["run", "--rm"] + Self.shape + [lab.image, "true"])
             #expect(said.code == 0 && said.errors.contains("cannot take back what a killed keeper"), "\(said.errors)")
             try eventually("another keeper", within: 60) { try row(key)?["Awake"] == "yes" }
