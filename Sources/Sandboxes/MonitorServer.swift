@@ -88,14 +88,9 @@ final class MonitorServer {
             try await paused ? container.pause() : container.unpause()
             try await channel.send(Reply.done)
         case .save(let folder, let ends, let parent):
-            var isEnding = false
-            defer { if isEnding { answering.given() } }
-            try await container.save(to: folder, ends: ends, parent: parent) {
-                isEnding = try await channel.report($0, ends: ends)
-                if isEnding { self.answering.begin() }
-                return isEnding
+            try await answering.save(at: channel, ends: ends) {
+                try await container.save(to: folder, ends: ends, parent: parent, report: $0)
             }
-            if ends { try await channel.send(Reply.done) }
         case .top:
             try container.mustRun("its processes can be listed")
             let agent = container.agent

@@ -27,8 +27,6 @@ final class Domain: VirtualMachine {
     private var recording: Task<Void, Never>?
     private var carrying: [Task<Void, Never>] = []
     let share: DomainShare?
-    /// What is known of files where it was saved.
-    private let files: FileRelay.Saved?
     private var deviceModel: DeviceModel?
     private var ending: Task<MachineExit, Never>?
     /// xl, which was told to take it away.
@@ -39,11 +37,10 @@ final class Domain: VirtualMachine {
     var wholeMemory: Int?
 
     init(
-        _ spec: MachineSpec, madeAs origin: String, knowing files: FileRelay.Saved?, _ plan: DomainPlan, _ toolstack: Toolstack,
+        _ spec: MachineSpec, madeAs origin: String, isRestored: Bool, _ plan: DomainPlan, _ toolstack: Toolstack,
         in directory: MachineDirectory
     ) throws {
         self.spec = spec
-        self.files = files
         self.origin = origin
         self.plan = plan
         self.toolstack = toolstack
@@ -51,11 +48,12 @@ final class Domain: VirtualMachine {
         guest = plan.layout
         store = try Store.connect()
         (agent, carried) = try makeSocketPair(nonBlocking: true)
-        share = try spec.share.map { try DomainShare($0, isRestored: files != nil, confinement: spec.confinement, in: directory) }
+        share = try spec.share.map { try DomainShare($0, isRestored: isRestored, confinement: spec.confinement, in: directory) }
     }
 
-    /// Makes the domain, paused, or takes the one that waits; connects its devices and its console; and lets it run.
-    func begin(_ source: MachineSource) async throws {
+    /// Makes the domain, paused, or takes the one that waits; connects its devices and its console; and lets it run. `files` is what was known of its
+    /// share where it was saved.
+    func begin(_ source: MachineSource, knowing files: FileRelay.Saved?) async throws {
         let releases = try await store.watch("@releaseDomain")
         // Told once at the beginning, when there is nothing to be seen yet.
         await Self.next(of: releases)

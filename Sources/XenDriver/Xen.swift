@@ -75,9 +75,9 @@ public struct Xen: Hypervisor {
         let files = try await SavedFiles.find(in: source)
         if let origin { plan.uuid = DomainPlan.uuid(of: origin) ?? plan.uuid }
         let domain = try Domain(
-            spec, madeAs: origin ?? spec.id, knowing: files, plan, try Toolstack.find(), in: directory)
+            spec, madeAs: origin ?? spec.id, isRestored: files != nil, plan, try Toolstack.find(), in: directory)
         do {
-            try await domain.begin(source)
+            try await domain.begin(source, knowing: files)
             let result = try await body(domain)
             await domain.stop(grace: .zero)
             return result

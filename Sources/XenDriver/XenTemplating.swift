@@ -38,7 +38,7 @@ struct XenTemplating: Templating {
     /// A domain has its memory for itself from its first moment: one that nobody waits for must leave enough for one that somebody does.
     func check(_ spec: MachineSpec) async throws {
         let free = try await Toolstack.find().facts()["free_memory"].flatMap { UInt64($0) }
-        try Self.check(free: free, megabytes: (spec.memoryBytes + (spec.stubdomain?.memoryBytes ?? 0)) >> 20)
+        try Self.check(free: free, megabytes: spec.memoryBytes >> 20)
     }
 
     /// Whether there is room for a template's maker where Xen has `free` MiB for domains (nil: it does not say).

@@ -55,15 +55,9 @@ final class EngineServer {
     private func answer(_ request: EngineRequest, _ descriptors: HandedDescriptors, _ channel: Channel) async throws {
         switch request {
         case .save(let folder, let ends):
-            var isEnding = false
-            defer { if isEnding { answering.given() } }
-            try await container.save(in: sandbox, to: folder, ends: ends) {
-                isEnding = try await channel.report($0, ends: ends)
-                if isEnding { self.answering.begin() }
-                return isEnding
+            return try await answering.save(at: channel, ends: ends) {
+                try await container.save(in: sandbox, to: folder, ends: ends, report: $0)
             }
-            if ends { try await channel.send(Reply.done) }
-            return
         case .create, .hooked, .restore: throw SandboxError("the container is there already", exitCode: 1)
         case .join(let id, let streams, let holder): return try await join(id, streams, holder, descriptors, channel)
         case .start: try await container.start()
